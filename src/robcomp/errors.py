@@ -1,0 +1,16 @@
+"""The one error that is shown to a user as a sentence."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """Bad input: the message says what was given, what is allowed and what to do. The CLI prints it and exits with 2."""
+
+
+def unknown(kind: str, given: object, allowed: Iterable[str]) -> UserError:
+    """The error for a name outside a closed list, the nearest names suggested first."""
+    choices = sorted(allowed)
+    near = get_close_matches(str(given), choices, n=3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    return UserError(f"unknown {kind} '{given}'; choose from {', '.join(choices)}.{hint}")
