@@ -34,5 +34,9 @@ class Registry(Generic[T]):
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._entries))
 
+    def name_of(self, entry: T) -> str:
+        """The name under which `entry` was registered."""
+        return next(name for name, value in self._entries.items() if value is entry)
+
     def items(self) -> list[tuple[str, T]]:
-        return sorted(self._entries.items())
+        return sorted(self._entries.items(), key=lambda item: item[0])

@@ -5,7 +5,7 @@ from fractions import Fraction as Ratio
 
 from robcomp.errors import UserError
 
-Fraction = float | str  # what a configuration may hold: 0.031, "8/255"
+Fraction = int | float | str  # what a configuration may hold: 0.031, "8/255"
 
 
 def fraction(value: Fraction, name: str, *, low: float = 0.0, high: float = math.inf, open_low: bool = False) -> float:

@@ -1,0 +1,52 @@
+"""A network in a model.rcz file: the tensors, and a header from which the network is rebuilt."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from robcomp.artifact.format import pack, unpack
+from robcomp.errors import UserError
+from robcomp.models import MODELS, ModelConfig
+from robcomp.models.parameterisation import form_of, from_spec, parameterise, to_spec
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """All that is needed to build the empty network: the model's settings and the images it is for."""
+
+    model: ModelConfig
+    shape: tuple[int, int, int]
+    classes: int
+
+    def build(self) -> nn.Module:
+        """The dense network with fresh weights."""
+        return self.model.build(self.shape, self.classes)
+
+
+def save(model: nn.Module, spec: NetworkSpec, bits: int, path: Path) -> int:
+    """Pack `model` into `path`; returns the file's bytes. `bits` is the nominal width of a stored weight."""
+    header: dict[str, Any] = {
+        "model": {"kind": MODELS.name_of(type(spec.model)), **asdict(spec.model)},
+        "shape": list(spec.shape),
+        "classes": spec.classes,
+        "form": to_spec(form_of(model)),
+        "bits": bits,
+    }
+    # + 0: a masked weight may be -0.0, which the format would keep as a value
+    return pack({name: tensor.detach().cpu() + 0 for name, tensor in model.state_dict().items()}, header, path)
+
+
+def load(path: Path) -> tuple[nn.Module, NetworkSpec, int]:
+    """The network of a model.rcz file in eval mode on the CPU, how to build it, and its nominal bits."""
+    tensors, header = unpack(path)
+    try:
+        settings = dict(header["model"])
+        spec = NetworkSpec(MODELS[settings.pop("kind")](**settings), tuple(header["shape"]), header["classes"])
+        model = spec.build()
+        parameterise(model, from_spec(header["form"]))
+        model.load_state_dict(tensors)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise UserError(f"{path} does not hold a network this version of robcomp can build ({error}).") from None
+    return model.eval(), spec, header["bits"]

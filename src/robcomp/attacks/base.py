@@ -1,0 +1,113 @@
+"""What an attack is, and the harness around every one of them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from robcomp.errors import UserError
+from robcomp.projections import box, l2_ball, linf_box
+from robcomp.registry import Registry
+from robcomp.units import Fraction, fraction
+
+ATTACKS: Registry[type["Attack"]] = Registry("attack")
+NORMS = ("Linf", "L2")
+TOLERANCE = 1e-5  # float32 rounding of x + delta; far below the 1/255 of one grey level
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """What the adversary may do: move x by at most `eps` in `norm`, inside `bounds`. eps is a fraction of [0, 1]."""
+
+    norm: str
+    eps: float
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise UserError(f"norm={self.norm!r} is not a norm robcomp knows; choose from {', '.join(NORMS)}.")
+        if self.norm == "Linf" and self.eps > 1:
+            raise UserError(
+                f"eps={self.eps:g} is a fraction of the [0, 1] range, so at most 1; did you mean {self.eps:g}/255?"
+            )
+
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """The nearest point to `x_adv` in the ball around `x` and in bounds (L2: the ball first, then the box)."""
+        if self.norm == "Linf":
+            return linf_box(x_adv, x, self.eps, *self.bounds)
+        return box(l2_ball(x_adv, x, self.eps), *self.bounds)
+
+    def violated(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """A zero-dimensional bool on x's device: is any image non-finite, out of bounds or outside the ball?"""
+        delta = (x_adv - x).flatten(1)
+        size = delta.abs().amax(1) if self.norm == "Linf" else delta.norm(dim=1)
+        low, high = self.bounds
+        outside = (x_adv < low) | (x_adv > high) | ~x_adv.isfinite()
+        return outside.any() | ~(size <= self.eps * (1 + TOLERANCE) + TOLERANCE).all()
+
+
+@dataclass
+class Attack:
+    """An adversary: `x_adv = attack(model, x, y, generator)`.
+
+    x is float32 [N, C, H, W] in [0, 1], y int64 [N]; x_adv has x's shape and lies in the ball of `eps` and in [0, 1].
+    The model comes back as it was: each module in its own mode, parameters without gradients, running statistics
+    untouched. bn_mode 'eval' attacks the network that will be used; 'train' (batch statistics) is the papers' quirk.
+    """
+
+    eps: Fraction
+    norm: str = "Linf"
+    bn_mode: str = "eval"
+    revision: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        self.eps = fraction(self.eps, "eps")
+        self.threat = ThreatModel(self.norm, self.eps)
+        if self.bn_mode not in ("eval", "train"):
+            raise UserError(f"bn_mode={self.bn_mode!r} is not allowed; choose eval or train.")
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        """The adversarial images; what each attack defines."""
+        raise TypeError(f"{type(self).__name__} defines no perturb()")
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        """`perturb` inside the harness, its result checked (one host synchronisation a call)."""
+        with adversary_view(model, self.bn_mode):
+            x_adv = self.perturb(model, x, y, generator).detach()
+        if x_adv.shape != x.shape:
+            raise ValueError(f"{type(self).__name__} returned shape {tuple(x_adv.shape)} for {tuple(x.shape)}")
+        if len(x) and self.threat.violated(x_adv, x):
+            raise ValueError(f"{type(self).__name__} left the {self.norm} ball of eps {self.eps:g}, or [0, 1]")
+        return x_adv
+
+
+@contextmanager
+def adversary_view(model: nn.Module, bn_mode: str = "eval") -> Iterator[None]:
+    """Inside, `model` is in eval mode (or in train mode without updating running statistics), its parameters frozen.
+
+    On leaving, each module's own mode, each parameter's requires_grad and each momentum are what they were.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    frozen = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    momenta = [(module, module.momentum) for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    counts = [(module, module.num_batches_tracked.clone()) for module, _ in momenta if module.num_batches_tracked is not None]
+    try:
+        model.train(bn_mode == "train")
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        if bn_mode == "train":
+            for module, _ in momenta:
+                module.momentum = 0.0  # running = 1 * running + 0 * batch: the attack leaves no trace
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        for module, momentum in momenta:
+            module.momentum = momentum
+        for module, count in counts:
+            module.num_batches_tracked.copy_(count)

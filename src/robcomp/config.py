@@ -1,0 +1,228 @@
+"""The configuration: its schema, how it is composed from conf/ and the command line, and every check on it.
+
+Nothing here knows a particular data set, model or method: their dataclasses come from the registries.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from robcomp.attacks import PGD, SuiteConfig, ThreatModel
+from robcomp.catalogue import GROUPS, choices, conf_dir
+from robcomp.data.config import DatasetConfig
+from robcomp.errors import UserError, unknown
+from robcomp.models import MODELS
+from robcomp.models.base import ModelConfig
+from robcomp.trainers import methods as _methods  # noqa: F401  (registers them)
+from robcomp.trainers.method import METHODS, Method, Task
+from robcomp.trainers.objectives import Adversarial, Natural
+from robcomp.trainers.quantisation import FULL, check_bits
+from robcomp.trainers.stage import Schedule
+from robcomp.units import Fraction, fraction
+
+PRECISIONS = ("auto", "float32", "bf16")
+SELECTIONS = ("last", "best")
+TYPES = {
+    "Float": "a number", "Integer": "a whole number", "Boolean": "true or false", "String": "a string",
+    "Union[int, float, str]": "a number or a fraction such as 8/255",
+}  # fmt: skip
+
+
+@dataclass
+class ThreatConfig:
+    """The adversary of training, and by default of evaluation. eps is a fraction of [0, 1]: 8/255 or 0.031."""
+
+    norm: str = "Linf"
+    eps: Fraction = "8/255"
+
+    def __post_init__(self) -> None:
+        self.eps = fraction(self.eps, "threat.eps", open_low=True)
+        ThreatModel(self.norm, self.eps)
+
+
+@dataclass
+class InnerAttackConfig:
+    """The PGD of training: `steps` steps of relative_step * eps / steps."""
+
+    steps: int = 7
+    relative_step: float = 1.25
+    random_start: bool = True
+    bn_mode: str = "eval"
+
+
+@dataclass
+class TrainingConfig:
+    """What all stages share."""
+
+    batch_size: int = 128
+    natural_weight: float = 0.5  # weight of the clean loss in the adversarial objective
+    attack: InnerAttackConfig = field(default_factory=InnerAttackConfig)
+    selection: str = "last"  # or best: the epoch with the best accuracy on the held-out slice
+    precision: str = "auto"  # bf16 where the hardware computes in it, float32 elsewhere; evaluation is float32 always
+    channels_last: bool = True
+    graphs: bool = True  # replay the inner attack as a CUDA graph
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise UserError(f"training.batch_size={self.batch_size} is out of range; at least 1 is allowed.")
+        for name, allowed in (("selection", SELECTIONS), ("precision", PRECISIONS)):
+            if getattr(self, name) not in allowed:
+                raise unknown(f"training.{name}", getattr(self, name), allowed)
+
+
+@dataclass
+class QuantizeConfig:
+    """A codebook fitted after training, for methods that do not learn one. 32: none."""
+
+    bits: int = FULL
+
+    def __post_init__(self) -> None:
+        check_bits(self.bits, "quantize.bits")
+
+
+@dataclass
+class Config:
+    """One run. Groups of conf/ fill dataset, model, method and attack."""
+
+    dataset: DatasetConfig = MISSING
+    model: Any = MISSING
+    method: Any = MISSING
+    attack: SuiteConfig = MISSING
+    threat: ThreatConfig = field(default_factory=ThreatConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    schedule: dict[str, Schedule] = field(default_factory=dict)
+    quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
+    seed: int = 0
+    device: str = "auto"
+    out: str = "outputs"
+    data_dir: str = "data"
+    ratio: float = MISSING
+    fresh: bool = False
+
+    @property
+    def weight_bits(self) -> int:
+        """The width of a stored weight in the finished network."""
+        return min(self.method.weight_bits, self.quantize.bits)
+
+    def inner_attack(self) -> PGD:
+        """The PGD of training."""
+        how = self.training.attack
+        return PGD(self.threat.eps, self.threat.norm, how.bn_mode, how.steps, None, how.relative_step, how.random_start)
+
+    def task(self) -> Task:
+        """What the method's recipe draws on."""
+        adversarial = Adversarial(self.inner_attack(), self.training.natural_weight)
+        return Task(Natural(), adversarial, self.schedule, self.method.epochs_scale)
+
+
+def _register() -> None:
+    store = ConfigStore.instance()
+    store.store(name="robcomp", node=Config)
+    for group, registry in (("model", MODELS), ("method", METHODS)):
+        for name, cls in registry.items():
+            store.store(group=group, name=f"_{name}", node=cls)
+
+
+_register()
+
+
+def compose_config(overrides: Sequence[str]) -> Config:
+    """The configuration of conf/config.yaml under `overrides` (Hydra's grammar), typed and checked; or a UserError."""
+    config = to_config(compose_node(overrides))
+    validate(config)
+    return config
+
+
+def compose_node(overrides: Sequence[str]) -> DictConfig:
+    """The composed OmegaConf node, interpolations not yet resolved (`--cfg job` prints it)."""
+    _check_choices(overrides)
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return compose("config", overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _sentence(error, overrides) from None
+
+
+def to_config(node: DictConfig) -> Config:
+    """The node as dataclasses, every interpolation resolved and every field's own check done."""
+    try:
+        return OmegaConf.to_object(node)
+    except OmegaConfBaseException as error:
+        raise _sentence(error) from None
+
+
+def validate(config: Config) -> None:
+    """The checks that concern more than one field; a UserError for the first that fails."""
+    if not isinstance(config.model, ModelConfig) or not isinstance(config.method, Method):
+        raise UserError("model and method must each be one of their group's choices; see robcomp list.")
+    shape = tuple(config.dataset.shape)
+    config.model.check(shape)
+    if config.method.weight_bits < FULL and config.quantize.bits < FULL:
+        raise UserError(
+            f"quantize.bits={config.quantize.bits} and method.bits={config.method.weight_bits} both ask for a codebook; "
+            "set method.bits=32 to compare post-training quantisation, or leave quantize.bits at 32."
+        )
+    if config.seed < 0:
+        raise UserError(f"seed={config.seed} is out of range; 0 and above are allowed.")
+    if not config.attack.attacks:
+        raise UserError("attack.attacks is empty; choose a suite (attack=quick) or add one: +attack.attacks.pgd.steps=20.")
+    config.inner_attack()
+    config.attack.build()
+    config.method.stages(config.task())
+
+
+def _check_choices(overrides: Sequence[str]) -> None:
+    """A sentence for what Hydra would say over many lines: bad grammar, and unknown choices of our groups."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise _sentence(error, overrides) from None
+    for override in parsed:
+        if override.is_sweep_override():
+            raise UserError(f"{override.input_line} is a sweep of several runs; add -m (robcomp train -m ...).")
+        if override.key_or_group not in GROUPS or override.is_delete():
+            continue
+        value = override.value()
+        if value not in choices(override.key_or_group):
+            raise unknown(override.key_or_group, value, choices(override.key_or_group))
+
+
+def _sentence(error: Exception, overrides: Sequence[str] = ()) -> UserError:
+    """The innermost cause of a Hydra or OmegaConf error, in one sentence with what is allowed."""
+    while isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    text = str(error)
+    if isinstance(error, MissingConfigException):
+        return UserError(text.splitlines()[0])
+    if "override_grammar" in text:
+        return UserError(f"cannot read '{' '.join(overrides)}'; write KEY=VALUE, as in method.ratio=0.01 or seed=0,1,2.")
+    full_key = re.search(r"full_key: (\S+)", text)
+    key = full_key[1] if full_key else "the configuration"
+    message = re.sub(r"\s+", " ", text.split("\n    full_key")[0]).strip().rstrip(".")
+    missing = re.search(r"Key '(.+?)' (?:is not in struct|not in '\w+')", message)
+    if missing:
+        parent = key.rpartition(".")[0]
+        return unknown(f"key of {parent or 'the configuration'}", missing[1], _keys(parent, overrides))
+    wrong = re.search(r"Value '(.*)' of type '\w+' (?:could not be converted to|is incompatible with type hint) '?(.+?)'?$", message)
+    if wrong:
+        return UserError(f"{key}={wrong[1]} has the wrong type; {TYPES.get(wrong[2], wrong[2])} is allowed.")
+    return UserError(f"{key}: {message}.")
+
+
+def _keys(parent: str, overrides: Sequence[str]) -> list[str]:
+    """The keys that stand under `parent` ('' for the root) with the groups chosen as in `overrides`."""
+    chosen = [o for o in overrides if o.partition("=")[0] in GROUPS]
+    node = compose_node(chosen)
+    node = OmegaConf.select(node, parent) if parent else node
+    return sorted(map(str, node)) if isinstance(node, DictConfig) else []

@@ -1,0 +1,52 @@
+"""The device that a run uses, and how it is named in reports."""
+
+import platform
+from pathlib import Path
+
+import torch
+
+from robcomp.errors import UserError
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device for `device=`: auto is CUDA where there is one, the CPU elsewhere."""
+    available = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    if name == "auto":
+        return torch.device("cuda", 0) if len(available) > 1 else torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or (device.type == "cuda" and (device.index or 0) >= len(available) - 1) or (
+        device.type not in ("cpu", "cuda")
+    ):  # fmt: skip
+        raise UserError(f"device={name} is not on this machine; choose auto or one of {', '.join(available)}.")
+    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """float32 or bf16 for `training.precision`: auto is bf16 where the hardware multiplies in it."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    return "bf16" if "amx_bf16" in flags or "avx512_bf16" in flags else "float32"
+
+
+def machine(device: torch.device, precision: str) -> dict[str, str | int]:
+    """What ran it: device, its name, CPU threads, torch's version, the precision of training."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "device": device.type, "name": name, "threads": torch.get_num_threads(), "torch": torch.__version__,
+        "precision": precision,
+    }  # fmt: skip
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

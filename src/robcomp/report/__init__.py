@@ -1,0 +1,1 @@
+"""Reports of runs: their schema, how they are shown, curves, published figures, and the papers' tables rebuilt."""

@@ -1,0 +1,160 @@
+"""A report as text: tables on the console (rich) and the page report.md, both made of the same cells."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+Cells = list[list[str]]
+
+
+def console(report: dict[str, Any], console: Console) -> None:
+    """Print the report: one header line, then accuracy, size and densities."""
+    console.print(header(report), style="bold", highlight=False, markup=False)
+    for title, (columns, cells) in tables(report).items():
+        table = Table(
+            title=title, title_justify="left", title_style="bold cyan", box=None, pad_edge=False, padding=(0, 2)
+        )
+        for index, column in enumerate(columns):
+            table.add_column(column, justify="left" if index in (0, len(columns) - 1) else "right", header_style="dim")
+        for row in cells:  # as Text: a definition may hold brackets, which a plain cell would take for markup
+            table.add_row(*map(Text, row), style="bold" if row[0] in ("worst case", "(c)", "all") else None)
+        console.print()
+        console.print(table)
+        for note in definitions(report) if title == "Size" else []:
+            console.print(note, style="dim", highlight=False, markup=False)
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The report as a Markdown page."""
+    run = report["run"]
+    parts = [f"# {run['dataset']}, {run['model']}, {run['method']}", header(report)]
+    for title, (columns, cells) in tables(report).items():
+        parts += [f"## {title}", grid(columns, cells)]
+        if title == "Size":
+            parts.append("\n".join(f"- {note}" for note in definitions(report)))
+    parts.append(f"Finished {run['finished']}, robcomp {report['robcomp']}, torch {run['machine']['torch']}.")
+    return "\n\n".join(parts) + "\n"
+
+
+def header(report: dict[str, Any]) -> str:
+    """What was trained, how long and on what, in one line."""
+    run, threat, machine = report["run"], report["threat"], report["run"]["machine"]
+    return (
+        f"{run['dataset']} / {run['model']} / {run['method']}  {run['id']} | seed {run['seed']} | "
+        f"{run['train_epochs']} epochs ({run['selection']}) | {duration(run['seconds'])} | "
+        f"{threat['norm']} eps {threat['eps']:.4g} | {machine['name']}, {machine['precision']}"
+    )
+
+
+def tables(report: dict[str, Any]) -> dict[str, tuple[list[str], Cells]]:
+    """Title -> (column heads, cells) of the three tables of a report."""
+    return {
+        "Accuracy": (["", "accuracy", "95 % interval", "images", "seconds", "attack"], _accuracy(report["accuracy"])),
+        "Size": (["", "size", "of dense", ""], _size(report["size"])),
+        "Density": (
+            ["layer", "weights", "non-zero", "density", "tensors"],
+            _density(report["density"], report["size"]),
+        ),
+    }
+
+
+def definitions(report: dict[str, Any]) -> list[str]:
+    """What the three sizes count, a sentence or more each."""
+    return [f"({name}) {report['size'][name]['definition']}" for name in ("a", "b", "c")]
+
+
+def _accuracy(accuracy: dict[str, Any]) -> Cells:
+    attacks = [name for name in accuracy if name not in ("clean", "worst_case")]
+    cells = []
+    for name in ("clean", *attacks, "worst_case"):
+        entry = accuracy[name]
+        seconds = f"{entry['seconds']:.1f}" if "seconds" in entry else "-"
+        row = [name.replace("_", " "), percent(entry["value"]), interval(entry["interval"])]
+        cells.append([*row, f"{entry['images']:,}", seconds, _settings(entry.get("attack", {}))])
+    return cells
+
+
+def _settings(attack: dict[str, Any]) -> str:
+    """An attack's settings that a reader compares: eps, steps and what else it names, the lists and blanks left out."""
+    plain = {key: value for key, value in attack.items() if key not in ("name", "norm") and _is_short(value)}
+    return ", ".join(
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in plain.items()
+    )
+
+
+def _is_short(value: Any) -> bool:
+    return isinstance(value, int | float | str)
+
+
+def _size(size: dict[str, Any]) -> Cells:
+    cells = []
+    for name in ("a", "b", "c"):
+        entry = size[name]
+        stored = entry["bytes"] if "bytes" in entry else entry["bits"] / 8
+        cells.append([f"({name})", data(stored), share(entry["fraction"]), f"{times(entry['fraction'])} smaller"])
+    return cells
+
+
+def _density(density: dict[str, Any], size: dict[str, Any]) -> Cells:
+    cells = []
+    for layer in density["layers"]:
+        counts = [f"{layer['weights']:,}", f"{layer['nonzero']:,}", share(layer["density"])]
+        cells.append([layer["name"], *counts, "; ".join(_tensor(tensor) for tensor in layer["tensors"])])
+    total = [f"{size['dense_weights']:,}", f"{size['nonzero']:,}", share(density["total"])]
+    return [*cells, ["all", *total, f"{size['bits']} bits a weight"]]
+
+
+def _tensor(tensor: dict[str, Any]) -> str:
+    shape = "x".join(str(length) for length in tensor["shape"])
+    return f"{tensor['name']} {shape}: {tensor['nonzero']:,} ({tensor['distinct']:,} values)"
+
+
+def grid(columns: Iterable[str], cells: Iterable[Iterable[str]]) -> str:
+    """A Markdown table; the first column stands left, the others right."""
+    columns = list(columns)
+    rules = [":--", *["--:"] * (len(columns) - 1)]
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in cells]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [columns, rules, *rows])
+
+
+def percent(fraction: float) -> str:
+    """0.9701 -> '97.0 %'."""
+    return f"{100 * fraction:.1f} %"
+
+
+def interval(bounds: Iterable[float]) -> str:
+    """[0.966, 0.973] -> '[96.6, 97.3]', in percent."""
+    return f"[{', '.join(f'{100 * bound:.1f}' for bound in bounds)}]"
+
+
+def share(fraction: float) -> str:
+    """A fraction in percent with two significant digits below 10 %: one decimal would turn 0.037 % into 0.0 %."""
+    value = 100 * fraction
+    return f"{value:.1f} %" if value >= 10 or value == 0 else f"{value:.2g} %"
+
+
+def times(fraction: float) -> str:
+    """How many times smaller a size of `fraction` is: 1,188x, 2.6x; without bound where nothing is left."""
+    if fraction <= 0:
+        return "infinitely"
+    return f"{1 / fraction:,.0f}x" if fraction < 0.1 else f"{1 / fraction:.1f}x"
+
+
+def data(size: float) -> str:
+    """Bytes in a unit that a person reads: 645 B, 2.4 kB, 1.7 MB (powers of ten)."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size:.0f} B"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 41 s, 13 min 32 s, 2 h 05 min."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, left = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {left:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -1,0 +1,124 @@
+"""What report.json holds: every key with its meaning and unit, and the check that a report has them.
+
+Paths: `a.b` is key b of mapping a, `*` any key of a mapping, `[]` each item of a list. A trailing `?` marks a key that
+may be absent. docs/report.md says the same in prose.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from robcomp.errors import UserError
+
+SCHEMA = "robcomp-report/1"
+
+KEYS = {
+    "schema": f"'{SCHEMA}'; the number rises when a key changes its meaning or goes",
+    "robcomp": "version of robcomp that wrote the report",
+    "run.id": "hash of the resolved configuration; the name of the run directory",
+    "run.dataset": "name of the data set",
+    "run.model": "name of the model",
+    "run.method": "name of the method",
+    "run.seed": "the one seed of the run",
+    "run.finished": "when the run ended, ISO 8601 with time zone",
+    "run.seconds": "seconds of all stages and the evaluation; a cached stage counts the time that it once took",
+    "run.train_epochs": "epochs of all stages together, cached ones included",
+    "run.selection": "'last' or 'best': whose weights a stage hands on; best is chosen on held-out training images",
+    "run.overrides": "what the command line set, in its order",
+    "run.machine.device": "'cpu' or 'cuda'",
+    "run.machine.name": "the processor's or accelerator's name",
+    "run.machine.threads?": "CPU threads of torch",
+    "run.machine.torch": "version of torch",
+    "run.machine.precision": "number format of the forward and backward passes in training",
+    "data.name": "name of the data set",
+    "data.train": "training images used, without the held-out ones",
+    "data.val": "training images held out for selection and progress",
+    "data.test": "test images that were measured",
+    "data.classes": "number of classes",
+    "data.official": "whether the data are the published set with its own test split",
+    "data.checksum": "digest of the stored data",
+    "threat.norm": "norm of the perturbations that the model is trained against",
+    "threat.eps": "their largest size, as a fraction of the [0, 1] pixel range",
+    "stages[].name": "name of the stage",
+    "stages[].key": "hash of everything that led to its result; the name in the stage cache",
+    "stages[].epochs": "epochs of the stage",
+    "stages[].seconds": "wall-clock seconds of training the stage, when it was trained",
+    "stages[].cached": "whether its result came from the cache",
+    "stages[].images_per_second": "training images a second, the median epoch; null for a stage without epochs",
+    "accuracy.clean": "on the unchanged test images",
+    "accuracy.worst_case": "an image counts only where it withstands every attack of the suite",
+    "accuracy.*.value": "fraction of the images classified right; under an attack: of the attacked images",
+    "accuracy.*.correct": "how many images that is",
+    "accuracy.*.images": "how many images were measured",
+    "accuracy.*.interval": "95 % interval of `value` over draws of test images, [low, high]",
+    "accuracy.*.attack?": "the attack's name, norm, eps (fraction of the [0, 1] range) and its further settings",
+    "accuracy.*.seconds?": "wall-clock seconds of the attack on all images",
+    "size.dense_weights": "convolution and linear weights of the dense model (no biases, no batch norm)",
+    "size.nonzero": "stored non-zero weights, over all tensors that hold a layer's weight",
+    "size.bits": "bits of one stored weight",
+    "size.a.definition": "in words: the papers' size, non-zeros x bits",
+    "size.a.bits": "size (a) in bits",
+    "size.a.fraction": "size (a) / the dense weights at 32 bits",
+    "size.b.definition": "in words: size (a) and the codebooks",
+    "size.b.bits": "size (b) in bits",
+    "size.b.fraction": "size (b) / the dense weights at 32 bits",
+    "size.c.definition": "in words: real bytes of the file, everything included",
+    "size.c.bytes": "bytes of model.rcz",
+    "size.c.dense_bytes": "bytes of the same model as a dense float32 file",
+    "size.c.fraction": "bytes / dense_bytes",
+    "density.total": "size.nonzero / size.dense_weights; factors can bring it above the density of the product",
+    "density.layers[].name": "name of the layer in the model",
+    "density.layers[].weights": "weights of the dense layer",
+    "density.layers[].nonzero": "stored non-zeros of the layer's tensors together",
+    "density.layers[].density": "nonzero / weights of the layer",
+    "density.layers[].tensors[].name": "the tensor: weight, or a factor U, V, C",
+    "density.layers[].tensors[].shape": "its shape",
+    "density.layers[].tensors[].weights": "its number of entries",
+    "density.layers[].tensors[].nonzero": "its non-zero entries",
+    "density.layers[].tensors[].distinct": "its distinct non-zero values",
+}
+
+
+def check(report: dict[str, Any]) -> dict[str, Any]:
+    """The report itself, when its schema is the one above and no required key is missing; UserError otherwise."""
+    given = report.get("schema") if isinstance(report, dict) else None
+    if given != SCHEMA:
+        raise UserError(f"this report has schema {given!r}; this robcomp reads '{SCHEMA}'. Run the evaluation again.")
+    required = [path for path in KEYS if not path.endswith("?")]
+    missing = dict.fromkeys(place for path in required for place in _missing(report, path.split("."), ""))
+    if missing:
+        raise UserError(
+            f"the report lacks {', '.join(missing)}; docs/report.md lists all keys. Run the evaluation again."
+        )
+    return report
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The checked report in the file `path`; UserError when it is absent, not JSON or incomplete."""
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"no report at {path}; give the directory of a finished run.") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not JSON ({error}); delete it and run the evaluation again.") from None
+    return check(report)
+
+
+def _missing(value: Any, parts: list[str], place: str) -> Iterator[str]:
+    """The places under `place` where the path `parts` leads to nothing."""
+    if not parts:
+        return
+    name, rest = parts[0].removesuffix("[]"), parts[1:]
+    names = list(value) if name == "*" and isinstance(value, dict) else [name]
+    for key in names:
+        here = f"{place}.{key}" if place else key
+        if not isinstance(value, dict) or key not in value:
+            yield here
+        elif not parts[0].endswith("[]"):
+            yield from _missing(value[key], rest, here)
+        elif isinstance(value[key], list):
+            for index, item in enumerate(value[key]):
+                yield from _missing(item, rest, f"{here}[{index}]")
+        else:
+            yield here

@@ -1,0 +1,74 @@
+"""The stage cache: one folder a stage, named by the hash of everything that led to it, shared by all runs.
+
+    <out>/stages/<key>/stage.json           what the key stands for
+                       checkpoint.pt        the stage in progress (tensors and numbers only: weights_only loads it)
+                       result.safetensors   the finished stage; its metadata holds the parameterisation and the log
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from robcomp.storage import digest, write_atomic, write_json
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A finished stage: the network's tensors, its parameterisation, one log record an epoch, seconds of training."""
+
+    tensors: dict[str, Tensor]
+    form: dict[str, Any]
+    records: list[dict[str, Any]]
+    seconds: float
+
+
+class StageStore:
+    """The files of one stage; `description` is hashed into its key."""
+
+    def __init__(self, root: Path, description: Any) -> None:
+        self.key = digest(description)
+        self.folder = root / self.key
+        self._description = description
+
+    def lock(self) -> FileLock:
+        """Held while the stage trains: another run that needs it waits and then finds it finished."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder / "lock")
+
+    def result(self) -> StageResult | None:
+        """The finished stage, or None."""
+        path = self.folder / "result.safetensors"
+        if not path.exists():
+            return None
+        with safe_open(path, framework="pt") as file:
+            meta = json.loads(file.metadata()["robcomp"])
+            return StageResult({name: file.get_tensor(name) for name in file.keys()}, **meta)  # noqa: SIM118
+
+    def finish(self, result: StageResult) -> None:
+        """Write the result; the checkpoint has served its purpose."""
+        meta = {"form": result.form, "records": result.records, "seconds": result.seconds}
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in result.tensors.items()}
+        write_json(self.folder / "stage.json", self._description)
+        target = self.folder / "result.safetensors"
+        write_atomic(target, lambda path: save_file(tensors, path, {"robcomp": json.dumps(meta)}))
+        (self.folder / "checkpoint.pt").unlink(missing_ok=True)
+
+    def checkpoint(self, device: torch.device) -> dict[str, Any] | None:
+        """The stage in progress, or None."""
+        path = self.folder / "checkpoint.pt"
+        return torch.load(path, map_location=device, weights_only=True) if path.exists() else None
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        write_atomic(self.folder / "checkpoint.pt", lambda path: torch.save(state, path))
+
+    def discard(self) -> None:
+        """Forget result and checkpoint (`fresh=true`)."""
+        for name in ("result.safetensors", "checkpoint.pt"):
+            (self.folder / name).unlink(missing_ok=True)

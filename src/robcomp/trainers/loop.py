@@ -1,0 +1,241 @@
+"""The one training loop. A stage brings the objective and the compressor; this brings batches, steps and resumption."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robcomp.attacks import Attack
+from robcomp.data import Split, to_float
+from robcomp.errors import UserError
+from robcomp.models.parameterisation import effective_weights, form_of, to_spec, weights
+from robcomp.seeding import generator
+from robcomp.trainers.checkpoint import StageResult, StageStore
+from robcomp.trainers.compressor import Compressor
+from robcomp.trainers.objectives import Natural
+from robcomp.trainers.progress import Progress
+from robcomp.trainers.stage import Schedule, Stage
+from robcomp.trainers.state import TrainState
+
+CHECKPOINT_SECONDS = 60.0
+VALIDATION_BATCH = 500
+REVISION = 1  # raise when the loop's results change: part of every stage's key
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How every stage is run: the attack that measures robustness on the held-out slice, and which epoch is kept."""
+
+    validation_attack: Attack
+    selection: str = "last"  # last: the end of the stage; best: the epoch that was best on the held-out slice
+
+
+def run_stage(
+    stage: Stage, t: TrainState, settings: LoopSettings, store: StageStore, on_epoch: Callable[[Record], None],
+    progress: Progress,
+) -> StageResult:  # fmt: skip
+    """Train `t.model` through `stage`, from its checkpoint if it has one; the model ends inside the constraint.
+
+    Saves a checkpoint every minute and at each epoch's end, hands a record of each finished epoch to `on_epoch` (those
+    before the checkpoint too), and raises UserError when the loss stops being finite.
+    """
+    t.optimizer = make_optimizer(t.model, stage.schedule)
+    stage.compressor.setup(t)
+    progressed = _Progressed.restore(stage, t, store.checkpoint(t.env.device))
+    for record in progressed.records:
+        on_epoch(record)
+    progress.begin(stage.name, stage.schedule.epochs, t.steps_per_epoch, t.step)
+    saved = time.monotonic()
+    while t.step < t.total_steps:
+        _step(stage, t, progressed)
+        progress.step(t, progressed.meters)
+        if t.step_in_epoch == 0:
+            record = _end_epoch(stage, t, settings, progressed)
+            on_epoch(record)
+        if t.step_in_epoch == 0 or time.monotonic() - saved > CHECKPOINT_SECONDS:
+            store.save_checkpoint(progressed.capture(stage, t))
+            saved = time.monotonic()
+    progress.end()
+    if progressed.best is not None:
+        t.model.load_state_dict(progressed.best)
+    else:
+        stage.compressor.finalise(t.model)
+    result = StageResult(t.model.state_dict(), to_spec(form_of(t.model)), progressed.records, progressed.seconds)
+    store.finish(result)
+    return result
+
+
+def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
+    """SGD with momentum, or Adam; weight decay on every parameter, as published."""
+    fused = next(model.parameters()).is_cuda
+    if schedule.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), schedule.lr, weight_decay=schedule.weight_decay, fused=fused)
+    return torch.optim.SGD(
+        model.parameters(), schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay, fused=fused
+    )
+
+
+def _step(stage: Stage, t: TrainState, progressed: "_Progressed") -> None:
+    """One optimiser step: attack, loss, gradients, penalty, update, constraint."""
+    started = time.monotonic()
+    epoch = t.epoch + t.step_in_epoch / t.steps_per_epoch
+    for group in t.optimizer.param_groups:
+        group["lr"] = stage.schedule.rate(epoch)
+    x, y = t.batch()
+    t.model.train()
+    t.optimizer.zero_grad(set_to_none=True)
+    with effective_weights(t.model):
+        loss = stage.objective.loss(t, x, y)
+        loss.value.backward()
+    stage.compressor.regularise(t)
+    t.optimizer.step()
+    stage.compressor.after_step(t)
+    t.step += 1
+    progressed.meters.add(loss.value.detach(), loss.clean, loss.robust, len(y))
+    progressed.seconds += time.monotonic() - started
+
+
+def _end_epoch(stage: Stage, t: TrainState, settings: LoopSettings, progressed: "_Progressed") -> Record:
+    """The epoch's record; the compressor's epoch hook; selection."""
+    started = time.monotonic()
+    epoch = t.step // t.steps_per_epoch
+    means = progressed.meters.means()  # waits for the device, so the time is the epoch's
+    rate = progressed.meters.images / (progressed.seconds + time.monotonic() - started - progressed.epoch_start)
+    t.adversary.verify()
+    if not math.isfinite(means["loss"]):
+        raise UserError(
+            f"training diverged in epoch {epoch} of stage '{stage.name}' (loss {means['loss']}); "
+            f"lower schedule.{stage.name}.lr (now {stage.schedule.lr:g}) or add schedule.{stage.name}.warmup=1."
+        )
+    stage.compressor.after_epoch(t)
+    clean, robust, state = _validate(stage, t, settings, progressed)
+    progressed.seconds += time.monotonic() - started
+    progressed.epoch_start = progressed.seconds
+    record = {
+        "event": "epoch", "stage": stage.name, "epoch": epoch, "epochs": stage.schedule.epochs, **means,
+        "val_clean": clean, "val_robust": robust, "lr": stage.schedule.rate(epoch - 1 / t.steps_per_epoch),
+        "images_per_second": round(rate, 1), "seconds": round(progressed.seconds, 2),
+    }  # fmt: skip
+    progressed.meters.reset()
+    progressed.records.append(record)
+    if settings.selection == "best" and state is not None:
+        progressed.best = state
+    return record
+
+
+def _validate(
+    stage: Stage, t: TrainState, settings: LoopSettings, progressed: "_Progressed"
+) -> tuple[float | None, float | None, dict[str, Tensor] | None]:
+    """Accuracy on the held-out slice of the weights as they would ship, and their state dict if the best so far."""
+    if not len(t.data.val):
+        return None, None, None
+    with shipped(t.model, stage.compressor):
+        clean, robust = validation_accuracy(t, settings.validation_attack, t.data.val)
+        score = clean if isinstance(stage.objective, Natural) else robust
+        if score <= progressed.best_score:
+            return clean, robust, None
+        progressed.best_score = score
+        return clean, robust, {name: tensor.clone() for name, tensor in t.model.state_dict().items()}
+
+
+def validation_accuracy(t: TrainState, attack: Attack, split: Split) -> tuple[float, float]:
+    """Clean and robust accuracy of the present weights on `split`, in the training precision."""
+    clean = robust = 0
+    for start in range(0, len(split), VALIDATION_BATCH):
+        y = split.labels[start : start + VALIDATION_BATCH]
+        x = to_float(split.images[start : start + VALIDATION_BATCH]).contiguous(memory_format=t.env.memory_format)
+        random = generator(t.env.device, t.seed, "validation", start)
+        x_adv = t.adversary(attack, x, y, random)
+        with torch.no_grad():
+            right = t.adversary.snapshot(x).argmax(1) == y
+            clean += int(right.sum())
+            robust += int((right & (t.adversary.snapshot(x_adv).argmax(1) == y)).sum())
+    return clean / len(split), robust / len(split)
+
+
+@contextmanager
+def shipped(model: nn.Module, compressor: Compressor) -> Iterator[None]:
+    """Inside, the model holds the weights as they would ship now; afterwards those in training again."""
+    tensors = weights(model)
+    kept = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    try:
+        compressor.finalise(model)
+        yield
+    finally:
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                tensor.copy_(kept[name])
+
+
+class Meters:
+    """Sums over an epoch, kept on the device; reading them is the only host synchronisation."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.sums = torch.zeros(3, device=device, dtype=torch.float64)  # loss * steps, right clean, right under attack
+        self.reset()
+
+    def reset(self) -> None:
+        self.sums.zero_()
+        self.steps = self.images = 0
+        self.measured = [False, False]
+
+    def add(self, loss: Tensor, clean: Tensor | None, robust: Tensor | None, images: int) -> None:
+        zero = torch.zeros((), device=self.sums.device)
+        self.sums += torch.stack([loss.double(), *(zero if r is None else r.double() for r in (clean, robust))])
+        self.measured = [clean is not None, robust is not None]
+        self.steps += 1
+        self.images += images
+
+    def means(self) -> dict[str, float | None]:
+        """Mean loss, and the fractions right in the batches as trained on (None where not measured)."""
+        loss, *right = self.sums.tolist()
+        clean, robust = (value / self.images if known else None for value, known in zip(right, self.measured, strict=True))
+        return {"loss": loss / self.steps, "clean": clean, "robust": robust}
+
+    def state(self) -> dict[str, Any]:
+        return {"sums": self.sums, "steps": self.steps, "images": self.images, "measured": self.measured}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.sums.copy_(state["sums"])
+        self.steps, self.images, self.measured = state["steps"], state["images"], state["measured"]
+
+
+class _Progressed:
+    """What a stage has come to: all that a checkpoint holds beside the model."""
+
+    def __init__(self, t: TrainState) -> None:
+        self.meters = Meters(t.env.device)
+        self.records: list[Record] = []
+        self.seconds = self.epoch_start = 0.0
+        self.best: dict[str, Tensor] | None = None
+        self.best_score = -1.0
+
+    def capture(self, stage: Stage, t: TrainState) -> dict[str, Any]:
+        return {
+            "step": t.step, "model": t.model.state_dict(), "optimizer": t.optimizer.state_dict(),
+            "compressor": stage.compressor.state_dict(), "meters": self.meters.state(), "records": self.records,
+            "seconds": self.seconds, "epoch_start": self.epoch_start, "best": self.best, "best_score": self.best_score,
+        }  # fmt: skip
+
+    @classmethod
+    def restore(cls, stage: Stage, t: TrainState, state: dict[str, Any] | None) -> "_Progressed":
+        """Put model, optimiser and compressor back to where the checkpoint left them; at the start without one."""
+        progressed = cls(t)
+        if state is None:
+            return progressed
+        t.step = state["step"]
+        t.model.load_state_dict(state["model"])
+        t.optimizer.load_state_dict(state["optimizer"])
+        stage.compressor.load_state_dict(state["compressor"])
+        progressed.meters.load(state["meters"])
+        progressed.records = state["records"]
+        progressed.seconds, progressed.epoch_start = state["seconds"], state["epoch_start"]
+        progressed.best, progressed.best_score = state["best"], state["best_score"]
+        return progressed

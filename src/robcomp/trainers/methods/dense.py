@@ -1,0 +1,24 @@
+"""The dense references: natural training, and adversarial training (DA)."""
+
+from dataclasses import dataclass
+
+from robcomp.trainers.method import METHODS, Method, Task
+from robcomp.trainers.stage import Stage
+
+
+@METHODS.register("nat")
+@dataclass
+class Natural(Method):
+    """Dense natural training (ATMC paper, Table 1)."""
+
+    def stages(self, task: Task) -> list[Stage]:
+        return [task.stage("dense", task.natural)]
+
+
+@METHODS.register("da")
+@dataclass
+class DenseAdversarial(Method):
+    """Dense adversarial training (DA; ATMC paper, baselines), where every robust method starts."""
+
+    def stages(self, task: Task) -> list[Stage]:
+        return [task.stage("dense", task.adversarial)]

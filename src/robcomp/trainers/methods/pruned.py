@@ -1,0 +1,33 @@
+"""Pruning by a mask chosen once, then training on: natural (NAP) or adversarial (AP)."""
+
+from dataclasses import dataclass
+
+from robcomp.trainers.method import METHODS, Method, Task
+from robcomp.trainers.sparsity import FixedMask, check_ratio
+from robcomp.trainers.stage import Stage
+
+
+@METHODS.register("ap")
+@dataclass
+class AdversarialPruning(Method):
+    """Adversarial pruning (AP; ATMC paper, baselines): dense adversarial training, then the largest weights go on."""
+
+    ratio: float = 0.005
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ratio(self.ratio)
+
+    def stages(self, task: Task) -> list[Stage]:
+        objective, mask = task.adversarial, FixedMask(self.ratio)
+        return [task.stage("dense", objective), task.stage("sparse", objective, mask)]
+
+
+@METHODS.register("nap")
+@dataclass
+class NaturalPruning(AdversarialPruning):
+    """Non-adversarial pruning (NAP; ATMC paper, baselines): AP without an adversary in either stage."""
+
+    def stages(self, task: Task) -> list[Stage]:
+        mask = FixedMask(self.ratio)
+        return [task.stage("dense", task.natural), task.stage("sparse", task.natural, mask)]

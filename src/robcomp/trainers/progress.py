@@ -1,0 +1,75 @@
+"""What a person watching the terminal sees; nothing at all when there is no terminal."""
+
+import time
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+if TYPE_CHECKING:
+    from robcomp.trainers.loop import Meters
+    from robcomp.trainers.state import TrainState
+
+REFRESH_SECONDS = 0.5  # each refresh waits for the device once
+
+
+class Progress:
+    """A bar over the steps of a stage with the epoch's loss, batch accuracies, images/s and the time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._visible = console.is_terminal
+        self._console = console
+        self._bar: Bar | None = None
+
+    def begin(self, stage: str, epochs: int, steps_per_epoch: int, step: int) -> None:
+        if not self._visible or not epochs:
+            return
+        self._bar = Bar(
+            TextColumn("[bold]{task.description}"), BarColumn(24), MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"), TimeRemainingColumn(compact=True), console=self._console,
+        )  # fmt: skip
+        self._task = self._bar.add_task(stage, total=epochs * steps_per_epoch, completed=step, figures="")
+        self._seen, self._step = time.monotonic(), step
+        self._bar.start()
+
+    def step(self, t: "TrainState", meters: "Meters") -> None:
+        now = time.monotonic()
+        if self._bar is None or now - self._seen < REFRESH_SECONDS or not meters.steps:
+            return
+        means = meters.means()
+        parts = [f"epoch {t.epoch + 1}/{t.epochs}", f"loss {means['loss']:.3f}"]
+        parts += [f"{name} {100 * means[name]:.1f} %" for name in ("clean", "robust") if means[name] is not None]
+        parts.append(f"{(t.step - self._step) * t.batch_size / (now - self._seen):,.0f} img/s")
+        self._bar.update(self._task, completed=t.step, figures="  ".join(parts))
+        self._seen, self._step = now, t.step
+
+    def end(self) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._bar.tasks[0].total)
+            self._bar.stop()
+            self._bar = None
+
+
+class EvaluationProgress:
+    """A bar over the images of each attack in turn; nothing where there is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._bar = Bar(
+            TextColumn("[bold]attack {task.description}"), BarColumn(24), MofNCompleteColumn(), TextColumn("images"),
+            TimeRemainingColumn(compact=True), console=console, disable=not console.is_terminal, transient=True,
+        )  # fmt: skip
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "EvaluationProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def advance(self, name: str, done: int, total: int) -> None:
+        """`done` of `total` images have been through the attack `name`."""
+        if name not in self._tasks:
+            self._tasks[name] = self._bar.add_task(name, total=total)
+        self._bar.update(self._tasks[name], completed=done)

@@ -1,0 +1,85 @@
+"""What to train: a stage, its schedule, and the description that names its result in the cache."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
+
+from robcomp.errors import UserError
+from robcomp.models.parameterisation import Dense, Parameterisation
+from robcomp.trainers.compressor import Compressor
+from robcomp.trainers.objectives import Objective
+
+DECAYS = ("milestones", "linear", "cosine", "constant")
+OPTIMIZERS = ("sgd", "adam")
+
+
+@dataclass
+class Schedule:
+    """How long and how fast a stage learns. Every field in epochs shrinks with `scaled`."""
+
+    epochs: int = 10
+    lr: float = 0.05
+    optimizer: str = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    decay: str = "milestones"  # milestones: lr * gamma at each; linear and cosine: to 0 at the end; constant
+    milestones: list[float] = field(default_factory=list)  # in epochs, counted from 0
+    gamma: float = 0.1
+    warmup: float = 0.0  # epochs of linear growth from 0
+
+    def __post_init__(self) -> None:
+        for name, low in (("epochs", 0), ("lr", 0), ("weight_decay", 0), ("warmup", 0), ("momentum", 0)):
+            if getattr(self, name) < low:
+                raise UserError(f"schedule: {name}={getattr(self, name)} is out of range; at least {low} is allowed.")
+        for name, allowed in (("decay", DECAYS), ("optimizer", OPTIMIZERS)):
+            if getattr(self, name) not in allowed:
+                raise UserError(
+                    f"schedule: {name}={getattr(self, name)!r} is not allowed; choose from {', '.join(allowed)}."
+                )
+
+    def scaled(self, factor: float) -> "Schedule":
+        """The same schedule over `factor` times the epochs (at least 1), milestones and warm-up in proportion."""
+        if factor == 1 or self.epochs == 0:
+            return self
+        epochs = max(1, round(self.epochs * factor))
+        ratio = epochs / self.epochs
+        return replace(self, epochs=epochs, milestones=[m * ratio for m in self.milestones], warmup=self.warmup * ratio)
+
+    def rate(self, epoch: float) -> float:
+        """The learning rate at `epoch` (fractional, from 0)."""
+        if epoch < self.warmup:
+            return self.lr * epoch / self.warmup
+        if self.decay == "milestones":
+            return self.lr * self.gamma ** sum(epoch >= m for m in self.milestones)
+        left = 1 - (epoch - self.warmup) / max(self.epochs - self.warmup, 1e-9)
+        if self.decay == "linear":
+            return self.lr * left
+        return self.lr * 0.5 * (1 - math.cos(math.pi * left)) if self.decay == "cosine" else self.lr
+
+
+@dataclass
+class Stage:
+    """One leg of a recipe: from the network that `start` names, train under a constraint, end inside it.
+
+    start: 'previous' (the stage before), 'init' (the network as initialised) or the name of an earlier stage.
+    """
+
+    name: str
+    objective: Objective
+    schedule: Schedule
+    compressor: Compressor = field(default_factory=Compressor)
+    parameterisation: Parameterisation = field(default_factory=Dense)
+    start: str = "previous"
+
+
+def describe(value: Any) -> Any:
+    """`value` as JSON that changes when its results would: class, revision and every field, recursively."""
+    if is_dataclass(value):
+        shown = {f.name: describe(getattr(value, f.name)) for f in fields(value) if f.init}
+        return {"class": type(value).__name__, "revision": getattr(value, "revision", 1), **shown}
+    if isinstance(value, Mapping):
+        return {str(key): describe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [describe(item) for item in value]
+    return value

@@ -1,0 +1,89 @@
+"""What the loop hands to objectives and compressors."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from robcomp.attacks import Attack
+from robcomp.data import Dataset, augment, to_float
+from robcomp.data.config import DatasetConfig
+from robcomp.models.parameterisation import weights
+from robcomp.seeding import generator
+from robcomp.trainers.adversary import Adversary
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where and how numbers are computed; `precision` (float32 or bf16) is the one field that changes results."""
+
+    device: torch.device
+    precision: str
+    channels_last: bool = True
+    graphs: bool = True
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+
+class TrainState:
+    """A stage in training: model, optimiser, data, and where it stands.
+
+    `step` counts optimiser steps from 0 over the stage; `epoch` and `step_in_epoch` follow from it. `names` and
+    `weights` are the tensors that compression may touch, in the order of the network.
+    """
+
+    def __init__(
+        self, stage: str, model: nn.Module, data: Dataset, dataset: DatasetConfig, env: Environment, seed: int,
+        batch_size: int, epochs: int,
+    ) -> None:  # fmt: skip
+        self.stage, self.model, self.data, self.dataset, self.env, self.seed = stage, model, data, dataset, env, seed
+        self.optimizer: torch.optim.Optimizer | None = None
+        self.names = list(weights(model))
+        self.weights = list(weights(model).values())
+        self.batch_size = min(batch_size, len(data.train))
+        self.steps_per_epoch = len(data.train) // self.batch_size  # the incomplete batch waits for the next shuffle
+        self.epochs = epochs
+        self.total_steps = epochs * self.steps_per_epoch
+        self.step = 0
+        self.adversary = Adversary(model, env.dtype, env.memory_format, env.graphs)
+        self._order: tuple[int, Tensor] | None = None
+
+    @property
+    def epoch(self) -> int:
+        return self.step // self.steps_per_epoch
+
+    @property
+    def step_in_epoch(self) -> int:
+        return self.step % self.steps_per_epoch
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """Random numbers for one purpose at this very step, the same after a stop and resume."""
+        return generator(self.env.device, self.seed, self.stage, self.step, purpose)
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """The images (augmented, float32 in [0, 1]) and labels of the present step."""
+        if self._order is None or self._order[0] != self.epoch:
+            random = generator(self.env.device, self.seed, self.stage, self.epoch, "order")
+            order = torch.randperm(len(self.data.train), generator=random, device=self.env.device)
+            self._order = (self.epoch, order)
+        start = self.step_in_epoch * self.batch_size
+        index = self._order[1][start : start + self.batch_size]
+        images = self.data.train.images[index]
+        if self.dataset.pad or self.dataset.flip:
+            images = augment(images, self.generator("augment"), self.dataset.pad, self.dataset.flip)
+        return to_float(images).contiguous(memory_format=self.env.memory_format), self.data.train.labels[index]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32 logits of the model as it trains, in the environment's precision."""
+        with torch.autocast(self.env.device.type, torch.bfloat16, enabled=self.env.precision == "bf16"):
+            return self.model(x).float()
+
+    def attacked(self, attack: Attack, x: Tensor, y: Tensor) -> Tensor:
+        """x_adv of the inner attack against the weights as they are now."""
+        return self.adversary(attack, x, y, self.generator("attack"))

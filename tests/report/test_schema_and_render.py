@@ -1,0 +1,87 @@
+"""report.json: what is refused, what the documentation lists, and how a report reads as text."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from report.made_up import make_report
+from rich.console import Console
+
+from robcomp.errors import UserError
+from robcomp.report import render, schema
+
+
+def test_a_complete_report_passes_and_new_keys_are_welcome():
+    report = make_report()
+    assert schema.check(report) is report
+    schema.check({**report, "latency": {}})
+
+
+@pytest.mark.parametrize("given", [{"schema": "robcomp-report/9"}, {}, []])
+def test_another_version_is_refused(given):
+    with pytest.raises(UserError, match=r"reads 'robcomp-report/1'"):
+        schema.check(given)
+
+
+def test_missing_keys_are_named_with_their_place():
+    report = make_report()
+    del report["accuracy"]["pgd"]["interval"]
+    del report["density"]["layers"][0]["tensors"][0]["distinct"]
+    del report["size"]
+    report["stages"] = None
+    places = r"stages, accuracy\.pgd\.interval, size, density\.layers\[0\]\.tensors\[0\]\.distinct;"
+    with pytest.raises(UserError, match=f"the report lacks {places}"):
+        schema.check(report)
+
+
+def test_read_tells_an_absent_file_from_a_broken_one(tmp_path):
+    with pytest.raises(UserError, match="no report at"):
+        schema.read(tmp_path / "report.json")
+    (tmp_path / "report.json").write_text("{")
+    with pytest.raises(UserError, match="is not JSON"):
+        schema.read(tmp_path / "report.json")
+    (tmp_path / "report.json").write_text(json.dumps(make_report()))
+    assert schema.read(tmp_path / "report.json") == make_report()
+
+
+def test_the_documentation_lists_every_key():
+    text = (Path(__file__).parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
+    assert [key for key in schema.KEYS if f"`{key}`" not in text] == []
+
+
+def test_console_shows_accuracy_sizes_and_densities():
+    stream = io.StringIO()
+    render.console(make_report(), Console(file=stream, width=120))
+    text = stream.getvalue()
+    header, *rows = [" ".join(line.split()) for line in text.splitlines()]
+    assert header.startswith(
+        "mnist / lenet / atmc ab12cd34ef56 | seed 0 | 12 epochs (last) | 13 min 32 s | Linf eps 0.298"
+    )
+    assert "pgd 70.0 % [68.0, 72.0] 400 1.2 eps 0.298, steps 16, random_start True" in rows
+    assert "worst case 69.0 % [67.0, 71.0] 400 -" in rows
+    assert "(a) 645 B 0.037 % 2,670x smaller" in rows
+    assert "(c) 2.4 kB 0.14 % 718x smaller" in rows
+    assert "(a) non-zeros x bits [a]" in rows  # brackets are text, not markup
+    assert "conv1 500 120 24.0 % U 20x20: 3 (3 values)" in rows
+
+
+def test_markdown_holds_the_same_cells():
+    text = render.markdown(make_report())
+    assert text.startswith("# mnist, lenet, atmc\n")
+    assert "| clean | 97.0 % | [95.0, 99.0] | 400 | - |  |" in text
+    assert "| (b) | 645 B | 0.037 % | 2,670x smaller |" in text
+    assert "| all | 430,500 | 645 | 0.15 % | 8 bits a weight |" in text
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (render.share(0.0), "0.0 %"), (render.share(0.00037), "0.037 %"), (render.share(0.5), "50.0 %"),
+        (render.times(0.0), "infinitely"), (render.times(0.25), "4.0x"), (render.times(1 / 1188), "1,188x"),
+        (render.data(645), "645 B"), (render.data(1_724_320), "1.7 MB"), (render.data(5e9), "5.0 GB"),
+        (render.duration(41.2), "41 s"), (render.duration(59.7), "1 min 00 s"), (render.duration(7500), "2 h 05 min"),
+    ],
+)  # fmt: skip
+def test_numbers_are_readable(shown, expected):
+    assert shown == expected
