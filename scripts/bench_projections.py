@@ -1,6 +1,6 @@
 """Time the projections against the plain ways to write them, and print a table.
 
-    python scripts/bench_projections.py --device cpu
+python scripts/bench_projections.py --device cpu
 """
 
 import argparse

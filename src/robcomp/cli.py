@@ -15,7 +15,11 @@ OVERRIDES_HELP = "KEY=VALUE in Hydra's grammar: group choices (method=al0) and f
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; returns the exit code: 0 done, 1 a run failed, 2 bad input, 130 interrupted."""
     parser = _parser()
-    args = parser.parse_args(arguments)
+    args, rest = parser.parse_known_args(arguments)
+    if unread := [word for word in rest if word.startswith("-") or not hasattr(args, "overrides")]:
+        parser.error(f"unrecognized arguments: {' '.join(unread)}")
+    if rest:  # overrides after an option, which argparse leaves over
+        args.overrides += rest
     if args.verb is None:
         parser.print_help()
         return 0

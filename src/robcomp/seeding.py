@@ -5,7 +5,12 @@ import hashlib
 import torch
 
 
-def generator(device: torch.device | str, *key: object) -> torch.Generator:
-    """A generator on `device` whose stream depends on `key` alone, e.g. (seed, stage, epoch, step, "attack")."""
+def seed_of(*key: object) -> int:
+    """The 63-bit seed that belongs to `key`, e.g. (seed, stage, step, "attack")."""
     digest = hashlib.sha256(repr(key).encode()).digest()
-    return torch.Generator(device=device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def generator(device: torch.device | str, *key: object) -> torch.Generator:
+    """A generator on `device` whose stream depends on `key` alone."""
+    return torch.Generator(device=device).manual_seed(seed_of(*key))

@@ -117,7 +117,8 @@ def test_centres_stay_inside_their_cells_whatever_the_dynamic_range() -> None:
     tiny, huge = laplace(300, 8).abs() * 1e-20, -laplace(300, 9).abs() * 1e15
     start = Codebook(torch.tensor([-3e13, -1e13, 3e-22, 9e-22]))
     book = fit(torch.cat([tiny, huge]), 2, start=start, iterations=1)
-    assert int((book.centres < 0).sum()) == 2  # next to sums of 1e16 those of the tiny cells are lost in rounding
+    # Next to sums of 1e16 those of the tiny cells are lost in rounding.
+    assert book.centres.sign().tolist() == [-1, -1, 1, 1]
     assert bool((book.centres[2:] >= tiny.min()).all() and (book.centres[2:] <= tiny.max()).all())
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robcomp.errors import UserError
-from robcomp.projections import box, l2_ball, linf_box
+from robcomp.projections import box_, l2_ball_, linf_box_
 from robcomp.registry import Registry
 from robcomp.units import Fraction, fraction
 
@@ -35,10 +35,10 @@ class ThreatModel:
             )
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """The nearest point to `x_adv` in the ball around `x` and in bounds (L2: the ball first, then the box)."""
+        """Move `x_adv`, in place, into the ball around `x` and into bounds (L2: the ball first, then the box)."""
         if self.norm == "Linf":
-            return linf_box(x_adv, x, self.eps, *self.bounds)
-        return box(l2_ball(x_adv, x, self.eps), *self.bounds)
+            return linf_box_(x_adv, x, self.eps, *self.bounds)
+        return box_(l2_ball_(x_adv, x, self.eps), *self.bounds)
 
     def violated(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """A zero-dimensional bool on x's device: is any image non-finite, out of bounds or outside the ball?"""
@@ -92,14 +92,15 @@ def adversary_view(model: nn.Module, bn_mode: str = "eval") -> Iterator[None]:
     """
     modes = [(module, module.training) for module in model.modules()]
     frozen = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    momenta = [(module, module.momentum) for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    counts = [(module, module.num_batches_tracked.clone()) for module, _ in momenta if module.num_batches_tracked is not None]
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta = [(module, module.momentum) for module in norms]
+    counts = [(m, m.num_batches_tracked.clone()) for m in norms if m.num_batches_tracked is not None]
     try:
         model.train(bn_mode == "train")
         for parameter in frozen:
             parameter.requires_grad_(False)
         if bn_mode == "train":
-            for module, _ in momenta:
+            for module in norms:
                 module.momentum = 0.0  # running = 1 * running + 0 * batch: the attack leaves no trace
         yield
     finally:

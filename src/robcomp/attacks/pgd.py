@@ -56,7 +56,7 @@ class PGD(Attack):
             delta = (torch.rand(x.shape, generator=generator, device=x.device) * 2 - 1) * self.eps
         else:
             direction = torch.randn(x.shape, generator=generator, device=x.device)
-            radius = torch.rand(len(x), generator=generator, device=x.device) ** (1 / x[0].numel()) if len(x) else x
+            radius = torch.rand(len(x), generator=generator, device=x.device) ** (1 / x.shape[1:].numel())
             delta = direction * (self.eps * radius / _l2(direction)).view(-1, *[1] * (x.dim() - 1))
         return self.threat.project(x + delta, x)
 

@@ -78,8 +78,7 @@ def optimal(values: Tensor, bits: int) -> Codebook:
     """
     _check("codebook.optimal", values, bits, None)
     points = _sorted_support(values)
-    distinct = torch.unique_consecutive(points)
-    count = 2**bits
+    distinct, count = torch.unique_consecutive(points), 2**bits
     if distinct.numel() <= count:
         return Codebook(distinct)
     left, right = _Side(-points[points < 0].flip(0), count), _Side(points[points > 0], count)
@@ -127,7 +126,8 @@ class _Side:
 
     def __init__(self, magnitudes: Tensor, count: int) -> None:
         value, times = torch.unique_consecutive(magnitudes.double(), return_counts=True)
-        self.times, self.sums, squares = _prefix(times.double()), _prefix(value * times), _prefix(value.square() * times)
+        self.times, self.sums = _prefix(times.double()), _prefix(value * times)
+        squares = _prefix(value.square() * times)
         number = self.times - self.times[:, None]  # [begin, end]
         cost = squares - squares[:, None] - (self.sums - self.sums[:, None]).square() / number.clamp(min=1)
         cost = cost.clamp(min=0).masked_fill(number < 0, torch.inf).T.contiguous()
@@ -210,11 +210,10 @@ def _spread(points: Tensor, count: int) -> Tensor:
     line = _with_zero(points)
     mass = _prefix(line.diff().pow(2 / 3))
     left = mass[torch.searchsorted(line, 0.0)]
-    right = mass[-1] - left
     to_left = (left / mass[-1] * (count + 1) - 0.5).round().clamp(0, count)
     rank = torch.arange(count, dtype=mass.dtype, device=mass.device) + 0.5
     from_left = left * rank / (to_left + 0.5)
-    from_right = mass[-1] - right * (count - rank) / (count - to_left + 0.5)
+    from_right = mass[-1] - (mass[-1] - left) * (count - rank) / (count - to_left + 0.5)
     level = torch.where(rank < to_left, from_left, from_right)
     after = torch.searchsorted(mass, level).clamp(1, line.numel() - 1)
     part = ((level - mass[after - 1]) / (mass[after] - mass[after - 1])).nan_to_num(1).clamp(0, 1)
@@ -234,12 +233,13 @@ def _with_zero(centres: Tensor) -> Tensor:
 
 
 def _sorted_support(values: Tensor) -> Tensor:
-    """The non-zero entries in ascending order, float32, flat."""
+    """The non-zero entries in ascending order, float32, flat, on the CPU.
+
+    The iterations are hundreds of operations on K numbers: on an accelerator they would be all launching, no computing.
+    """
     flat = values.detach().reshape(-1).float()
-    flat = flat[flat != 0]
-    if flat.device.type == "cpu":  # numpy's vectorised sort: 4 ms for 1.1 M entries where torch takes 98 ms
-        return torch.from_numpy(np.sort(flat.numpy()))
-    return flat.sort().values
+    # numpy's vectorised sort: 4 ms for 1.1 M entries where torch takes 98 ms
+    return torch.from_numpy(np.sort(flat[flat != 0].cpu().numpy()))
 
 
 def _check(name: str, values: Tensor, bits: int, start: Codebook | None) -> None:

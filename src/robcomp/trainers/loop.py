@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from robcomp.attacks import Attack
 from robcomp.data import Split, to_float
 from robcomp.errors import UserError
-from robcomp.models.parameterisation import effective_weights, form_of, to_spec, weights
+from robcomp.models.parameterisation import form_of, to_spec, weights
 from robcomp.seeding import generator
 from robcomp.trainers.checkpoint import StageResult, StageStore
 from robcomp.trainers.compressor import Compressor
+from robcomp.trainers.graphs import Gradients, make_gradients
 from robcomp.trainers.objectives import Natural
 from robcomp.trainers.progress import Progress
 from robcomp.trainers.stage import Schedule, Stage
@@ -52,9 +53,11 @@ def run_stage(
     for record in progressed.records:
         on_epoch(record)
     progress.begin(stage.name, stage.schedule.epochs, t.steps_per_epoch, t.step)
+    gradients = make_gradients(stage.objective, t)
+    t.model.train()
     saved = time.monotonic()
     while t.step < t.total_steps:
-        _step(stage, t, progressed)
+        _step(stage, t, gradients, progressed)
         progress.step(t, progressed.meters)
         if t.step_in_epoch == 0:
             record = _end_epoch(stage, t, settings, progressed)
@@ -82,18 +85,14 @@ def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimize
     )
 
 
-def _step(stage: Stage, t: TrainState, progressed: "_Progressed") -> None:
+def _step(stage: Stage, t: TrainState, gradients: Gradients, progressed: "_Progressed") -> None:
     """One optimiser step: attack, loss, gradients, penalty, update, constraint."""
     started = time.monotonic()
     epoch = t.epoch + t.step_in_epoch / t.steps_per_epoch
     for group in t.optimizer.param_groups:
         group["lr"] = stage.schedule.rate(epoch)
     x, y = t.batch()
-    t.model.train()
-    t.optimizer.zero_grad(set_to_none=True)
-    with effective_weights(t.model):
-        loss = stage.objective.loss(t, x, y)
-        loss.value.backward()
+    loss = gradients(x, y)
     stage.compressor.regularise(t)
     t.optimizer.step()
     stage.compressor.after_step(t)
@@ -196,7 +195,8 @@ class Meters:
     def means(self) -> dict[str, float | None]:
         """Mean loss, and the fractions right in the batches as trained on (None where not measured)."""
         loss, *right = self.sums.tolist()
-        clean, robust = (value / self.images if known else None for value, known in zip(right, self.measured, strict=True))
+        known = zip(right, self.measured, strict=True)
+        clean, robust = (value / self.images if measured else None for value, measured in known)
         return {"loss": loss / self.steps, "clean": clean, "robust": robust}
 
     def state(self) -> dict[str, Any]:

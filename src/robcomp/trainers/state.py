@@ -9,7 +9,7 @@ from robcomp.attacks import Attack
 from robcomp.data import Dataset, augment, to_float
 from robcomp.data.config import DatasetConfig
 from robcomp.models.parameterisation import weights
-from robcomp.seeding import generator
+from robcomp.seeding import generator, seed_of
 from robcomp.trainers.adversary import Adversary
 
 
@@ -51,7 +51,8 @@ class TrainState:
         self.epochs = epochs
         self.total_steps = epochs * self.steps_per_epoch
         self.step = 0
-        self.adversary = Adversary(model, env.dtype, env.memory_format, env.graphs)
+        self.adversary = Adversary(model, env.dtype, env.memory_format)
+        self.attack_random = torch.Generator(env.device)
         self._order: tuple[int, Tensor] | None = None
 
     @property
@@ -67,7 +68,8 @@ class TrainState:
         return generator(self.env.device, self.seed, self.stage, self.step, purpose)
 
     def batch(self) -> tuple[Tensor, Tensor]:
-        """The images (augmented, float32 in [0, 1]) and labels of the present step."""
+        """The images (augmented, float32 in [0, 1]) and labels of the present step; seeds the step's attack."""
+        self.attack_random.manual_seed(seed_of(self.seed, self.stage, self.step, "attack"))
         if self._order is None or self._order[0] != self.epoch:
             random = generator(self.env.device, self.seed, self.stage, self.epoch, "order")
             order = torch.randperm(len(self.data.train), generator=random, device=self.env.device)
@@ -86,4 +88,4 @@ class TrainState:
 
     def attacked(self, attack: Attack, x: Tensor, y: Tensor) -> Tensor:
         """x_adv of the inner attack against the weights as they are now."""
-        return self.adversary(attack, x, y, self.generator("attack"))
+        return self.adversary(attack, x, y, self.attack_random)
