@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from robcomp.trainers.state import TrainState
 
 FULL = 32  # bits of a weight without a codebook
-FINAL_ITERATIONS = 100  # Lloyd iterations of the codebook that ships
+FIRST_ITERATIONS, WARM_ITERATIONS = 20, 5  # Lloyd iterations of an ADMM update: from nothing, from the last centres
+FINAL_ITERATIONS = 100  # of the codebook that ships
 
 
 def check_bits(bits: int, field: str) -> None:
@@ -74,23 +75,25 @@ class QuantisedL0(GlobalL0):
             return
         for name, weight, copy, dual in zip(t.names, t.weights, self.copies, self.duals, strict=True):
             dual.mul_(weight != 0)
-            copy.copy_(self._quantised(name, weight + dual, iterations=20))
+            copy.copy_(self._update(name, weight + dual))
             dual.add_(weight).sub_(copy)
 
     def compressed(self, model: nn.Module) -> dict[str, Tensor]:
         sparse = super().compressed(model)
         duals = dict(zip(weights(model), self.duals, strict=True))
         return {
-            name: self._quantised(name, weight + duals[name] * (weight != 0), FINAL_ITERATIONS, keep=False)
+            name: project(weight + duals[name] * (weight != 0), self.bits, self._start(name), FINAL_ITERATIONS)[0]
             for name, weight in sparse.items()
         }
 
-    def _quantised(self, name: str, values: Tensor, iterations: int, keep: bool = True) -> Tensor:
-        """The projection of `values` onto the codebook set from the last centres, which it replaces if `keep`."""
-        start = Codebook(self.centres[name]) if name in self.centres else None
-        quantised, codebook = project(values, self.bits, start=start, iterations=iterations)
-        if keep:
-            self.centres[name] = codebook.centres
+    def _start(self, name: str) -> Codebook | None:
+        return Codebook(self.centres[name]) if name in self.centres else None
+
+    def _update(self, name: str, values: Tensor) -> Tensor:
+        """The projection of `values` onto the codebook set, going on from the last centres, which it replaces."""
+        iterations = WARM_ITERATIONS if name in self.centres else FIRST_ITERATIONS
+        quantised, codebook = project(values, self.bits, self._start(name), iterations)
+        self.centres[name] = codebook.centres
         return quantised
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,0 +1,324 @@
+"""Every method against every law. A new method is one row in ROWS.
+
+All methods run for real, on `tiny`: data, stages, packed file, report.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import RUN, run
+from torch import Tensor
+
+from robcomp import artifact
+from robcomp.config import compose_config
+from robcomp.models.parameterisation import Dense, FactoredForm, weights
+from robcomp.trainers import loop
+from robcomp.trainers.compressor import Compressor
+from robcomp.trainers.method import METHODS
+from robcomp.trainers.objectives import Adversarial, Natural, Objective
+from robcomp.trainers.quantisation import QuantisedL0
+from robcomp.trainers.sparsity import FixedMask, GlobalL0
+from robcomp.trainers.state import TrainState
+
+# What the published recipe of ATMC gives each stage (code README, CIFAR-10): epochs, learning rate, milestones.
+PUBLISHED = {
+    "dense": (200, 0.05, [80, 120, 150]),
+    "sparse": (200, 0.01, [30, 60, 90, 120]),
+    "factored": (200, 0.005, [60, 80, 120]),
+    "quantised": (150, 0.005, [60, 80, 120]),
+}
+
+
+@dataclass
+class Row:
+    """One method: the stages it is made of, what each minimises and under which constraint, and if W = U V + C."""
+
+    stages: dict[str, Compressor]
+    objective: type[Objective] = Adversarial
+    overrides: tuple[str, ...] = ()
+    learned_bits: bool = False  # whether method.bits sets a codebook; quantize.bits fits one afterwards otherwise
+
+    @property
+    def sparse(self) -> bool:
+        return "sparse" in self.stages
+
+
+DENSE, RATIO = Compressor(), 0.005
+MASK, L0 = {"dense": DENSE, "sparse": FixedMask(RATIO)}, {"dense": DENSE, "sparse": GlobalL0(RATIO)}
+ATMC = {**L0, "factored": GlobalL0(RATIO), "quantised": QuantisedL0(RATIO, 8, 0.1, 10)}
+ROWS = {
+    "nat": Row({"dense": DENSE}, Natural),
+    "da": Row({"dense": DENSE}),
+    "nap": Row(MASK, Natural),
+    "ap": Row(MASK),
+    "al0": Row(L0),
+    "atmc": Row(ATMC, overrides=("method.quantise_interval=3",), learned_bits=True),
+}
+
+
+@pytest.fixture(params=ROWS)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+pytestmark = pytest.mark.usefixtures("sandbox", "no_curves")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One out= for runs that may share stages."""
+    return tmp_path_factory.mktemp("outputs")
+
+
+def finished(name: str, out: Path, *overrides: str) -> tuple[Path, dict[str, Any]]:
+    """The run directory of `name` and its report."""
+    folder = run([f"method={name}", f"out={out}", *ROWS[name].overrides, *overrides])
+    return folder, json.loads((folder / "report.json").read_text())
+
+
+def codebook_override(name: str, bits: int) -> str:
+    return f"{'method' if ROWS[name].learned_bits else 'quantize'}.bits={bits}"
+
+
+def test_every_registered_method_has_a_row() -> None:
+    assert set(METHODS) == set(ROWS)
+
+
+def test_stages_are_the_published_ones(name: str) -> None:
+    config, row = compose_config([f"method={name}", "dataset=cifar10"]), ROWS[name]
+    stages = config.method.stages(config.task())
+    assert {stage.name: stage.compressor for stage in stages} == row.stages
+    for stage in stages:
+        how = stage.schedule
+        assert (how.epochs, how.lr, how.milestones) == PUBLISHED[stage.name]
+        assert (how.optimizer, how.decay, how.gamma, how.warmup) == ("sgd", "milestones", 0.1, 0)
+        assert (how.momentum, how.weight_decay) == (0.9, 1e-4)
+        assert type(stage.objective) is row.objective
+        assert stage.start == "previous"
+        factored = stage.name in ("factored", "quantised")
+        assert stage.parameterisation == (FactoredForm(identity=True) if factored else Dense())
+    assert config.training.batch_size == 128
+
+
+def test_the_published_adversary_of_training() -> None:
+    config = compose_config(["dataset=cifar10"])
+    objective = config.task().adversarial
+    attack = objective.attack
+    assert objective.natural == 0.5
+    assert (attack.norm, attack.eps, attack.steps, attack.restarts) == ("Linf", pytest.approx(4 / 255), 7, 1)
+    assert attack.step_size == pytest.approx(1.25 * 4 / 255 / 7)
+    assert (config.model.name, config.dataset.pad, config.dataset.flip) == ("resnet34", 4, True)
+
+
+def test_one_factor_shortens_the_whole_recipe(name: str) -> None:
+    config = compose_config([f"method={name}", "dataset=cifar10", "method.epochs_scale=0.1"])
+    for stage in config.method.stages(config.task()):
+        epochs, _, milestones = PUBLISHED[stage.name]
+        assert stage.schedule.epochs == epochs // 10
+        assert stage.schedule.milestones == pytest.approx([m / 10 for m in milestones])
+
+
+def test_thirty_two_bits_are_no_codebook() -> None:
+    config = compose_config(["method=atmc", "method.bits=32"])
+    assert [stage.name for stage in config.method.stages(config.task())] == ["dense", "sparse", "factored"]
+
+
+@pytest.mark.parametrize("ratio", [0.0101, 0.3])
+@pytest.mark.parametrize("bits", [32, 8, 4, 1])
+def test_what_ships_is_inside_the_constraint(name: str, shared: Path, bits: int, ratio: float) -> None:
+    row = ROWS[name]
+    if not row.sparse and ratio != 0.3:
+        pytest.skip("a dense method has no ratio")
+    settings = [codebook_override(name, bits), *([f"method.ratio={ratio}"] if row.sparse else [])]
+    folder, report = finished(name, shared, *settings)
+    model, spec, stored_bits = artifact.load(folder / "model.rcz")
+    dense = sum(w.numel() for w in weights(spec.build()).values())
+    tensors = weights(model)
+    nonzero = sum(int(w.count_nonzero()) for w in tensors.values())
+    budget = int(dense * ratio) if row.sparse else dense
+    assert stored_bits == bits
+    assert 0 < nonzero <= budget
+    if bits == 32 and row.sparse:
+        assert nonzero == budget  # a codebook may send small weights to zero; the l0 budget alone is used up
+    for tensor in tensors.values():
+        assert tensor[tensor != 0].unique().numel() <= 2**bits
+    assert report["size"]["nonzero"] == nonzero
+    assert report["size"]["bits"] == bits
+
+
+def test_the_report_is_about_the_file(name: str, shared: Path) -> None:
+    folder, report = finished(name, shared)
+    model, _, _ = artifact.load(folder / "model.rcz")
+    stored = load_file(Path(os.environ["ROBCOMP_DATA_DIR"]) / "tiny.safetensors")
+    x, y = stored["test_images"][:20].float() / 255, stored["test_labels"][:20]
+    with torch.no_grad():
+        assert report["accuracy"]["clean"]["correct"] == int((model(x).argmax(1) == y).sum())
+    assert set(report["accuracy"]) == {"clean", "fgsm", "pgd", "worst_case"}
+    assert report["accuracy"]["worst_case"]["value"] <= min(report["accuracy"][a]["value"] for a in ("fgsm", "pgd"))
+    assert report["size"]["c"]["bytes"] == (folder / "model.rcz").stat().st_size
+    assert {path.name for path in folder.iterdir()} == {
+        "config.yaml", "log.jsonl", "model.rcz", "outcomes.npz", "report.json", "report.md", "lock",
+    }  # fmt: skip
+
+
+def keys(name: str, out: Path, *overrides: str) -> dict[str, str]:
+    """The cache key of each stage."""
+    return {stage["name"]: stage["key"] for stage in finished(name, out, *overrides)[1]["stages"]}
+
+
+def test_methods_that_differ_by_one_choice_share_their_stages(shared: Path) -> None:
+    robust = [keys(name, shared)["dense"] for name in ("da", "ap", "al0", "atmc")]
+    natural = [keys(name, shared)["dense"] for name in ("nat", "nap")]
+    assert len(set(robust)) == len(set(natural)) == 1
+    assert set(robust) != set(natural)
+    assert keys("al0", shared)["sparse"] == keys("atmc", shared)["sparse"] != keys("ap", shared)["sparse"]
+    assert keys("atmc", shared, "method.bits=4")["factored"] == keys("atmc", shared, "method.bits=32")["factored"]
+
+
+def test_a_shared_stage_is_trained_once(tmp_path: Path) -> None:
+    first, second = (finished(name, tmp_path)[1]["stages"] for name in ("al0", "atmc"))
+    assert [stage["cached"] for stage in first] == [False, False]
+    assert [stage["cached"] for stage in second] == [True, True, False, False]
+    assert [stage["seconds"] for stage in second[:2]] == [stage["seconds"] for stage in first]
+
+
+NO_EPOCHS = ["schedule.dense.epochs=0", "schedule.sparse.epochs=0"]  # a stage has its key without training
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "seed=1", "threat.eps=0.2", "threat.norm=L2", "training.batch_size=8", "training.natural_weight=0.25",
+        "training.attack.steps=3", "training.attack.relative_step=1.25", "training.attack.random_start=false",
+        "training.attack.bn_mode=train", "training.selection=best", "training.precision=bf16", "schedule.dense.lr=0.01",
+        "schedule.dense.weight_decay=0", "schedule.dense.warmup=0.5", "dataset.val=17", "dataset.subset=60",
+        "dataset.pad=1", "dataset.flip=true", "model.width=0.12", "model.conv_relu=true",
+    ],
+)  # fmt: skip
+def test_what_leads_to_other_weights_leads_to_another_key(shared: Path, change: str) -> None:
+    assert keys("al0", shared, *NO_EPOCHS, change)["dense"] != keys("al0", shared, *NO_EPOCHS)["dense"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["attack.images=10", "attack.attacks.pgd.steps=3", "method.ratio=0.5", "schedule.sparse.lr=0.01", "dataset.test_subset=9"],
+)
+def test_what_comes_later_leaves_the_key(shared: Path, change: str) -> None:
+    assert keys("al0", shared, *NO_EPOCHS, change)["dense"] == keys("al0", shared, *NO_EPOCHS)["dense"]
+
+
+def test_the_key_does_not_depend_on_where_things_are(shared: Path, tmp_path: Path, data_dir: Path) -> None:
+    moved = tmp_path / "data"
+    moved.mkdir()
+    (moved / "tiny.safetensors").write_bytes((data_dir / "tiny.safetensors").read_bytes())
+    assert keys("al0", tmp_path, *NO_EPOCHS, f"data_dir={moved}") == keys("al0", shared, *NO_EPOCHS)
+
+
+# Stopped and resumed
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing in robcomp may catch it."""
+
+
+STEPS = 4  # an epoch of `tiny`
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, stage: str, step: int) -> None:
+    """The process 'dies' when that stage asks for the batch of that step."""
+    original = TrainState.batch
+
+    def batch(t: TrainState) -> tuple[Tensor, Tensor]:
+        if (t.stage, t.step) == (stage, step):
+            raise Killed
+        return original(t)
+
+    monkeypatch.setattr(TrainState, "batch", batch)
+
+
+def without_times(report: dict[str, Any]) -> dict[str, Any]:
+    """The report less what a second run may change: when, how long, from where."""
+    kept = json.loads(json.dumps(report))
+    for key in ("finished", "seconds", "overrides"):
+        del kept["run"][key]
+    for stage in kept["stages"]:
+        for key in ("seconds", "cached", "images_per_second"):
+            del stage[key]
+    for record in kept["accuracy"].values():
+        record.pop("seconds", None)
+    return kept
+
+
+def assert_same_run(first: tuple[Path, dict[str, Any]], second: tuple[Path, dict[str, Any]]) -> None:
+    """Each stage's tensors and epoch records, then the file and the report."""
+    for stage in first[1]["stages"]:
+        a, b = (folder.parents[1] / "stages" / stage["key"] / "result.safetensors" for folder, _ in (first, second))
+        assert all(torch.equal(t, load_file(b)[key]) for key, t in load_file(a).items()), stage["name"]
+    assert (first[0] / "model.rcz").read_bytes() == (second[0] / "model.rcz").read_bytes()
+    assert without_times(first[1]) == without_times(second[1])
+    logs = [[json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()] for folder, _ in (first, second)]
+    for log in logs:
+        for line in log:
+            for key in ("seconds", "images_per_second", "cached"):
+                line.pop(key, None)
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize("lost", [0, 1], ids=["checkpoint_each_step", "checkpoint_each_epoch"])
+@pytest.mark.parametrize("selection", ["last", "best"])
+def test_killed_in_every_stage_and_resumed_is_as_if_uninterrupted(
+    name: str, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, selection: str, lost: int
+) -> None:
+    """Killed in the middle of the second epoch of each stage in turn; once where the steps of that epoch were lost."""
+    settings = [f"training.selection={selection}", "dataset.pad=1"]
+    whole = finished(name, shared, *settings)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 1e9 if lost else -1.0)
+    for stage in ROWS[name].stages:
+        with monkeypatch.context() as patch:
+            kill_at(patch, stage, STEPS + 2)
+            with pytest.raises(Killed):
+                finished(name, tmp_path, *settings)
+        (checkpoint,) = (tmp_path / "stages").glob("*/checkpoint.pt")
+        assert torch.load(checkpoint, weights_only=True)["step"] == (STEPS if lost else STEPS + 2)
+    assert_same_run(whole, finished(name, tmp_path, *settings))
+    assert not list((tmp_path / "stages").glob("*/checkpoint.pt"))
+
+
+def test_killed_for_real(shared: Path, tmp_path: Path) -> None:
+    """SIGKILL in the quantised stage, and the same command again."""
+    out = tmp_path / "outputs"
+    arguments = ["train", *RUN, "method=atmc", f"out={out}", "method.quantise_interval=3"]
+    program = (
+        "import os, signal, sys, torch\n"
+        "from robcomp.trainers import loop, state\n"
+        "from robcomp.cli import main\n"
+        "torch.set_num_threads(1)\n"
+        "loop.CHECKPOINT_SECONDS = -1.0\n"
+        "batch = state.TrainState.batch\n"
+        "def dying(t):\n"
+        "    if (t.stage, t.step) == ('quantised', 6): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return batch(t)\n"
+        "state.TrainState.batch = dying\n"
+        "main(sys.argv[1:])\n"
+    )
+    dead = subprocess.run([sys.executable, "-c", program, *arguments], stdout=subprocess.DEVNULL, timeout=120)
+    assert dead.returncode == -signal.SIGKILL
+    assert not list(out.glob("tiny-*/*/report.json"))
+    assert_same_run(finished("atmc", shared), finished("atmc", out))
+
+
+def test_another_seed_is_another_run(name: str, shared: Path, tmp_path: Path) -> None:
+    """And the same seed is the same run, in another place."""
+    first, again, other = finished(name, shared), finished(name, tmp_path), finished(name, shared, "seed=1")
+    assert_same_run(first, again)
+    assert first[0].name == again[0].name != other[0].name
+    assert (first[0] / "model.rcz").read_bytes() != (other[0] / "model.rcz").read_bytes()

@@ -1,0 +1,103 @@
+"""Networks, data and runs so small that a whole training takes a fraction of a second."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from robcomp.attacks import PGD
+from robcomp.config import compose_config
+from robcomp.data import Dataset, DatasetConfig, Split
+from robcomp.runner import train
+from robcomp.trainers import loop
+from robcomp.trainers.checkpoint import StageResult, StageStore
+from robcomp.trainers.progress import Progress
+from robcomp.trainers.stage import Stage
+from robcomp.trainers.state import Environment, TrainState
+
+SHAPE, CLASSES = (1, 16, 16), 3
+CPU = Environment(torch.device("cpu"), "float32", channels_last=False, graphs=False)
+
+# A run of any method on `tiny`: 4 steps an epoch, 2 epochs a stage.
+RUN = [
+    "dataset=digits", "dataset.name=tiny", f"dataset.shape={list(SHAPE)}".replace(" ", ""), f"dataset.classes={CLASSES}",
+    "dataset.val=16", "model.width=0.1", "device=cpu", "training.precision=float32", "training.batch_size=16",
+    "training.attack.steps=2", "attack.attacks.pgd.steps=2", "attack.images=20",
+    *(f"schedule.{stage}.epochs=2" for stage in ("dense", "sparse", "factored", "quantised")),
+]  # fmt: skip
+
+
+def images(count: int, seed: int, shape: tuple[int, int, int] = SHAPE, classes: int = CLASSES) -> Split:
+    """Noise with a bright band of rows whose place is the class."""
+    random = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % classes
+    pixels = torch.randint(0, 90, (count, *shape), generator=random)
+    band = shape[1] // classes
+    for pixel, label in zip(pixels, labels.tolist(), strict=True):
+        pixel[:, label * band : (label + 1) * band] += 120
+    return Split(pixels.to(torch.uint8), labels)
+
+
+def write_data(folder: Path, train: int = 80, test: int = 30) -> Path:
+    """`tiny.safetensors` in `folder`, as the data layer would have converted it; returns the folder."""
+    first, second = images(train, 1), images(test, 2)
+    tensors = {
+        "train_images": first.images, "train_labels": first.labels, "test_images": second.images,
+        "test_labels": second.labels,
+    }  # fmt: skip
+    metadata = {"classes": json.dumps([f"band {i}" for i in range(CLASSES)]), "source": "made up", "official": "true"}
+    save_file(tensors, folder / "tiny.safetensors", metadata)
+    return folder
+
+
+def run(overrides: list[str]) -> Path:
+    """`robcomp train` on `tiny`, in silence; the run directory."""
+    arguments = [*RUN, *overrides]
+    return train(compose_config(arguments), arguments, Console(quiet=True))
+
+
+def dataset(train: int = 40, val: int = 0, shape: tuple[int, int, int] = SHAPE) -> Dataset:
+    names = tuple(f"band {i}" for i in range(CLASSES))
+    parts = images(train, 1, shape), images(val, 2, shape), images(8, 3, shape)
+    return Dataset("tiny", names, *parts, checksum="0", official=True, source="made up")
+
+
+def state(model: nn.Module, *, data: Dataset | None = None, batch: int = 8, epochs: int = 1, **settings: Any) -> TrainState:
+    """A stage's TrainState in plain float32; settings: stage, seed, env, pad, flip."""
+    data = data or dataset()
+    cfg = DatasetConfig("tiny", list(data.train.images.shape[1:]), CLASSES, val=0, pad=settings.get("pad", 0),
+                        flip=settings.get("flip", False))  # fmt: skip
+    stage, seed, env = settings.get("stage", "sparse"), settings.get("seed", 0), settings.get("env", CPU)
+    return TrainState(stage, model, data, cfg, env, seed, batch, epochs)
+
+
+def train_stage(stage: Stage, t: TrainState, folder: Path, selection: str = "last") -> StageResult:
+    """`run_stage` with a stage store in `folder`."""
+    settings = loop.LoopSettings(PGD(0.1, steps=1), selection)
+    return loop.run_stage(stage, t, settings, StageStore(folder, stage.name), lambda record: None, Progress(Console(quiet=True)))
+
+
+def two_layers(seed: int = 0, inputs: int = 256, hidden: int = 12) -> nn.Sequential:
+    """linear, ReLU, linear on flattened `tiny` images."""
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, CLASSES))
+
+
+def clones(tensors: list[Tensor]) -> list[Tensor]:
+    return [t.detach().clone() for t in tensors]
+
+
+def randomise_batch_norm(model: nn.Module, seed: int = 0) -> None:
+    """Scales, shifts and running statistics as after some training, so that folding them is no identity."""
+    random = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            for tensor, low, high in (
+                (module.weight.data, 0.5, 1.5), (module.bias.data, -0.5, 0.5),
+                (module.running_mean, -0.3, 0.3), (module.running_var, 0.3, 2.0),
+            ):  # fmt: skip
+                tensor.copy_(torch.rand(tensor.shape, generator=random) * (high - low) + low)
