@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
     table = _verb(verbs, "table", "run what a published table or figure needs, and write it beside ours", _tables_help())
     table.add_argument("name", help="the table, for example atmc-mnist")
-    table.add_argument("--scale", default="cpu", help="smoke, cpu or paper (default: cpu)")
+    table.add_argument("--scale", default="cpu", help="a scale of the table: smoke, cpu, gpu or paper (default: cpu)")
     table.add_argument("--target", type=Path, default=Path("results"), help="where the page goes (default: results)")
     table.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for every run of the table")
     table.set_defaults(run=_table)

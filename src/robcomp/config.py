@@ -55,7 +55,7 @@ class InnerAttackConfig:
     """The PGD of training: `steps` steps of relative_step * eps / steps."""
 
     steps: int = 7
-    relative_step: float = 1.25
+    relative_step: float = 2.5
     random_start: bool = True
     bn_mode: str = "eval"
 

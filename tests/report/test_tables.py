@@ -47,7 +47,7 @@ class Runner:
         return make_run(folder, {"clean": clean, "pgd": pgd}, method=method, nonzero=nonzero, bits=bits)
 
 
-@pytest.mark.parametrize(("scale", "total"), [("smoke", 4), ("cpu", 12), ("paper", 100)])
+@pytest.mark.parametrize(("scale", "total"), [("smoke", 4), ("cpu", 12), ("gpu", 30), ("paper", 100)])
 def test_every_row_of_the_recipe_trains_equally_long_in_its_own_stages(scale, total):
     for job in jobs(load("atmc-mnist"), scale, []):
         epochs = {
@@ -158,8 +158,8 @@ def test_unknown_tables_and_scales_are_named():
     assert "atmc-mnist" in names()
     with pytest.raises(UserError, match=r"unknown table 'atmc-mnits'.*Did you mean atmc-mnist"):
         load("atmc-mnits")
-    with pytest.raises(UserError, match="unknown scale 'gpu'; choose from cpu, paper, smoke"):
-        jobs(load("atmc-mnist"), "gpu", [])
+    with pytest.raises(UserError, match="unknown scale 'huge'; choose from cpu, gpu, paper, smoke"):
+        jobs(load("atmc-mnist"), "huge", [])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,200 @@
+"""Configurations: what composes, what it comes to, and the one sentence for each that does not."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from robcomp.attacks import PGD
+from robcomp.catalogue import choices
+from robcomp.cli import main
+from robcomp.config import compose_config, compose_node
+from robcomp.errors import UserError
+from robcomp.runner import run_directory
+from robcomp.units import fraction
+
+pytestmark = pytest.mark.usefixtures("sandbox")
+
+
+@pytest.mark.parametrize("method", choices("method"))
+@pytest.mark.parametrize("dataset", choices("dataset"))
+def test_every_combination_of_choices_composes(dataset: str, method: str) -> None:
+    for model in choices("model"):
+        config = compose_config([f"dataset={dataset}", f"method={method}", f"model={model}"])
+        assert (config.dataset.name, config.method.name, config.model.name) == (dataset, method, model)
+        for stage in config.method.stages(config.task()):
+            assert stage.schedule.epochs > 0
+
+
+@pytest.mark.parametrize("attack", choices("attack"))
+def test_every_suite_builds_at_the_threat_models_eps(attack: str) -> None:
+    suite = compose_config([f"attack={attack}", "threat.eps=3/255", "threat.norm=L2"]).attack.build()
+    assert {entry.eps for entry in suite.values()} == {3 / 255}
+    assert {entry.norm for entry in suite.values()} == {"L2"}
+
+
+def test_the_defaults() -> None:
+    config = compose_config([])
+    assert (config.dataset.name, config.model.name, config.method.name) == ("digits", "lenet", "atmc")
+    assert config.method.ratio == config.ratio
+    assert config.out == "outputs"
+    assert not config.fresh
+
+
+def test_a_data_set_brings_its_model_and_recipe_and_the_command_line_wins() -> None:
+    assert compose_config(["dataset=cifar10"]).model.name == "resnet34"
+    chosen = compose_config(["model=resnet18", "dataset=cifar10", "ratio=0.5", "training.attack.steps=3"])
+    assert (chosen.model.name, chosen.method.ratio, chosen.inner_attack().steps) == ("resnet18", 0.5, 3)
+    assert compose_config(["dataset=cifar10", "method.ratio=0.01"]).method.ratio == 0.01
+
+
+@pytest.mark.parametrize("text", ["8/255", "'8/255'", "' 8 / 255 '", str(8 / 255)])
+def test_eps_on_the_command_line(text: str) -> None:
+    config = compose_config([f"threat.eps={text}"])
+    assert config.threat.eps == config.inner_attack().eps == pytest.approx(8 / 255)
+
+
+def test_eps_in_a_suite_and_attacks_added_and_removed() -> None:
+    suite = compose_config(
+        ["+attack.attacks.big={attack: pgd, eps: 16/255, steps: 3}", "~attack.attacks.fgsm", "attack.attacks.pgd.eps=2/255"]
+    ).attack.build()
+    assert set(suite) == {"pgd", "big"}
+    assert (suite["big"].eps, suite["pgd"].eps) == pytest.approx((16 / 255, 2 / 255))
+    assert isinstance(suite["big"], PGD)
+
+
+def test_eps_in_yaml(tmp_path: Path) -> None:
+    """As the files of conf/ write it, quoted or not."""
+    (tmp_path / "a.yaml").write_text("plain: 8/255\nquoted: '8/255'\ndecimal: 0.5\nwhole: 1\n")
+    values = OmegaConf.to_container(OmegaConf.load(tmp_path / "a.yaml"))
+    assert [fraction(value, "eps") for value in values.values()] == pytest.approx([8 / 255, 8 / 255, 0.5, 1])
+    assert compose_config(["dataset=mnist"]).threat.eps == pytest.approx(76 / 255)
+
+
+def test_the_node_keeps_its_interpolations() -> None:
+    assert OmegaConf.to_container(compose_node([]), resolve=False)["method"]["ratio"] == "${ratio}"
+
+
+def test_what_names_a_run() -> None:
+    plain = run_directory(compose_config([]))
+    assert plain.parent == Path("outputs/digits-lenet-atmc")
+    for change in ("seed=1", "method.bits=4", "threat.eps=0.2", "attack=atmc", "dataset.val=100", "training.selection=best"):
+        assert run_directory(compose_config([change])).name != plain.name, change
+    for change in ("device=cpu", "data_dir=elsewhere", "fresh=true", "out=there", "threat.eps=1/10"):
+        assert run_directory(compose_config([change])).name == plain.name, change
+    assert run_directory(compose_config(["out=there"])).parent == Path("there/digits-lenet-atmc")
+
+
+# One sentence each: the overrides, and what the sentence must hold.
+WRONG = {
+    "unknown_key": ("method.rato=0.1", "unknown key of method 'rato'", "Did you mean ratio?"),
+    "unknown_key_at_the_root": ("sed=1", "'sed'", "Did you mean seed"),
+    "unknown_key_of_training": ("training.batchsize=3", "'batchsize'", "batch_size"),
+    "unknown_key_of_attack": ("training.attack.step=3", "'step'", "steps"),
+    "unknown_key_of_model": ("model.withd=3", "'withd'", "width"),
+    "unknown_key_of_schedule": ("schedule.dense.lrate=3", "'lrate'", "lr"),
+    "unknown_stage": ("schedule.dens.lr=3", "'dens'", "dense"),
+    "key_of_another_method": ("method=al0 method.bits=4", "unknown key of method 'bits'", "ratio"),
+    "added_key": ("+foo=1", "'foo'", "seed"),
+    "wrong_type": ("training.batch_size=many", "training.batch_size=many", "a whole number"),
+    "wrong_type_float": ("schedule.dense.lr=fast", "schedule.dense.lr=fast", "a number"),
+    "wrong_type_half": ("method.bits=2.5", "method.bits=2.5", "a whole number"),
+    "wrong_type_bool": ("dataset.flip=maybe", "dataset.flip=maybe", "true or false"),
+    "wrong_type_list": ("schedule.dense.milestones=[a]", "milestones", "a number"),
+    "wrong_type_node": ("training.attack=3", "training.attack", ""),
+    "null": ("seed=null", "seed", ""),
+    "unknown_method": ("method=atcm", "unknown method 'atcm'", "Did you mean atmc"),
+    "unknown_model": ("model=resnet", "unknown model 'resnet'", "Did you mean resnet"),
+    "unknown_dataset": ("dataset=cifar", "unknown dataset 'cifar'", "Did you mean cifar10"),
+    "unknown_suite": ("attack=fast", "unknown attack 'fast'", "choose from atmc, quick"),
+    "empty_choice": ("method=", "method", "choose from"),
+    "removed_method": ("~method", "method", ""),
+    "two_methods": ("method=[al0,atmc]", "method", ""),
+    "unknown_attack": ("+attack.attacks.x={attack: pdg, eps: 0.1}", "unknown attack 'pdg'", "Did you mean pgd?"),
+    "unknown_attack_by_name": ("+attack.attacks.pgdd.eps=0.1", "unknown attack 'pgdd'", "Did you mean pgd?"),
+    "unknown_setting": ("+attack.attacks.pgd.stpes=3", "attack.attacks.pgd 'stpes'", "Did you mean steps"),
+    "attack_type": ("attack.attacks.pgd.steps=many", "attack.attacks.pgd.steps", "int"),
+    "attack_type_bool": ("+attack.attacks.pgd.random_start=3", "attack.attacks.pgd.random_start", "true or false"),
+    "attack_range": ("attack.attacks.pgd.steps=0", "attack.attacks.pgd: steps=0", "at least 1"),
+    "attack_norm": ("attack.attacks.pgd.norm=L1", "attack.attacks.pgd", "choose from Linf, L2"),
+    "attack_no_settings": ("+attack.attacks.x=pgd", "attack.attacks.x='pgd'", "write {attack: pgd"),
+    "attack_no_eps": ("+attack.attacks.x={attack: pgd}", "attack.attacks.x has no eps", "attack.attacks.x.eps=8/255"),
+    "attack_reserved": ("+attack.attacks.clean={attack: pgd, eps: 0.1}", "'clean' is a key of the report", "another name"),
+    "no_attacks": ("~attack.attacks.pgd ~attack.attacks.fgsm", "attack.attacks is empty", "+attack.attacks.pgd"),
+    "attack_images": ("attack.images=0", "attack.images=0", "at least 1"),
+    "eps_in_grey_levels": ("threat.eps=8", "eps=8", "did you mean 8/255?"),
+    "eps_in_a_suite": ("attack.attacks.pgd.eps=8", "attack.attacks.pgd: eps=8", "did you mean 8/255?"),
+    "eps_text": ("threat.eps=eight", "threat.eps='eight'", "8/255"),
+    "eps_zero": ("threat.eps=0", "threat.eps=0", "(0, inf)"),
+    "eps_negative": ("threat.eps=-0.1", "threat.eps=-0.1", "(0, inf)"),
+    "eps_over_zero": ("threat.eps=8/0", "threat.eps='8/0'", "8/255"),
+    "norm": ("threat.norm=L1", "'L1'", "choose from Linf, L2"),
+    "steps": ("training.attack.steps=0", "steps=0", "at least 1"),
+    "relative_step": ("training.attack.relative_step=-1", "step", "[0, inf)"),
+    "bn_mode": ("training.attack.bn_mode=test", "'test'", "eval or train"),
+    "natural_weight": ("training.natural_weight=1", "training.natural_weight=1", "[0, 1)"),
+    "batch_size": ("training.batch_size=0", "training.batch_size=0", "at least 1"),
+    "precision": ("training.precision=fp16", "training.precision 'fp16'", "choose from auto, bf16, float32"),
+    "selection": ("training.selection=first", "training.selection 'first'", "choose from best, last"),
+    "ratio_zero": ("method.ratio=0", "method.ratio=0", "(0, 1]"),
+    "ratio_two": ("ratio=2", "ratio=2", "(0, 1]"),
+    "ratio_nan": ("method.ratio=nan", "method.ratio=nan", "(0, 1]"),
+    "bits": ("method.bits=17", "method.bits=17", "1 to 16"),
+    "post_bits": ("method=da quantize.bits=0", "quantize.bits=0", "1 to 16"),
+    "both_quantisers": ("method.bits=4 quantize.bits=8", "quantize.bits=8 and method.bits=4", "method.bits=32"),
+    "rho": ("method.rho=-1", "method.rho=-1", "at least 0"),
+    "rho_nan": ("method.rho=nan", "rho=nan", ""),
+    "interval": ("method.quantise_interval=0", "method.quantise_interval=0", "at least 1"),
+    "epochs_scale": ("method.epochs_scale=0", "method.epochs_scale=0", "(0, 100]"),
+    "epochs": ("schedule.dense.epochs=-1", "epochs=-1", "at least 0"),
+    "lr": ("schedule.dense.lr=-1", "lr=-1", "at least 0"),
+    "lr_nan": ("schedule.dense.lr=nan", "lr=nan", ""),
+    "lr_infinite": ("schedule.dense.lr=inf", "lr=inf", ""),
+    "decay": ("schedule.dense.decay=exp", "'exp'", "choose from milestones, linear, cosine, constant"),
+    "optimizer": ("schedule.dense.optimizer=lion", "'lion'", "choose from sgd, adam"),
+    "width": ("model.width=0", "model.width=0", "(0, 64]"),
+    "channels": ("model.channels=3", "model.channels=3 does not fit images of 1 channels", "set model.channels=1"),
+    "lenet_on_small_images": ("dataset.shape=[1,8,8]", "model=lenet needs images of at least 16x16", "got 8x8"),
+    "shape": ("dataset.shape=[28,28]", "dataset.shape=[28, 28]", "[channels, height, width]"),
+    "held_out": ("dataset.subset=100 dataset.val=100", "dataset.val=100", "below 100"),
+    "seed": ("seed=-1", "seed=-1", "0 and above"),
+    "depth": ("model=resnet18 model.depth=20", "unknown model.depth '20'", "choose from 18, 34"),
+    "sweep_without_m": ("seed=0,1", "seed=0,1 is a sweep", "-m"),
+    "sweep_of_choices_without_m": ("method=al0,atmc", "method=al0,atmc is a sweep", "-m"),
+    "grammar": ("method.ratio", "cannot read 'method.ratio'", "KEY=VALUE"),
+    "grammar_brackets": ("dataset.shape=[1,2", "cannot read", "KEY=VALUE"),
+    "interpolation": ("ratio=${nowhere}", "nowhere", ""),
+}  # fmt: skip
+
+
+def overrides_of(text: str) -> list[str]:
+    """Split at blanks, but for those inside braces."""
+    return [text] if "{" in text else text.split(" ")
+
+
+@pytest.mark.parametrize(("text", "given", "cure"), WRONG.values(), ids=WRONG)
+def test_a_wrong_configuration_is_one_sentence(
+    text: str, given: str, cure: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *overrides_of(text)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert line.startswith("robcomp: ")
+    assert given in line
+    assert cure in line
+    assert line.endswith((".", "?"))
+    assert len(line) < 400
+
+
+def test_nothing_is_written_for_a_wrong_configuration(sandbox: Path) -> None:
+    main(["train", "method.ratio=7"])
+    assert list(sandbox.iterdir()) == []
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "tpu", "mps"])
+def test_a_device_that_is_not_there(device: str) -> None:
+    from robcomp.hardware import choose_device
+
+    with pytest.raises(UserError, match=f"device={device} is not on this machine; choose auto or one of cpu"):
+        choose_device(device)

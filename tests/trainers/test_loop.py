@@ -1,0 +1,199 @@
+"""The loop: the order of its hooks, what it keeps, what it hands on, and how it stops."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import dataset, run, state, train_stage, two_layers
+from torch import nn
+
+from robcomp import artifact
+from robcomp.attacks import PGD
+from robcomp.errors import UserError
+from robcomp.models.parameterisation import weights
+from robcomp.trainers import loop
+from robcomp.trainers.compressor import Compressor
+from robcomp.trainers.objectives import Adversarial, Natural
+from robcomp.trainers.quantisation import QuantisedL0
+from robcomp.trainers.sparsity import GlobalL0
+from robcomp.trainers.stage import Schedule, Stage
+from robcomp.trainers.state import TrainState
+
+STEADY = Schedule(4, lr=0.2, decay="constant")
+
+
+@dataclass
+class Diary(Compressor):
+    """Notes which hook was called when; ruins the weights after the epochs in `ruin`."""
+
+    ruin: tuple[int, ...] = ()
+    notes: list[str] = field(default_factory=list, init=False)
+    ends: list[dict] = field(default_factory=list, init=False)  # the state dict at each epoch's end
+
+    def setup(self, t: TrainState) -> None:
+        self.notes.append("setup")
+
+    def regularise(self, t: TrainState) -> None:
+        assert all(p.grad is not None for p in t.model.parameters())
+        self.notes.append(f"regularise {t.epoch}.{t.step_in_epoch}")
+
+    def after_step(self, t: TrainState) -> None:
+        self.notes.append(f"after_step {t.epoch}.{t.step_in_epoch}")
+
+    @torch.no_grad()
+    def after_epoch(self, t: TrainState) -> None:
+        self.notes.append("after_epoch")
+        if len(self.ends) + 1 in self.ruin:
+            for weight in t.weights:
+                weight.zero_()
+        self.ends.append({name: tensor.clone() for name, tensor in t.model.state_dict().items()})
+
+    def finalise(self, model: nn.Module) -> None:
+        self.notes.append("finalise")
+
+
+def test_the_hooks_come_in_order(tmp_path: Path) -> None:
+    diary = Diary()
+    train_stage(Stage("dense", Natural(), Schedule(2, 0.1), diary), state(two_layers(), batch=20, epochs=2), tmp_path)
+    steps = [[f"regularise {e}.{i}", f"after_step {e}.{i}"] for e in (0, 1) for i in (0, 1)]
+    assert diary.notes == ["setup", *steps[0], *steps[1], "after_epoch", *steps[2], *steps[3], "after_epoch", "finalise"]
+
+
+def test_the_learning_rate_of_a_step_is_that_of_its_fraction_of_an_epoch(tmp_path: Path) -> None:
+    seen = []
+
+    class Watching(Compressor):
+        def regularise(self, t: TrainState) -> None:
+            seen.append(t.optimizer.param_groups[0]["lr"])
+
+    schedule = Schedule(2, lr=0.4, decay="linear", warmup=0.5)
+    train_stage(Stage("dense", Natural(), schedule, Watching()), state(two_layers(), batch=10, epochs=2), tmp_path)
+    assert seen == pytest.approx([schedule.rate(step / 4) for step in range(8)])
+    assert seen[0] == 0 < seen[1] < seen[2] > seen[-1]
+
+
+def test_a_stage_without_epochs_only_enters_its_constraint(tmp_path: Path) -> None:
+    model = two_layers()
+    before = {name: w.detach().clone() for name, w in weights(model).items()}
+    result = train_stage(Stage("sparse", Natural(), Schedule(0), GlobalL0(0.1)), state(model, epochs=0), tmp_path)
+    kept = {name: result.tensors[name] for name in before}
+    assert sum(int(w.count_nonzero()) for w in kept.values()) == int(0.1 * sum(w.numel() for w in before.values()))
+    assert all(torch.equal(w, torch.where(w != 0, before[name], 0.0)) for name, w in kept.items())
+    assert result.records == []
+
+
+@pytest.mark.parametrize("objective", [Natural(), Adversarial(PGD(0.05, steps=1))], ids=["clean", "robust"])
+@pytest.mark.parametrize("ruin", [(3, 4), (1, 3, 4), ()])
+def test_selection_best_keeps_the_best_epoch_and_last_the_last(tmp_path: Path, ruin: tuple[int, ...], objective) -> None:
+    results = {}
+    for selection in ("best", "last"):
+        t, diary = state(two_layers(), data=dataset(40, val=30), batch=10, epochs=4), Diary(ruin)
+        stage = Stage("dense", objective, STEADY, diary)
+        results[selection] = train_stage(stage, t, tmp_path / selection, selection), diary
+    result, diary = results["best"]
+    scores = [record["val_clean" if isinstance(objective, Natural) else "val_robust"] for record in result.records]
+    best = scores.index(max(scores))
+    assert best not in [epoch - 1 for epoch in ruin]
+    assert not ruin or scores[best] > scores[3]
+    for (kept, seen), end in ((results["best"], best), (results["last"], 3)):
+        assert all(torch.equal(kept.tensors[name], tensor) for name, tensor in seen.ends[end].items())
+
+
+def test_what_is_validated_is_what_would_ship(tmp_path: Path) -> None:
+    """The network in training is dense here; its compressed form has two weights and knows nothing."""
+    t = state(two_layers(), data=dataset(40, val=30), batch=10, epochs=4)
+
+    @dataclass
+    class Blank(Compressor):
+        def compressed(self, model: nn.Module) -> dict[str, torch.Tensor]:
+            return {name: torch.zeros_like(w) for name, w in weights(model).items()}
+
+    result = train_stage(Stage("dense", Natural(), STEADY, Blank()), t, tmp_path)
+    assert result.records[-1]["clean"] > 0.9
+    assert result.records[-1]["val_clean"] == pytest.approx(1 / 3)
+    assert not any(tensor.any() for name, tensor in result.tensors.items() if "weight" in name)
+
+
+def test_validation_draws_no_random_number_of_training(tmp_path: Path) -> None:
+    """With and without a held-out slice, and whatever is selected, the same weights come out."""
+    objective = Adversarial(PGD(0.05, steps=1))
+    tensors = [
+        train_stage(Stage("dense", objective, STEADY), state(two_layers(), data=dataset(40, val), epochs=4), tmp_path / str(val))
+        for val in (0, 30)
+    ]
+    assert all(torch.equal(tensors[0].tensors[name], tensor) for name, tensor in tensors[1].tensors.items())
+
+
+def test_an_epoch_record_holds_what_happened(tmp_path: Path) -> None:
+    objective = Adversarial(PGD(0.05, steps=1))
+    t = state(two_layers(), data=dataset(40, val=30), batch=10, epochs=4)
+    records = train_stage(Stage("dense", objective, STEADY), t, tmp_path).records
+    assert [record["epoch"] for record in records] == [1, 2, 3, 4]
+    assert all(record["stage"] == "dense" and record["epochs"] == 4 for record in records)
+    assert records[0]["loss"] > records[-1]["loss"] > 0
+    for record in records:
+        assert 0 <= record["val_robust"] <= record["val_clean"] <= 1
+        assert 0 <= record["robust"] <= 1
+    seconds = [record["seconds"] for record in records]
+    assert seconds == sorted(seconds)
+
+
+def test_a_finished_stage_is_read_back_as_it_was(tmp_path: Path) -> None:
+    from robcomp.trainers.checkpoint import StageStore
+
+    stage = Stage("dense", Natural(), STEADY)
+    result = train_stage(stage, state(two_layers(), epochs=4), tmp_path)
+    stored = StageStore(tmp_path, "dense").result()
+    assert stored.records == result.records
+    assert stored.form == {"kind": "dense"}
+    assert all(torch.equal(stored.tensors[name], tensor) for name, tensor in result.tensors.items())
+    StageStore(tmp_path, "dense").discard()
+    assert StageStore(tmp_path, "dense").result() is None
+
+
+# Divergence is the user's to mend, so it is one sentence that names the field.
+
+WILD = Schedule(1, lr=1e30, decay="constant")
+DIVERGING = {
+    "natural": Stage("dense", Natural(), WILD),
+    "linf": Stage("dense", Adversarial(PGD(0.1, steps=1)), WILD),
+    "l2": Stage("dense", Adversarial(PGD(0.1, "L2", steps=1)), WILD),
+    "l2_bn_train": Stage("dense", Adversarial(PGD(0.1, "L2", "train", steps=1)), WILD),
+    "l0": Stage("sparse", Natural(), WILD, GlobalL0(0.1)),
+    "quantised": Stage("quantised", Natural(), WILD, QuantisedL0(0.1, 2, 0.1, 2)),
+}
+
+
+@pytest.mark.parametrize("stage", DIVERGING.values(), ids=DIVERGING)
+def test_divergence_names_the_field_to_change(tmp_path: Path, stage: Stage) -> None:
+    t = state(two_layers(), data=dataset(80, val=10), batch=8, epochs=1, stage=stage.name)
+    with pytest.raises(UserError, match=rf"diverged in epoch 1 of stage '{stage.name}'.*schedule\.{stage.name}\.lr"):
+        train_stage(stage, t, tmp_path)
+    assert not list(tmp_path.glob("*/result.safetensors"))
+
+
+@pytest.mark.usefixtures("sandbox", "no_curves")
+def test_post_training_quantisation() -> None:
+    folder = run(["method=da", "quantize.bits=4"])
+    model, _, bits = artifact.load(folder / "model.rcz")
+    assert bits == 4
+    dense, _, _ = artifact.load(run(["method=da"]) / "model.rcz")
+    for (name, given), got in zip(weights(dense).items(), weights(model).values(), strict=True):
+        assert got[got != 0].unique().numel() <= 16
+        assert (got - given).norm() < 0.2 * given.norm(), name
+    for (name, given), got in zip(dense.named_parameters(), model.parameters(), strict=True):
+        assert name.endswith("weight") or torch.equal(given, got)
+
+
+def test_checkpoints_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from robcomp.trainers.checkpoint import StageStore
+
+    saved: list[int] = []
+    monkeypatch.setattr(StageStore, "save_checkpoint", lambda self, state: saved.append(state["step"]))
+    for seconds, expected in ((1e9, [4, 8]), (-1.0, list(range(1, 9)))):
+        saved.clear()
+        monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", seconds)
+        t = state(two_layers(), batch=10, epochs=2)
+        train_stage(Stage("dense", Natural(), Schedule(2, 0.1)), t, tmp_path / str(seconds))
+        assert saved == expected

@@ -1,0 +1,120 @@
+"""What a stage minimises, and that the inner attack leaves nothing behind."""
+
+import pytest
+import torch
+from tiny import CPU, randomise_batch_norm, state, two_layers
+from torch import Tensor
+from torch.nn import functional as F
+
+from robcomp.attacks import PGD
+from robcomp.errors import UserError
+from robcomp.models import LeNetConfig, ResNetConfig
+from robcomp.seeding import generator
+from robcomp.trainers.graphs import make_gradients
+from robcomp.trainers.objectives import Adversarial, Natural
+from robcomp.trainers.state import TrainState
+
+ATTACK = PGD("20/255", steps=3)
+
+
+def by_hand(t: TrainState, x: Tensor, y: Tensor, natural: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The value, and the losses on x and x_adv, the attack made on the model itself."""
+    x_adv = ATTACK(t.model, x, y, generator("cpu", t.seed, t.stage, t.step, "attack"))
+    clean, adversarial = F.cross_entropy(t.model(x), y), F.cross_entropy(t.model(x_adv), y)
+    return natural * clean + (1 - natural) * adversarial, clean, adversarial
+
+
+def test_natural_is_the_mean_cross_entropy() -> None:
+    t = state(two_layers())
+    x, y = t.batch()
+    loss = Natural().loss(t, x, y)
+    assert loss.value.item() == pytest.approx(F.cross_entropy(t.model(x), y).item())
+    assert loss.clean == (t.model(x).argmax(1) == y).sum()
+    assert loss.robust is None
+
+
+@pytest.mark.parametrize("natural", [0.0, 0.3, 0.5])
+def test_adversarial_is_the_weighted_sum(natural: float) -> None:
+    t = state(two_layers())
+    x, y = t.batch()
+    loss = Adversarial(ATTACK, natural).loss(t, x, y)
+    expected, clean, adversarial = by_hand(t, x, y, natural)
+    assert loss.value.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert adversarial > clean * 1.02
+    assert loss.robust <= (t.model(x).argmax(1) == y).sum()
+    assert (loss.clean is None) == (natural == 0)
+
+
+def test_gradients_are_those_of_the_weighted_sum() -> None:
+    """x_adv counts as data: nothing flows back through the attack."""
+    t = state(LeNetConfig(width=0.1).build((1, 16, 16), 3))
+    x, y = t.batch()
+    make_gradients(Adversarial(ATTACK, 0.3), t)(x, y)
+    got = [p.grad.clone() for p in t.model.parameters()]
+    expected = torch.autograd.grad(by_hand(t, x, y, 0.3)[0], list(t.model.parameters()))
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(got, expected, strict=True))
+
+
+def test_gradients_of_two_steps_do_not_add_up() -> None:
+    t = state(two_layers())
+    x, y = t.batch()
+    gradients = make_gradients(Natural(), t)
+    gradients(x, y)
+    first = [p.grad.clone() for p in t.model.parameters()]
+    gradients(x, y)
+    assert all(torch.equal(p.grad, g) for p, g in zip(t.model.parameters(), first, strict=True))
+
+
+@pytest.mark.parametrize("bn_mode", ["eval", "train"])
+def test_the_inner_attack_leaves_no_trace(bn_mode: str) -> None:
+    model = ResNetConfig(width=0.05).build((1, 16, 16), 3)
+    randomise_batch_norm(model)
+    t = state(model.train())
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    t.attacked(PGD(0.1, steps=2, bn_mode=bn_mode), *t.batch())
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_bn_mode_reaches_the_inner_attack() -> None:
+    model = ResNetConfig(width=0.05).build((1, 16, 16), 3)
+    randomise_batch_norm(model)
+    t = state(model)
+    x, y = t.batch()
+    made = []
+    for mode in ("eval", "train"):
+        t.batch()  # seeds the attack's generator
+        made.append(t.attacked(PGD(0.1, steps=2, bn_mode=mode), x, y))
+    assert not torch.equal(*made)
+
+
+def test_the_attack_sees_the_weights_of_this_step() -> None:
+    t = state(two_layers())
+    x, y = t.batch()
+    t.attacked(ATTACK, x, y)
+    with torch.no_grad():
+        for p in t.model.parameters():
+            p.neg_()
+    t.batch()
+    now = t.attacked(ATTACK, x, y)
+    assert torch.allclose(now, ATTACK(t.model, x, y, t.generator("attack")), atol=1e-6)
+
+
+def test_an_attack_that_leaves_its_ball_is_noticed_by_the_end_of_the_epoch() -> None:
+    class Far(PGD):
+        def perturb(self, model: torch.nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+            return 1 - x
+
+    t = state(two_layers(), env=CPU)
+    t.attacked(ATTACK, *t.batch())
+    t.adversary.verify()
+    t.attacked(Far(0.1), *t.batch())
+    with pytest.raises(ValueError, match="left its eps ball"):
+        t.adversary.verify()
+
+
+@pytest.mark.parametrize("natural", [-0.1, 1.0, 2.0])
+def test_the_natural_weight_lies_below_one(natural: float) -> None:
+    with pytest.raises(UserError, match=r"natural_weight.*\[0, 1\)"):
+        Adversarial(ATTACK, natural)
