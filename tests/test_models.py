@@ -9,6 +9,7 @@ from robcomp.errors import UserError
 from robcomp.models import MODELS, LeNetConfig, ModelConfig, ResNetConfig, dense_weight_count, weights
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
+NARROW = [LeNetConfig(width=0.1), ResNetConfig(width=0.05), ResNetConfig(width=0.05, depth=34)]
 
 
 @pytest.mark.parametrize(
@@ -31,7 +32,7 @@ def test_conv_and_linear_weights_are_as_many_as_published(
 
 @pytest.mark.parametrize("classes", [2, 10])
 @pytest.mark.parametrize(("channels", "size"), [(1, 28), (3, 32), (3, 64), (1, 16)])
-@pytest.mark.parametrize("config", [LeNetConfig(width=0.1), ResNetConfig(width=0.05), ResNetConfig(width=0.05, depth=34)])
+@pytest.mark.parametrize("config", NARROW)
 def test_logits_for_every_size_of_image(config: ModelConfig, channels: int, size: int, classes: int) -> None:
     model = config.build((channels, size, size), classes).eval()
     assert model(torch.rand(2, channels, size, size)).shape == (2, classes)
@@ -115,12 +116,12 @@ def test_lenet_refuses_images_that_its_pools_would_swallow() -> None:
 
 @pytest.mark.parametrize("width", [0, -1, 65, float("nan")])
 def test_width_has_a_range(width: float) -> None:
-    with pytest.raises(UserError, match="model.width"):
+    with pytest.raises(UserError, match=r"model\.width"):
         LeNetConfig(width=width)
 
 
 def test_depth_is_one_of_those_there_are() -> None:
-    with pytest.raises(UserError, match="unknown model.depth '50'; choose from 18, 34"):
+    with pytest.raises(UserError, match=r"unknown model\.depth '50'; choose from 18, 34"):
         ResNetConfig(depth=50)
 
 

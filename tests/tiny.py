@@ -24,19 +24,19 @@ CPU = Environment(torch.device("cpu"), "float32", channels_last=False, graphs=Fa
 
 # A run of any method on `tiny`: 4 steps an epoch, 2 epochs a stage.
 RUN = [
-    "dataset=digits", "dataset.name=tiny", f"dataset.shape={list(SHAPE)}".replace(" ", ""), f"dataset.classes={CLASSES}",
+    "dataset=digits", "dataset.name=tiny", "dataset.shape=[1,16,16]", "dataset.classes=3",
     "dataset.val=16", "model.width=0.1", "device=cpu", "training.precision=float32", "training.batch_size=16",
     "training.attack.steps=2", "attack.attacks.pgd.steps=2", "attack.images=20",
     *(f"schedule.{stage}.epochs=2" for stage in ("dense", "sparse", "factored", "quantised")),
 ]  # fmt: skip
 
 
-def images(count: int, seed: int, shape: tuple[int, int, int] = SHAPE, classes: int = CLASSES) -> Split:
+def images(count: int, seed: int) -> Split:
     """Noise with a bright band of rows whose place is the class."""
     random = torch.Generator().manual_seed(seed)
-    labels = torch.arange(count) % classes
-    pixels = torch.randint(0, 90, (count, *shape), generator=random)
-    band = shape[1] // classes
+    labels = torch.arange(count) % CLASSES
+    pixels = torch.randint(0, 90, (count, *SHAPE), generator=random)
+    band = SHAPE[1] // CLASSES
     for pixel, label in zip(pixels, labels.tolist(), strict=True):
         pixel[:, label * band : (label + 1) * band] += 120
     return Split(pixels.to(torch.uint8), labels)
@@ -60,25 +60,27 @@ def run(overrides: list[str]) -> Path:
     return train(compose_config(arguments), arguments, Console(quiet=True))
 
 
-def dataset(train: int = 40, val: int = 0, shape: tuple[int, int, int] = SHAPE) -> Dataset:
+def dataset(train: int = 40, val: int = 0) -> Dataset:
+    """The same kind of images, in memory."""
     names = tuple(f"band {i}" for i in range(CLASSES))
-    parts = images(train, 1, shape), images(val, 2, shape), images(8, 3, shape)
+    parts = images(train, 1), images(val, 2), images(8, 3)
     return Dataset("tiny", names, *parts, checksum="0", official=True, source="made up")
 
 
-def state(model: nn.Module, *, data: Dataset | None = None, batch: int = 8, epochs: int = 1, **settings: Any) -> TrainState:
-    """A stage's TrainState in plain float32; settings: stage, seed, env, pad, flip."""
+def state(
+    model: nn.Module, *, data: Dataset | None = None, batch: int = 8, epochs: int = 1, stage: str = "sparse",
+    seed: int = 0, **augmentation: Any,
+) -> TrainState:  # fmt: skip
+    """A stage's TrainState in plain float32; augmentation: pad, flip."""
     data = data or dataset()
-    cfg = DatasetConfig("tiny", list(data.train.images.shape[1:]), CLASSES, val=0, pad=settings.get("pad", 0),
-                        flip=settings.get("flip", False))  # fmt: skip
-    stage, seed, env = settings.get("stage", "sparse"), settings.get("seed", 0), settings.get("env", CPU)
-    return TrainState(stage, model, data, cfg, env, seed, batch, epochs)
+    cfg = DatasetConfig("tiny", list(data.train.images.shape[1:]), CLASSES, val=0, **augmentation)
+    return TrainState(stage, model, data, cfg, CPU, seed, batch, epochs)
 
 
 def train_stage(stage: Stage, t: TrainState, folder: Path, selection: str = "last") -> StageResult:
     """`run_stage` with a stage store in `folder`."""
-    settings = loop.LoopSettings(PGD(0.1, steps=1), selection)
-    return loop.run_stage(stage, t, settings, StageStore(folder, stage.name), lambda record: None, Progress(Console(quiet=True)))
+    settings, store = loop.LoopSettings(PGD(0.1, steps=1), selection), StageStore(folder, stage.name)
+    return loop.run_stage(stage, t, settings, store, lambda record: None, Progress(Console(quiet=True)))
 
 
 def two_layers(seed: int = 0, inputs: int = 256, hidden: int = 12) -> nn.Sequential:

@@ -268,7 +268,7 @@ class Dishonest(Attack):
 @pytest.mark.parametrize(
     "result",
     [
-        lambda x: (x + torch.where(x < 0.5, 0.2, -0.2)),
+        lambda x: x + torch.where(x < 0.5, 0.2, -0.2),
         lambda x: torch.cat([x[:-1], x[-1:].roll(1, -1)]),
         lambda x: x - 0.01,
         lambda x: x + 0.01,
@@ -280,7 +280,7 @@ class Dishonest(Attack):
 )
 def test_the_harness_refuses_what_no_attack_may_return(norm: str, result: Callable[[Tensor], Tensor]) -> None:
     model = network().train()
-    with pytest.raises(ValueError, match="Dishonest (left the|returned shape)"):
+    with pytest.raises(ValueError, match=r"Dishonest (left the|returned shape)"):
         Dishonest(0.1, norm, result=result)(model, *batch(), rng())
     assert all(module.training for module in model.modules())
 

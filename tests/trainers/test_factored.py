@@ -1,5 +1,6 @@
 """W = U V + C: exact at the start, as many non-zeros, and built once where it is used often."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -32,13 +33,9 @@ LAYERS = {"wide": (WIDE, False), "tall": (TALL, True), "square": (SQUARE, True),
 
 
 def sparse(layer: nn.Module, density: float = 0.2) -> nn.Module:
-    """A copy of `layer` with random weights of that density."""
+    """A copy of `layer` with that fraction of its weights."""
     torch.manual_seed(1)
-    copy = (
-        nn.Linear(layer.in_features, layer.out_features)
-        if isinstance(layer, nn.Linear)
-        else nn.Conv2d(layer.in_channels, layer.out_channels, 3, layer.stride, layer.padding, bias=layer.bias is not None)
-    )
+    copy = deepcopy(layer)
     with torch.no_grad():
         copy.weight.mul_(torch.rand(copy.weight.shape) < density)
     return copy
@@ -97,7 +94,7 @@ def test_gradients_at_the_start(layer: nn.Module, square_v: bool) -> None:
 def test_a_network_computes_the_same_in_either_form(model: nn.Module, identity: bool) -> None:
     model.eval()
     x = torch.rand(2, 1 if hasattr(model, "conv1") else 3, 16, 16)
-    copy = from_copy(model)
+    copy = deepcopy(model)
     before, count = model(x), dense_weight_count(model)
     parameterise(copy, FactoredForm(identity))
     assert torch.equal(copy(x), before)
@@ -107,12 +104,6 @@ def test_a_network_computes_the_same_in_either_form(model: nn.Module, identity: 
     parameterise(copy, FactoredForm(identity))  # already so: nothing to do
     with pytest.raises(ValueError, match="only a dense network"):
         parameterise(copy, Dense())
-
-
-def from_copy(model: nn.Module) -> nn.Module:
-    import copy
-
-    return copy.deepcopy(model)
 
 
 @pytest.mark.parametrize("form", [Dense(), FactoredForm(True), FactoredForm(False)])

@@ -13,8 +13,9 @@ from robcomp.attacks import PGD
 from robcomp.errors import UserError
 from robcomp.models.parameterisation import weights
 from robcomp.trainers import loop
+from robcomp.trainers.checkpoint import StageStore
 from robcomp.trainers.compressor import Compressor
-from robcomp.trainers.objectives import Adversarial, Natural
+from robcomp.trainers.objectives import Adversarial, Natural, Objective
 from robcomp.trainers.quantisation import QuantisedL0
 from robcomp.trainers.sparsity import GlobalL0
 from robcomp.trainers.stage import Schedule, Stage
@@ -57,7 +58,8 @@ def test_the_hooks_come_in_order(tmp_path: Path) -> None:
     diary = Diary()
     train_stage(Stage("dense", Natural(), Schedule(2, 0.1), diary), state(two_layers(), batch=20, epochs=2), tmp_path)
     steps = [[f"regularise {e}.{i}", f"after_step {e}.{i}"] for e in (0, 1) for i in (0, 1)]
-    assert diary.notes == ["setup", *steps[0], *steps[1], "after_epoch", *steps[2], *steps[3], "after_epoch", "finalise"]
+    first, second = [*steps[0], *steps[1], "after_epoch"], [*steps[2], *steps[3], "after_epoch"]
+    assert diary.notes == ["setup", *first, *second, "finalise"]
 
 
 def test_the_learning_rate_of_a_step_is_that_of_its_fraction_of_an_epoch(tmp_path: Path) -> None:
@@ -85,7 +87,9 @@ def test_a_stage_without_epochs_only_enters_its_constraint(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("objective", [Natural(), Adversarial(PGD(0.05, steps=1))], ids=["clean", "robust"])
 @pytest.mark.parametrize("ruin", [(3, 4), (1, 3, 4), ()])
-def test_selection_best_keeps_the_best_epoch_and_last_the_last(tmp_path: Path, ruin: tuple[int, ...], objective) -> None:
+def test_selection_best_keeps_the_best_epoch_and_last_the_last(
+    tmp_path: Path, ruin: tuple, objective: Objective
+) -> None:
     results = {}
     for selection in ("best", "last"):
         t, diary = state(two_layers(), data=dataset(40, val=30), batch=10, epochs=4), Diary(ruin)
@@ -117,12 +121,12 @@ def test_what_is_validated_is_what_would_ship(tmp_path: Path) -> None:
 
 def test_validation_draws_no_random_number_of_training(tmp_path: Path) -> None:
     """With and without a held-out slice, and whatever is selected, the same weights come out."""
-    objective = Adversarial(PGD(0.05, steps=1))
-    tensors = [
-        train_stage(Stage("dense", objective, STEADY), state(two_layers(), data=dataset(40, val), epochs=4), tmp_path / str(val))
+    stage = Stage("dense", Adversarial(PGD(0.05, steps=1)), STEADY)
+    without, with_slice = (
+        train_stage(stage, state(two_layers(), data=dataset(40, val), epochs=4), tmp_path / str(val)).tensors
         for val in (0, 30)
-    ]
-    assert all(torch.equal(tensors[0].tensors[name], tensor) for name, tensor in tensors[1].tensors.items())
+    )
+    assert all(torch.equal(without[name], tensor) for name, tensor in with_slice.items())
 
 
 def test_an_epoch_record_holds_what_happened(tmp_path: Path) -> None:
@@ -140,8 +144,6 @@ def test_an_epoch_record_holds_what_happened(tmp_path: Path) -> None:
 
 
 def test_a_finished_stage_is_read_back_as_it_was(tmp_path: Path) -> None:
-    from robcomp.trainers.checkpoint import StageStore
-
     stage = Stage("dense", Natural(), STEADY)
     result = train_stage(stage, state(two_layers(), epochs=4), tmp_path)
     stored = StageStore(tmp_path, "dense").result()
@@ -187,8 +189,6 @@ def test_post_training_quantisation() -> None:
 
 
 def test_checkpoints_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from robcomp.trainers.checkpoint import StageStore
-
     saved: list[int] = []
     monkeypatch.setattr(StageStore, "save_checkpoint", lambda self, state: saved.append(state["step"]))
     for seconds, expected in ((1e9, [4, 8]), (-1.0, list(range(1, 9)))):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny import CPU, randomise_batch_norm, state, two_layers
+from tiny import randomise_batch_norm, state, two_layers
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -106,7 +106,7 @@ def test_an_attack_that_leaves_its_ball_is_noticed_by_the_end_of_the_epoch() -> 
         def perturb(self, model: torch.nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
             return 1 - x
 
-    t = state(two_layers(), env=CPU)
+    t = state(two_layers())
     t.attacked(ATTACK, *t.batch())
     t.adversary.verify()
     t.attacked(Far(0.1), *t.batch())

@@ -65,10 +65,10 @@ def test_a_stage_without_epochs_stays_without() -> None:
     assert Schedule(epochs=0).scaled(3).epochs == 0
 
 
-@pytest.mark.parametrize("change", [{"epochs": -1}, {"lr": -0.1}, {"warmup": -1}, {"momentum": -1}, {"weight_decay": -1}])
-def test_a_negative_value_is_refused_by_name(change: dict[str, float]) -> None:
-    with pytest.raises(UserError, match=next(iter(change))):
-        Schedule(**change)
+@pytest.mark.parametrize("field", ["epochs", "lr", "warmup", "momentum", "weight_decay"])
+def test_a_negative_value_is_refused_by_name(field: str) -> None:
+    with pytest.raises(UserError, match=f"{field}=-1 "):
+        Schedule(**{field: -1})
 
 
 @pytest.mark.parametrize("change", [{"decay": "exp"}, {"optimizer": "lion"}])

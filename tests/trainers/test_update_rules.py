@@ -85,7 +85,7 @@ class Reference:
         self.v = [torch.zeros_like(t) for t in given]
 
     @property
-    def W(self) -> list[Tensor]:
+    def weights(self) -> list[Tensor]:
         return [self.p[0], self.p[2]]
 
     def gradients(self, x: Tensor, y: Tensor) -> list[Tensor]:
@@ -144,12 +144,12 @@ def test_global_l0_is_iterative_hard_thresholding_with_unprojected_momentum(tmp_
     trace = observed(GlobalL0(RATIO), tmp_path)
     k = math.floor(RATIO * (256 * 12 + 12 * 3))
     ours = Reference([p.detach() for p in two_layers().parameters()])
-    keep_largest(ours.W, k)
+    keep_largest(ours.weights, k)
     assert_close(trace.parameters[0], ours.p, -1)
     supports = []
     for step, (x, y) in enumerate(trace.batches):
         ours.sgd(ours.gradients(x, y), step)
-        keep_largest(ours.W, k)
+        keep_largest(ours.weights, k)
         got = trace.parameters[step + 1]
         assert_close(got, ours.p, step)
         assert count([got[0], got[2]]) == k
@@ -164,10 +164,10 @@ def test_global_l0_differs_from_what_projected_momentum_gives(tmp_path: Path) ->
     """The reference above can tell the two apart."""
     trace = observed(GlobalL0(RATIO), tmp_path)
     ours = Reference(trace.parameters[0])
-    k = count(ours.W)
+    k = count(ours.weights)
     for step, (x, y) in enumerate(trace.batches):
         ours.sgd(ours.gradients(x, y), step)
-        keep_largest(ours.W, k)
+        keep_largest(ours.weights, k)
         for w, v in ((ours.p[0], ours.v[0]), (ours.p[2], ours.v[2])):
             v.mul_(w != 0)
     assert not torch.allclose(trace.parameters[-1][0], ours.p[0], rtol=1e-5, atol=1e-6)
@@ -177,18 +177,18 @@ def test_global_l0_differs_from_what_projected_momentum_gives(tmp_path: Path) ->
 def test_fixed_mask_is_chosen_once(tmp_path: Path, scope: str) -> None:
     trace = observed(FixedMask(RATIO, scope), tmp_path)
     ours = Reference([p.detach() for p in two_layers().parameters()])
-    ratios = [math.floor(RATIO * w.numel()) for w in ours.W]
+    ratios = [math.floor(RATIO * w.numel()) for w in ours.weights]
     if scope == "global":
-        keep_largest(ours.W, math.floor(RATIO * sum(w.numel() for w in ours.W)))
+        keep_largest(ours.weights, math.floor(RATIO * sum(w.numel() for w in ours.weights)))
     else:
         ours.p[0][ours.p[0].abs() < ours.p[0].abs().flatten().sort(descending=True).values[ratios[0] - 1]] = 0
         ours.p[2].zero_()
         assert ratios == [61, 0]
-    masks = [w != 0 for w in ours.W]
+    masks = [w != 0 for w in ours.weights]
     assert_close(trace.parameters[0], ours.p, -1)
     for step, (x, y) in enumerate(trace.batches):
         ours.sgd(ours.gradients(x, y), step)
-        for w, mask in zip(ours.W, masks, strict=True):
+        for w, mask in zip(ours.weights, masks, strict=True):
             w.mul_(mask)
         got = trace.parameters[step + 1]
         assert_close(got, ours.p, step)
@@ -204,8 +204,8 @@ def test_quantised_l0_follows_algorithm_1(tmp_path: Path, bits: int, interval: i
     trace = observed(QuantisedL0(RATIO, bits, rho, interval), tmp_path)
     k = math.floor(RATIO * (256 * 12 + 12 * 3))
     ours = Reference([p.detach() for p in two_layers().parameters()])
-    keep_largest(ours.W, k)
-    Z, u = [w.clone() for w in ours.W], [torch.zeros_like(w) for w in ours.W]
+    keep_largest(ours.weights, k)
+    Z, u = [w.clone() for w in ours.weights], [torch.zeros_like(w) for w in ours.weights]
     centres: list[Codebook | None] = [None, None]
     assert_close(trace.held[0]["copies"], Z, -1)
     updates = 0
@@ -214,13 +214,13 @@ def test_quantised_l0_follows_algorithm_1(tmp_path: Path, bits: int, interval: i
         for i, j in enumerate((0, 2)):
             gradients[j] = gradients[j] + rho * (ours.p[j] + u[i] - Z[i])
         ours.sgd(gradients, step)
-        keep_largest(ours.W, k)
+        keep_largest(ours.weights, k)
         got, held = trace.parameters[step + 1], trace.held[step + 1]
         assert_close(got, ours.p, step)
         ours.p = clones(got)  # k-means may answer a difference in the last bit with another assignment
         if step % STEPS > 0 and step % STEPS % interval == 0:
             updates += 1
-            for i, w in enumerate(ours.W):
+            for i, w in enumerate(ours.weights):
                 u[i] = torch.where(w != 0, u[i], 0.0)
                 iterations = WARM_ITERATIONS if centres[i] else FIRST_ITERATIONS
                 Z[i], centres[i] = project(torch.where(w != 0, w + u[i], 0.0), bits, centres[i], iterations)
@@ -230,7 +230,7 @@ def test_quantised_l0_follows_algorithm_1(tmp_path: Path, bits: int, interval: i
         assert_close(held["copies"], Z, step)
         assert_close(held["duals"], u, step)
     assert updates == {1: 8, 2: 4, 4: 2, 5: 0}[interval]
-    final = l0(ours.W, k)
+    final = l0(ours.weights, k)
     for i, (name, w) in enumerate(zip(("1.weight", "3.weight"), final, strict=True)):
         expected, _ = project(w + u[i] * (w != 0), bits, centres[i], FINAL_ITERATIONS)
         assert_close([trace.shipped[name]], [expected], len(trace.batches))
