@@ -137,7 +137,9 @@ def main() -> None:
         f"robcomp {precision}": Ours(config, data, Environment(device, precision, config.training.channels_last, True)),
     }
     if device.type == "cuda":
-        variants[f"robcomp {precision} without graphs"] = Ours(config, data, Environment(device, precision, True, False))
+        variants[f"robcomp {precision} without graphs"] = Ours(
+            config, data, Environment(device, precision, True, False)
+        )
     times: dict[str, list[float]] = {name: [] for name in variants}
     for variant in variants.values():
         variant.steps(3)
@@ -149,7 +151,10 @@ def main() -> None:
     flops = forward_flops(variants["textbook float32"].model, tuple(config.dataset.shape)) * passes
     base = statistics.median(times["textbook float32"])
     print(json.dumps(machine(device, precision)), f"bf16 matrix product {rate / 1e12:.1f} TFLOP/s")
-    print(f"{' '.join(args.overrides)}: batch {batch}, PGD-{config.training.attack.steps}, {flops / 1e9:.3f} GFLOP an image")
+    print(
+        f"{' '.join(args.overrides)}: batch {batch}, PGD-{config.training.attack.steps}, "
+        f"{flops / 1e9:.3f} GFLOP an image"
+    )
     print(f"{'variant':<32}{'images/s':>12}{'of peak':>10}{'x textbook':>12}")
     for name, seconds in times.items():
         median = statistics.median(seconds)

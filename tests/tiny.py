@@ -33,7 +33,7 @@ RUN = [
 
 def images(count: int, seed: int) -> Split:
     """Noise with a bright band of rows whose place is the class."""
-    random = torch.Generator().manual_seed(seed)
+    random = rng(seed)
     labels = torch.arange(count) % CLASSES
     pixels = torch.randint(0, 90, (count, *SHAPE), generator=random)
     band = SHAPE[1] // CLASSES
@@ -89,13 +89,17 @@ def two_layers(seed: int = 0, inputs: int = 256, hidden: int = 12) -> nn.Sequent
     return nn.Sequential(nn.Flatten(), nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, CLASSES))
 
 
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 def clones(tensors: list[Tensor]) -> list[Tensor]:
     return [t.detach().clone() for t in tensors]
 
 
 def randomise_batch_norm(model: nn.Module, seed: int = 0) -> None:
     """Scales, shifts and running statistics as after some training, so that folding them is no identity."""
-    random = torch.Generator().manual_seed(seed)
+    random = rng(seed)
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             for tensor, low, high in (

@@ -1,4 +1,4 @@
-"""What can be named on the command line, read from conf/ and the sources without importing torch: lists stay instant."""
+"""What can be named on the command line, read from conf/ and the sources: no torch, so lists are instant."""
 
 import ast
 from functools import cache

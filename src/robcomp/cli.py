@@ -49,14 +49,18 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(run=_train)
 
     evaluate = _verb(verbs, "evaluate", "attack a finished run again, with another suite", _evaluate_help())
-    evaluate.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="run=DIR, and overrides such as attack=atmc")
+    evaluate.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="run=DIR, and overrides such as attack=atmc"
+    )
     evaluate.set_defaults(run=_evaluate)
 
     listing = _verb(verbs, "list", "what can be named on the command line, one line each", "")
     listing.add_argument("group", nargs="?", help="datasets, models, methods, attacks or tables; all by default")
     listing.set_defaults(run=_list)
 
-    table = _verb(verbs, "table", "run what a published table or figure needs, and write it beside ours", _tables_help())
+    table = _verb(
+        verbs, "table", "run what a published table or figure needs, and write it beside ours", _tables_help()
+    )
     table.add_argument("name", help="the table, for example atmc-mnist")
     table.add_argument("--scale", default="cpu", help="a scale of the table: smoke, cpu, gpu or paper (default: cpu)")
     table.add_argument("--target", type=Path, default=Path("results"), help="where the page goes (default: results)")
@@ -95,14 +99,18 @@ def _train(args: argparse.Namespace) -> int:
 def _evaluate(args: argparse.Namespace) -> int:
     runs = [o.removeprefix("run=") for o in args.overrides if o.startswith("run=")]
     if len(runs) != 1:
-        raise UserError(f"evaluate takes one run=DIR, given {len(runs)}; for example run=outputs/digits-lenet-atmc/HASH.")
-    from robcomp import config, runner
+        raise UserError(
+            f"evaluate takes one run=DIR, given {len(runs)}; for example run=outputs/digits-lenet-atmc/HASH."
+        )
+    from robcomp import config, measure
     from robcomp.report import schema
 
     folder = Path(runs[0])
     trained = schema.read(folder / "report.json")["run"]["overrides"]
     overrides = [o for o in args.overrides if not o.startswith("run=")]
-    runner.evaluate_run(folder, config.compose_config([*trained, *overrides]), _console())
+    console = _console()
+    page = measure.evaluate_run(folder, config.compose_config([*trained, *overrides]), console)
+    console.print(f"evaluation: {page}")
     return 0
 
 
@@ -139,7 +147,7 @@ def _table(args: argparse.Namespace) -> int:
     return 0
 
 
-def _console():  # noqa: ANN202  (rich is imported late: help does not need it)
+def _console():
     from rich.console import Console
 
     return Console()

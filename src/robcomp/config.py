@@ -6,7 +6,6 @@ Nothing here knows a particular data set, model or method: their dataclasses com
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -170,13 +169,15 @@ def validate(config: Config) -> None:
     config.model.check(shape)
     if config.method.weight_bits < FULL and config.quantize.bits < FULL:
         raise UserError(
-            f"quantize.bits={config.quantize.bits} and method.bits={config.method.weight_bits} both ask for a codebook; "
-            "set method.bits=32 to compare post-training quantisation, or leave quantize.bits at 32."
+            f"quantize.bits={config.quantize.bits} and method.bits={config.method.weight_bits} both ask for a "
+            "codebook; set method.bits=32 to compare post-training quantisation, or leave quantize.bits at 32."
         )
     if config.seed < 0:
         raise UserError(f"seed={config.seed} is out of range; 0 and above are allowed.")
     if not config.attack.attacks:
-        raise UserError("attack.attacks is empty; choose a suite (attack=quick) or add one: +attack.attacks.pgd.steps=20.")
+        raise UserError(
+            "attack.attacks is empty; choose a suite (attack=quick) or add one: +attack.attacks.pgd.steps=20."
+        )
     config.inner_attack()
     config.attack.build()
     config.method.stages(config.task())
@@ -206,7 +207,9 @@ def _sentence(error: Exception, overrides: Sequence[str] = ()) -> UserError:
     if isinstance(error, MissingConfigException):
         return UserError(text.splitlines()[0])
     if "override_grammar" in text:
-        return UserError(f"cannot read '{' '.join(overrides)}'; write KEY=VALUE, as in method.ratio=0.01 or seed=0,1,2.")
+        return UserError(
+            f"cannot read '{' '.join(overrides)}'; write KEY=VALUE, as in method.ratio=0.01 or seed=0,1,2."
+        )
     full_key = re.search(r"full_key: (\S+)", text)
     key = full_key[1] if full_key else "the configuration"
     message = re.sub(r"\s+", " ", text.split("\n    full_key")[0]).strip().rstrip(".")
@@ -214,7 +217,9 @@ def _sentence(error: Exception, overrides: Sequence[str] = ()) -> UserError:
     if missing:
         parent = key.rpartition(".")[0]
         return unknown(f"key of {parent or 'the configuration'}", missing[1], _keys(parent, overrides))
-    wrong = re.search(r"Value '(.*)' of type '\w+' (?:could not be converted to|is incompatible with type hint) '?(.+?)'?$", message)
+    wrong = re.search(
+        r"Value '(.*)' of type '\w+' (?:could not be converted to|is incompatible with type hint) '?(.+?)'?$", message
+    )
     if wrong:
         return UserError(f"{key}={wrong[1]} has the wrong type; {TYPES.get(wrong[2], wrong[2])} is allowed.")
     return UserError(f"{key}: {message}.")

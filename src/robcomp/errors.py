@@ -5,7 +5,7 @@ from difflib import get_close_matches
 
 
 class UserError(Exception):
-    """Bad input: the message says what was given, what is allowed and what to do. The CLI prints it and exits with 2."""
+    """Bad input: the message says what was given, what is allowed, what to do. The CLI prints it and exits with 2."""
 
 
 def unknown(kind: str, given: object, allowed: Iterable[str]) -> UserError:

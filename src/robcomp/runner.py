@@ -1,39 +1,27 @@
 """One run: the stages of a method, the packed file, and the report on what was read back from it."""
 
-import datetime
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from filelock import FileLock
 from omegaconf import OmegaConf
 from rich.console import Console
 from torch import nn
 
-import robcomp
-from robcomp import artifact, data, storage
+from robcomp import artifact, data, measure, storage
 from robcomp.artifact import NetworkSpec
 from robcomp.config import Config
 from robcomp.errors import UserError
-from robcomp.evaluation.robustness import evaluate
-from robcomp.evaluation.size import sizes
-from robcomp.hardware import choose_device, choose_precision, machine
-from robcomp.models.parameterisation import (
-    dense_weight_counts,
-    from_spec,
-    parameterise,
-    stored_weights,
-    weight_layers,
-)
+from robcomp.hardware import choose_device, choose_precision
+from robcomp.models.parameterisation import from_spec, parameterise
 from robcomp.report import curves, render, schema
 from robcomp.trainers import loop
 from robcomp.trainers.checkpoint import StageResult, StageStore
-from robcomp.trainers.progress import EvaluationProgress, Progress
+from robcomp.trainers.progress import Progress
 from robcomp.trainers.quantisation import FULL, PostTraining
 from robcomp.trainers.stage import Schedule, Stage, describe
 from robcomp.trainers.state import Environment, TrainState
@@ -79,10 +67,10 @@ class Run:
         storage.write_text(self.folder / "log.jsonl", "")
         (self.folder / "report.json").unlink(missing_ok=True)
         result, stages = self._train()
-        network = self.folder / "model.rcz"
-        model = self._restore(result)
-        file_bytes = artifact.save(model, self.spec, self.config.weight_bits, network)
-        report = self._report(network, file_bytes, artifact.dense_bytes(self._dense_tensors(model)), stages)
+        artifact.save(self._restore(result), self.spec, self.config.weight_bits, self.folder / "model.rcz")
+        report = measure.report(self.config, self.overrides, self.folder, self.data, self.env, stages, self.console)
+        for name, record in report["accuracy"].items():
+            self._log({"event": "evaluation", "attack": name, "accuracy": record["value"]})
         try:
             curves.training_curves(self.folder / "log.jsonl", self.folder / "curves.png")
         except UserError as error:  # no matplotlib: the run is no worse for it
@@ -91,11 +79,13 @@ class Run:
         storage.write_json(self.folder / "report.json", schema.check(report))
 
     def _train(self) -> tuple[StageResult, list[dict[str, Any]]]:
-        """Every stage in turn, from the cache where another run has been there; the last result, and the stages' story."""
+        """Every stage in turn, or from the cache where a run has been there; the last result, and the stages' story."""
         stages = self.config.method.stages(self.config.task())
         if self.config.quantize.bits < FULL:
             constraint = PostTraining(self.config.quantize.bits)
-            stages.append(Stage("quantize", stages[-1].objective, Schedule(epochs=0), constraint, stages[-1].parameterisation))
+            stages.append(
+                Stage("quantize", stages[-1].objective, Schedule(epochs=0), constraint, stages[-1].parameterisation)
+            )
         results: dict[str, StageResult | None] = {"init": None, "previous": None}
         story = []
         for position, stage in enumerate(stages):
@@ -132,11 +122,19 @@ class Run:
         training = asdict(self.config.training)
         for name in ("attack", "precision", "graphs", "natural_weight"):  # in the stages, resolved below, or no matter
             del training[name]
+        dataset = describe(self.config.dataset)
+        del dataset["test_subset"]
         return {
-            "loop": loop.REVISION, "data": self.data.checksum, "dataset": describe(self.config.dataset),
-            "model": describe(self.config.model), "seed": self.config.seed, "precision": self.env.precision,
-            "training": training, "validation": describe(self.config.inner_attack()), "stages": describe(stages),
-        }  # fmt: skip
+            "loop": loop.REVISION,
+            "data": self.data.checksum,
+            "dataset": dataset,
+            "model": describe(self.config.model),
+            "seed": self.config.seed,
+            "precision": self.env.precision,
+            "training": training,
+            "validation": describe(self.config.inner_attack()),
+            "stages": describe(stages),
+        }
 
     def _restore(self, result: StageResult | None) -> nn.Module:
         """The network of a finished stage, or as initialised, on the CPU."""
@@ -146,58 +144,6 @@ class Run:
             parameterise(model, from_spec(result.form))
             model.load_state_dict(result.tensors)
         return model
-
-    def _dense_tensors(self, model: nn.Module) -> dict[str, torch.Tensor]:
-        return self.spec.build().state_dict()
-
-    def _report(self, network: Path, file_bytes: int, dense_bytes: int, stages: list[dict[str, Any]]) -> dict[str, Any]:
-        """report.json's content, all of it measured on the network read back from `network`."""
-        model, spec, bits = artifact.load(network)
-        model.to(self.env.device)
-        started = time.monotonic()
-        suite, split = self.config.attack.build(), self.data.test
-        with EvaluationProgress(self.console) as progress:
-            accuracy, outcomes = evaluate(
-                model, split, suite, self.config.seed, self.config.attack.images, progress.advance
-            )
-        seconds = time.monotonic() - started
-        for name, record in accuracy.items():
-            self._log({"event": "evaluation", "attack": name, "accuracy": record["value"]})
-        storage.write_atomic(self.folder / "outcomes.npz", lambda path: _save_outcomes(path, outcomes))
-        layers = {name: dict(stored_weights(layer)) for name, layer in weight_layers(model.cpu()).items()}
-        return {
-            "schema": schema.SCHEMA,
-            "robcomp": robcomp.__version__,
-            "run": self._identity(stages, seconds),
-            "data": self._data(),
-            "threat": asdict(self.config.threat),
-            "stages": stages,
-            "accuracy": accuracy,
-            **sizes(layers, dense_weight_counts(model), bits, file_bytes, dense_bytes),
-        }
-
-    def _identity(self, stages: list[dict[str, Any]], evaluation_seconds: float) -> dict[str, Any]:
-        config = self.config
-        return {
-            "id": self.folder.name,
-            "dataset": config.dataset.name,
-            "model": config.model.name,
-            "method": config.method.name,
-            "seed": config.seed,
-            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "seconds": round(sum(stage["seconds"] for stage in stages) + evaluation_seconds, 1),
-            "train_epochs": sum(stage["epochs"] for stage in stages),
-            "selection": config.training.selection,
-            "overrides": self.overrides,
-            "machine": machine(self.env.device, self.env.precision),
-        }
-
-    def _data(self) -> dict[str, Any]:
-        counts = {name: len(getattr(self.data, name)) for name in ("train", "val", "test")}
-        return {
-            "name": self.data.name, **counts, "classes": len(self.data.classes), "official": self.data.official,
-            "checksum": self.data.checksum,
-        }  # fmt: skip
 
     def _epoch(self, record: dict[str, Any]) -> None:
         self._log(record)
@@ -219,28 +165,3 @@ def _story(stage: Stage, store: StageStore, result: StageResult, cached: bool) -
         "name": stage.name, "key": store.key, "epochs": stage.schedule.epochs, "seconds": round(result.seconds, 2),
         "cached": cached, "images_per_second": speeds[len(speeds) // 2] if speeds else None,
     }  # fmt: skip
-
-
-def _save_outcomes(path: Path, outcomes: dict[str, np.ndarray]) -> None:
-    with path.open("wb") as stream:  # a file object: numpy would add .npz to a temporary name
-        np.savez_compressed(stream, **outcomes)
-
-
-def evaluate_run(folder: Path, config: Config, console: Console) -> Path:
-    """Attack a finished run's model.rcz with another suite; writes evaluation-<hash>.json beside its report."""
-    report = schema.read(folder / "report.json")
-    model, spec, _ = artifact.load(folder / "model.rcz")
-    if list(spec.shape) != list(config.dataset.shape):
-        raise UserError(f"{folder} holds a network for images {list(spec.shape)}, not {list(config.dataset.shape)}.")
-    device = choose_device(config.device)
-    loaded = data.load(config.dataset, Path(config.data_dir), device)
-    with EvaluationProgress(console) as progress:
-        accuracy, outcomes = evaluate(
-            model.to(device), loaded.test, config.attack.build(), config.seed, config.attack.images, progress.advance
-        )
-    report["accuracy"], report["threat"] = accuracy, asdict(config.threat)
-    name = f"evaluation-{storage.digest([asdict(config.attack), config.seed, config.dataset.test_subset])}"
-    storage.write_atomic(folder / f"{name}.npz", lambda path: _save_outcomes(path, outcomes))
-    storage.write_json(folder / f"{name}.json", schema.check(report))
-    render.console(report, console)
-    return folder / f"{name}.json"

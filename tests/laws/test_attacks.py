@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import rng
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -47,10 +48,6 @@ def row(request: pytest.FixtureRequest) -> Row:
 @pytest.fixture(params=["eval", "train"])
 def bn_mode(request: pytest.FixtureRequest) -> str:
     return request.param
-
-
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def network(seed: int = 0) -> nn.Sequential:

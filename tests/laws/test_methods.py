@@ -278,7 +278,8 @@ def test_killed_in_every_stage_and_resumed_is_as_if_uninterrupted(
 ) -> None:
     """Killed in the middle of the second epoch of each stage in turn; once where the steps of that epoch were lost."""
     sgd = ["schedule.sparse.optimizer=sgd", "schedule.sparse.lr=0.02"]  # the other stages: Adam
-    settings = [f"training.selection={selection}", "dataset.pad=1", *sgd]
+    coarse = ["method.bits=2", "method.ratio=0.5"] if ROWS[name].learned_bits else []  # a codebook that is no identity
+    settings = [f"training.selection={selection}", "dataset.pad=1", *sgd, *coarse]
     whole = finished(name, shared, *settings)
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 1e9 if lost else -1.0)
     for stage in ROWS[name].stages:

@@ -5,4 +5,13 @@ from robcomp.models.lenet import LeNetConfig
 from robcomp.models.parameterisation import dense_weight_count, weight_layers, weights
 from robcomp.models.resnet import ResNetConfig
 
-__all__ = ["MODELS", "ConvBN", "LeNetConfig", "ModelConfig", "ResNetConfig", "dense_weight_count", "weight_layers", "weights"]
+__all__ = [
+    "MODELS",
+    "ConvBN",
+    "LeNetConfig",
+    "ModelConfig",
+    "ResNetConfig",
+    "dense_weight_count",
+    "weight_layers",
+    "weights",
+]

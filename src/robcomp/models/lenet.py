@@ -20,7 +20,7 @@ class LeNetConfig(ModelConfig):
         super().check(shape)
         if min(shape[1:]) < 16:
             raise UserError(
-                f"model=lenet needs images of at least 16x16 pixels, got {shape[1]}x{shape[2]}; choose another data set."
+                f"model=lenet needs images of 16x16 pixels or more, not {shape[1]}x{shape[2]}; choose another data set."
             )
 
     def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:

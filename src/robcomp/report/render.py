@@ -9,6 +9,10 @@ from rich.text import Text
 
 Cells = list[list[str]]
 
+COUNTED = {"a": "non-zeros x bits, as in the papers", "b": "(a) and codebooks", "c": "real bytes of model.rcz"}
+UNSAID = ("name", "norm", "relative_step")  # said by the row's name, the header and step_size
+USUAL = (("bn_mode", "eval"), ("random_start", True), ("restarts", 1))
+
 
 def console(report: dict[str, Any], console: Console) -> None:
     """Print the report: one header line, then accuracy, size and densities."""
@@ -23,8 +27,6 @@ def console(report: dict[str, Any], console: Console) -> None:
             table.add_row(*map(Text, row), style="bold" if row[0] in ("worst case", "(c)", "all") else None)
         console.print()
         console.print(table)
-        for note in definitions(report) if title == "Size" else []:
-            console.print(note, style="dim", highlight=False, markup=False)
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -53,9 +55,9 @@ def tables(report: dict[str, Any]) -> dict[str, tuple[list[str], Cells]]:
     """Title -> (column heads, cells) of the three tables of a report."""
     return {
         "Accuracy": (["", "accuracy", "95 % interval", "images", "seconds", "attack"], _accuracy(report["accuracy"])),
-        "Size": (["", "size", "of dense", ""], _size(report["size"])),
+        "Size": (["", "size", "of dense", "smaller by", "what counts"], _size(report["size"])),
         "Density": (
-            ["layer", "weights", "non-zero", "density", "tensors"],
+            ["layer", "weights", "non-zero", "density", "held as"],
             _density(report["density"], report["size"]),
         ),
     }
@@ -78,23 +80,20 @@ def _accuracy(accuracy: dict[str, Any]) -> Cells:
 
 
 def _settings(attack: dict[str, Any]) -> str:
-    """An attack's settings that a reader compares: eps, steps and what else it names, the lists and blanks left out."""
-    plain = {key: value for key, value in attack.items() if key not in ("name", "norm") and _is_short(value)}
+    """An attack's settings that a reader compares, the usual ones left out; report.json has them all."""
+    shown = {key: value for key, value in attack.items() if key not in UNSAID and (key, value) not in USUAL}
+    plain = {key: value for key, value in shown.items() if isinstance(value, int | float | str)}
     return ", ".join(
         f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in plain.items()
     )
 
 
-def _is_short(value: Any) -> bool:
-    return isinstance(value, int | float | str)
-
-
 def _size(size: dict[str, Any]) -> Cells:
     cells = []
-    for name in ("a", "b", "c"):
+    for name, what in COUNTED.items():
         entry = size[name]
         stored = entry["bytes"] if "bytes" in entry else entry["bits"] / 8
-        cells.append([f"({name})", data(stored), share(entry["fraction"]), f"{times(entry['fraction'])} smaller"])
+        cells.append([f"({name})", data(stored), share(entry["fraction"]), times(entry["fraction"]), what])
     return cells
 
 
@@ -102,14 +101,15 @@ def _density(density: dict[str, Any], size: dict[str, Any]) -> Cells:
     cells = []
     for layer in density["layers"]:
         counts = [f"{layer['weights']:,}", f"{layer['nonzero']:,}", share(layer["density"])]
-        cells.append([layer["name"], *counts, "; ".join(_tensor(tensor) for tensor in layer["tensors"])])
+        cells.append([layer["name"], *counts, ", ".join(_tensor(tensor) for tensor in layer["tensors"])])
     total = [f"{size['dense_weights']:,}", f"{size['nonzero']:,}", share(density["total"])]
     return [*cells, ["all", *total, f"{size['bits']} bits a weight"]]
 
 
 def _tensor(tensor: dict[str, Any]) -> str:
-    shape = "x".join(str(length) for length in tensor["shape"])
-    return f"{tensor['name']} {shape}: {tensor['nonzero']:,} ({tensor['distinct']:,} values)"
+    if tensor["name"] == "weight":
+        return "x".join(str(length) for length in tensor["shape"])
+    return f"{tensor['name']} {tensor['nonzero']:,}"
 
 
 def grid(columns: Iterable[str], cells: Iterable[Iterable[str]]) -> str:

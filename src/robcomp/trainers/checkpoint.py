@@ -1,8 +1,8 @@
 """The stage cache: one folder a stage, named by the hash of everything that led to it, shared by all runs.
 
-    <out>/stages/<key>/stage.json           what the key stands for
-                       checkpoint.pt        the stage in progress (tensors and numbers only: weights_only loads it)
-                       result.safetensors   the finished stage; its metadata holds the parameterisation and the log
+<out>/stages/<key>/stage.json           what the key stands for
+                   checkpoint.pt        the stage in progress (tensors and numbers only: weights_only loads it)
+                   result.safetensors   the finished stage; its metadata holds the parameterisation and the log
 """
 
 import json

@@ -1,0 +1,39 @@
+# robcomp: bare `make` lists what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SCALE ?= cpu
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install quickstart test lint results clean
+
+help:  ## this list
+	@grep -hE '^[a-zA-Z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-zA-Z%-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
+
+install: $(VENV)/ready  ## create .venv with robcomp, its tests and figures
+
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[test,figures]'
+	@touch $@
+
+quickstart: $(VENV)/ready  ## install, then train, pack, attack and report ATMC on the embedded digits
+	$(BIN)/robcomp train
+
+test: $(VENV)/ready lint  ## every test, two at a time (real data where ROBCOMP_DATA_DIR points to some)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/ready  ## style of sources, tests and scripts
+	$(BIN)/ruff check src tests scripts
+	$(BIN)/ruff format --check --quiet src tests scripts
+
+table-%: $(VENV)/ready  ## rebuild a table, e.g. make table-atmc-mnist SCALE=smoke|cpu|gpu|paper ARGS="seed=1"
+	$(BIN)/robcomp table $* --scale $(SCALE) $(ARGS)
+
+results: $(VENV)/ready  ## render the pages under results/ from the reports beside them
+	$(BIN)/python scripts/render_results.py
+
+clean:  ## remove .venv and caches; outputs/ and results/ stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache build dist

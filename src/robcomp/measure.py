@@ -1,0 +1,95 @@
+"""The figures of a run: its packed network, read back from disk, attacked and weighed."""
+
+import datetime
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+import robcomp
+from robcomp import artifact, data, storage
+from robcomp.config import Config
+from robcomp.errors import UserError
+from robcomp.evaluation.robustness import evaluate
+from robcomp.evaluation.size import sizes
+from robcomp.hardware import choose_device, machine
+from robcomp.models.parameterisation import dense_weight_counts, stored_weights, weight_layers
+from robcomp.report import render, schema
+from robcomp.trainers.progress import EvaluationProgress
+from robcomp.trainers.state import Environment
+
+
+def report(
+    config: Config, overrides: Sequence[str], folder: Path, dataset: data.Dataset, env: Environment,
+    stages: list[dict[str, Any]], console: Console,
+) -> dict[str, Any]:  # fmt: skip
+    """report.json's content, all of it measured on `folder`/model.rcz; writes outcomes.npz beside it."""
+    network = folder / "model.rcz"
+    model, spec, bits = artifact.load(network)
+    started = time.monotonic()
+    with EvaluationProgress(console) as progress:
+        accuracy, outcomes = evaluate(
+            model.to(env.device), dataset.test, config.attack.build(), config.seed, config.attack.images,
+            progress.advance,
+        )  # fmt: skip
+    seconds = time.monotonic() - started
+    storage.write_atomic(folder / "outcomes.npz", lambda path: _save_outcomes(path, outcomes))
+    layers = {name: dict(stored_weights(layer)) for name, layer in weight_layers(model.cpu()).items()}
+    dense_bytes = artifact.dense_bytes(spec.build().state_dict())
+    return {
+        "schema": schema.SCHEMA,
+        "robcomp": robcomp.__version__,
+        "run": {
+            "id": folder.name,
+            "dataset": config.dataset.name,
+            "model": config.model.name,
+            "method": config.method.name,
+            "seed": config.seed,
+            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "seconds": round(sum(stage["seconds"] for stage in stages) + seconds, 1),
+            "train_epochs": sum(stage["epochs"] for stage in stages),
+            "selection": config.training.selection,
+            "overrides": list(overrides),
+            "machine": machine(env.device, env.precision),
+        },
+        "data": {
+            "name": dataset.name,
+            **{name: len(getattr(dataset, name)) for name in ("train", "val", "test")},
+            "classes": len(dataset.classes),
+            "official": dataset.official,
+            "checksum": dataset.checksum,
+        },
+        "threat": asdict(config.threat),
+        "stages": stages,
+        "accuracy": accuracy,
+        **sizes(layers, dense_weight_counts(model), bits, network.stat().st_size, dense_bytes),
+    }
+
+
+def evaluate_run(folder: Path, config: Config, console: Console) -> Path:
+    """Attack a finished run's model.rcz with another suite; writes evaluation-<hash>.json and .npz there."""
+    finished = schema.read(folder / "report.json")
+    model, spec, _ = artifact.load(folder / "model.rcz")
+    if list(spec.shape) != list(config.dataset.shape):
+        raise UserError(f"{folder} holds a network for images {list(spec.shape)}, not {list(config.dataset.shape)}.")
+    device = choose_device(config.device)
+    test = data.load(config.dataset, Path(config.data_dir), device).test
+    with EvaluationProgress(console) as progress:
+        accuracy, outcomes = evaluate(
+            model.to(device), test, config.attack.build(), config.seed, config.attack.images, progress.advance
+        )
+    finished |= {"accuracy": accuracy, "threat": asdict(config.threat)}
+    name = f"evaluation-{storage.digest([asdict(config.attack), config.seed, config.dataset.test_subset])}"
+    storage.write_atomic(folder / f"{name}.npz", lambda path: _save_outcomes(path, outcomes))
+    storage.write_json(folder / f"{name}.json", schema.check(finished))
+    render.console(finished, console)
+    return folder / f"{name}.json"
+
+
+def _save_outcomes(path: Path, outcomes: dict[str, np.ndarray]) -> None:
+    with path.open("wb") as stream:  # a file object: numpy would add .npz to a temporary name
+        np.savez_compressed(stream, **outcomes)
