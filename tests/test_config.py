@@ -173,7 +173,7 @@ WRONG = {
     "optimizer": ("schedule.dense.optimizer=lion", "'lion'", "choose from sgd, adam"),
     "width": ("model.width=0", "model.width=0", "(0, 64]"),
     "channels": ("model.channels=3", "model.channels=3 does not fit images of 1 channels", "set model.channels=1"),
-    "lenet_on_small_images": ("dataset.shape=[1,8,8]", "model=lenet needs images of at least 16x16", "got 8x8"),
+    "lenet_on_small_images": ("dataset.shape=[1,8,8]", "model=lenet needs images of 16x16 pixels or more", "not 8x8"),
     "shape": ("dataset.shape=[28,28]", "dataset.shape=[28, 28]", "[channels, height, width]"),
     "held_out": ("dataset.subset=100 dataset.val=100", "dataset.val=100", "below 100"),
     "seed": ("seed=-1", "seed=-1", "0 and above"),

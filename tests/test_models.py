@@ -109,7 +109,7 @@ def test_channels_that_are_not_the_images_are_refused(config: ModelConfig) -> No
 
 
 def test_lenet_refuses_images_that_its_pools_would_swallow() -> None:
-    with pytest.raises(UserError, match="at least 16x16 pixels, got 15x40"):
+    with pytest.raises(UserError, match="16x16 pixels or more, not 15x40"):
         LeNetConfig().check((1, 15, 40))
     LeNetConfig().check((1, 16, 16))
 

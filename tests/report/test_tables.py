@@ -47,7 +47,7 @@ class Runner:
         return make_run(folder, {"clean": clean, "pgd": pgd}, method=method, nonzero=nonzero, bits=bits)
 
 
-@pytest.mark.parametrize(("scale", "total"), [("smoke", 4), ("cpu", 12), ("gpu", 30), ("paper", 100)])
+@pytest.mark.parametrize(("scale", "total"), [("smoke", 4), ("cpu", 9), ("gpu", 30), ("paper", 100)])
 def test_every_row_of_the_recipe_trains_equally_long_in_its_own_stages(scale, total):
     for job in jobs(load("atmc-mnist"), scale, []):
         epochs = {
