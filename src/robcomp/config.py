@@ -3,9 +3,10 @@
 Nothing here knows a particular data set, model or method: their dataclasses come from the registries.
 """
 
+import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -13,7 +14,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from robcomp.attacks import PGD, SuiteConfig, ThreatModel
@@ -148,9 +149,11 @@ def compose_node(overrides: Sequence[str]) -> DictConfig:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return compose("config", overrides=list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
+            node = compose("config", overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise _sentence(error, overrides) from None
+    _check_node(node, "")
+    return node
 
 
 def to_config(node: DictConfig) -> Config:
@@ -165,6 +168,10 @@ def validate(config: Config) -> None:
     """The checks that concern more than one field; a UserError for the first that fails."""
     if not isinstance(config.model, ModelConfig) or not isinstance(config.method, Method):
         raise UserError("model and method must each be one of their group's choices; see robcomp list.")
+    for group in ("model", "method"):
+        name = getattr(config, group).name
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            raise UserError(f"{group}.name={name!r} names a folder; letters, digits, - and _ are allowed.")
     shape = tuple(config.dataset.shape)
     config.model.check(shape)
     if config.method.weight_bits < FULL and config.quantize.bits < FULL:
@@ -199,6 +206,24 @@ def _check_choices(overrides: Sequence[str]) -> None:
             raise unknown(override.key_or_group, value, choices(override.key_or_group))
 
 
+def _check_node(node: DictConfig, where: str) -> None:
+    """UserError for a key that no dataclass has (`+key=...` would be dropped silently) and for NaN and infinity."""
+    cls = OmegaConf.get_type(node)
+    known = {f.name for f in fields(cls)} if is_dataclass(cls) else None
+    for key in node:
+        path = f"{where}.{key}" if where else str(key)
+        if known is not None and key not in known:
+            raise unknown(f"key of {where or 'the configuration'}", key, known)
+        if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):
+            continue
+        value = node[key]
+        if isinstance(value, DictConfig):
+            _check_node(value, path)
+        for number in value if isinstance(value, ListConfig) else [value]:
+            if isinstance(number, float) and not math.isfinite(number):
+                raise UserError(f"{path}={number} is not a finite number; write one, as in 0.05.")
+
+
 def _sentence(error: Exception, overrides: Sequence[str] = ()) -> UserError:
     """The innermost cause of a Hydra or OmegaConf error, in one sentence with what is allowed."""
     while isinstance(error.__cause__, Exception):
@@ -206,7 +231,7 @@ def _sentence(error: Exception, overrides: Sequence[str] = ()) -> UserError:
     text = str(error)
     if isinstance(error, MissingConfigException):
         return UserError(text.splitlines()[0])
-    if "override_grammar" in text:
+    if "override_grammar" in text or not isinstance(error, HydraException | OmegaConfBaseException):
         return UserError(
             f"cannot read '{' '.join(overrides)}'; write KEY=VALUE, as in method.ratio=0.01 or seed=0,1,2."
         )
@@ -217,6 +242,8 @@ def _sentence(error: Exception, overrides: Sequence[str] = ()) -> UserError:
     if missing:
         parent = key.rpartition(".")[0]
         return unknown(f"key of {parent or 'the configuration'}", missing[1], _keys(parent, overrides))
+    if not_bool := re.search(r"Value '(.*)' is not a valid bool", message):
+        return UserError(f"{key}={not_bool[1]} has the wrong type; {TYPES['Boolean']} is allowed.")
     wrong = re.search(
         r"Value '(.*)' of type '\w+' (?:could not be converted to|is incompatible with type hint) '?(.+?)'?$", message
     )

@@ -17,6 +17,7 @@ from robcomp.artifact import NetworkSpec
 from robcomp.config import Config
 from robcomp.errors import UserError
 from robcomp.hardware import choose_device, choose_precision
+from robcomp.evaluation.robustness import settings
 from robcomp.models.parameterisation import from_spec, parameterise
 from robcomp.report import curves, render, schema
 from robcomp.trainers import loop
@@ -32,6 +33,8 @@ NOT_IDENTITY = ("out", "data_dir", "fresh", "device", "ratio")  # neither name a
 def run_directory(config: Config) -> Path:
     """<out>/<dataset>-<model>-<method>/<hash of the resolved configuration>."""
     identity = {key: value for key, value in asdict(config).items() if key not in NOT_IDENTITY}
+    suite = config.attack.build()  # as built, so that eps: 1/10 and 0.1 are one run
+    identity["attack"] = {"images": config.attack.images, **{name: settings(attack) for name, attack in suite.items()}}
     name = f"{config.dataset.name}-{config.model.name}-{config.method.name}"
     return Path(config.out) / name / storage.digest(identity)
 
@@ -45,6 +48,7 @@ def train(config: Config, overrides: Sequence[str], console: Console) -> Path:
             console.print(f"already finished: {folder} (fresh=true runs it again)")
         else:
             Run(config, overrides, folder, console).execute()
+            (folder / "failure.txt").unlink(missing_ok=True)
         render.console(schema.read(folder / "report.json"), console)
     console.print(f"run directory: {folder}")
     return folder

@@ -14,6 +14,8 @@ def fraction(value: Fraction, name: str, *, low: float = 0.0, high: float = math
     Raises UserError naming the field, what was given and what is allowed.
     """
     try:
+        if isinstance(value, bool):
+            raise TypeError
         number = float(Ratio(value.replace(" ", ""))) if isinstance(value, str) else float(value)
     except (ValueError, ZeroDivisionError, TypeError, AttributeError):
         raise UserError(f"{name}={value!r} is not a number; write a decimal or a fraction such as 8/255.") from None

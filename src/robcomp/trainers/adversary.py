@@ -10,7 +10,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from robcomp.attacks import Attack
+from robcomp.attacks import Attack, adversary_view
 from robcomp.models.base import ConvBN
 from robcomp.models.parameterisation import Factored, WeightLayer, effective_weight
 
@@ -87,9 +87,11 @@ class Adversary:
     def __call__(self, attack: Attack, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """x_adv for the weights as they are now. Its check is a flag on the device: see `verify`."""
         if attack.bn_mode == "train":  # the papers' quirk needs batch statistics, so it runs on the model itself
-            return attack(self.model, x, y, generator)
-        self.snapshot.refresh()
-        x_adv = attack.perturb(self.snapshot, x, y, generator).detach()
+            with adversary_view(self.model, "train"):
+                x_adv = attack.perturb(self.model, x, y, generator).detach()
+        else:
+            self.snapshot.refresh()
+            x_adv = attack.perturb(self.snapshot, x, y, generator).detach()
         self.violated |= attack.threat.violated(x_adv, x)
         return x_adv
 

@@ -107,12 +107,12 @@ def _end_epoch(stage: Stage, t: TrainState, settings: LoopSettings, progressed: 
     epoch = t.step // t.steps_per_epoch
     means = progressed.meters.means()  # waits for the device, so the time is the epoch's
     rate = progressed.meters.images / (progressed.seconds + time.monotonic() - started - progressed.epoch_start)
-    t.adversary.verify()
     if not math.isfinite(means["loss"]):
         raise UserError(
             f"training diverged in epoch {epoch} of stage '{stage.name}' (loss {means['loss']}); "
             f"lower schedule.{stage.name}.lr (now {stage.schedule.lr:g}) or add schedule.{stage.name}.warmup=1."
         )
+    t.adversary.verify()
     stage.compressor.after_epoch(t)
     clean, robust, state = _validate(stage, t, settings, progressed)
     progressed.seconds += time.monotonic() - started

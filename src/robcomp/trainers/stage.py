@@ -29,9 +29,13 @@ class Schedule:
     warmup: float = 0.0  # epochs of linear growth from 0
 
     def __post_init__(self) -> None:
-        for name, low in (("epochs", 0), ("lr", 0), ("weight_decay", 0), ("warmup", 0), ("momentum", 0)):
-            if getattr(self, name) < low:
-                raise UserError(f"schedule: {name}={getattr(self, name)} is out of range; at least {low} is allowed.")
+        for name, high in (("epochs", math.inf), ("lr", math.inf), ("weight_decay", math.inf), ("momentum", 1),
+                           ("gamma", 1), ("warmup", self.epochs)):  # fmt: skip
+            if not 0 <= getattr(self, name) <= high:
+                allowed = f"0 to {high:g}" if high < math.inf else "0 and above"
+                raise UserError(f"schedule: {name}={getattr(self, name)} is out of range; {allowed} is allowed.")
+        if self.momentum == 1:
+            raise UserError("schedule: momentum=1 never forgets a gradient; less than 1 is allowed.")
         for name, allowed in (("decay", DECAYS), ("optimizer", OPTIMIZERS)):
             if getattr(self, name) not in allowed:
                 raise UserError(
