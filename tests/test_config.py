@@ -153,7 +153,7 @@ WRONG = {
     "selection": ("training.selection=first", "training.selection 'first'", "choose from best, last"),
     "ratio_zero": ("method.ratio=0", "method.ratio=0", "(0, 1]"),
     "ratio_two": ("ratio=2", "ratio=2", "(0, 1]"),
-    "ratio_nan": ("method.ratio=nan", "method.ratio=nan", "(0, 1]"),
+    "ratio_nan": ("method.ratio=nan", "method.ratio=nan", "finite"),
     "bits": ("method.bits=17", "method.bits=17", "1 to 16"),
     "post_bits": ("method=da quantize.bits=0", "quantize.bits=0", "1 to 16"),
     "both_quantisers": ("method.bits=4 quantize.bits=8", "quantize.bits=8 and method.bits=4", "method.bits=32"),

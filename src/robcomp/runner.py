@@ -16,8 +16,8 @@ from robcomp import artifact, data, measure, storage
 from robcomp.artifact import NetworkSpec
 from robcomp.config import Config
 from robcomp.errors import UserError
-from robcomp.hardware import choose_device, choose_precision
 from robcomp.evaluation.robustness import settings
+from robcomp.hardware import choose_device, choose_precision
 from robcomp.models.parameterisation import from_spec, parameterise
 from robcomp.report import curves, render, schema
 from robcomp.trainers import loop

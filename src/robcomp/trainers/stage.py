@@ -32,7 +32,7 @@ class Schedule:
         for name, high in (("epochs", math.inf), ("lr", math.inf), ("weight_decay", math.inf), ("momentum", 1),
                            ("gamma", 1), ("warmup", self.epochs)):  # fmt: skip
             if not 0 <= getattr(self, name) <= high:
-                allowed = f"0 to {high:g}" if high < math.inf else "0 and above"
+                allowed = f"0 to {high:g}" if high < math.inf else "at least 0"
                 raise UserError(f"schedule: {name}={getattr(self, name)} is out of range; {allowed} is allowed.")
         if self.momentum == 1:
             raise UserError("schedule: momentum=1 never forgets a gradient; less than 1 is allowed.")
