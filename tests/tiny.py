@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from robcomp.attacks import PGD
 from robcomp.config import compose_config
 from robcomp.data import Dataset, DatasetConfig, Split
+from robcomp.progress import Progress
 from robcomp.runner import train
 from robcomp.trainers import loop
 from robcomp.trainers.checkpoint import StageResult, StageStore
-from robcomp.trainers.progress import Progress
 from robcomp.trainers.stage import Stage
 from robcomp.trainers.state import Environment, TrainState
 
@@ -26,7 +26,7 @@ CPU = Environment(torch.device("cpu"), "float32", channels_last=False, graphs=Fa
 RUN = [
     "dataset=digits", "dataset.name=tiny", "dataset.shape=[1,16,16]", "dataset.classes=3",
     "dataset.val=16", "model.width=0.1", "device=cpu", "training.precision=float32", "training.batch_size=16",
-    "training.attack.steps=2", "attack.attacks.pgd.steps=2", "attack.images=20",
+    "training.attack.steps=2", "attack.attacks.pgd.steps=2", "dataset.test_subset=20",
     *(f"schedule.{stage}.epochs=2" for stage in ("dense", "sparse", "factored", "quantised")),
 ]  # fmt: skip
 

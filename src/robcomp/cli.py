@@ -28,8 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"robcomp: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"robcomp: {error.filename or 'a file'}: {error.strerror or error}; check the path.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print("robcomp: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        print("robcomp: interrupted; the same command (without fresh=true) goes on from the last checkpoint.",
+              file=sys.stderr)  # fmt: skip
         return 130
 
 
@@ -109,7 +113,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     trained = schema.read(folder / "report.json")["run"]["overrides"]
     overrides = [o for o in args.overrides if not o.startswith("run=")]
     console = _console()
-    page = measure.evaluate_run(folder, config.compose_config([*trained, *overrides]), console)
+    page = measure.evaluate_run(folder, config.compose_config([*trained, *overrides]), overrides, console)
     console.print(f"evaluation: {page}")
     return 0
 

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -70,7 +71,7 @@ class TrainingConfig:
     selection: str = "last"  # or best: the epoch with the best accuracy on the held-out slice
     precision: str = "auto"  # bf16 where the hardware computes in it, float32 elsewhere; evaluation is float32 always
     channels_last: bool = True
-    graphs: bool = True  # replay the inner attack as a CUDA graph
+    graphs: bool = True  # replay the gradients of a step, attack included, as a CUDA graph
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -106,7 +107,8 @@ class Config:
     device: str = "auto"
     out: str = "outputs"
     data_dir: str = "data"
-    ratio: float = MISSING
+    ratio: float = MISSING  # the default of method.ratio
+    attack_steps: int = MISSING  # steps of the PGD in attack=atmc
     fresh: bool = False
 
     @property
@@ -179,13 +181,20 @@ def validate(config: Config) -> None:
             f"quantize.bits={config.quantize.bits} and method.bits={config.method.weight_bits} both ask for a "
             "codebook; set method.bits=32 to compare post-training quantisation, or leave quantize.bits at 32."
         )
-    if config.seed < 0:
-        raise UserError(f"seed={config.seed} is out of range; 0 and above are allowed.")
+    if not 0 <= config.seed < 2**63:
+        raise UserError(f"seed={config.seed} is out of range; 0 to 2^63 - 1 are allowed.")
+    if config.training.selection == "best" and config.dataset.val == 0:
+        raise UserError("training.selection=best needs held-out images; set dataset.val above 0, or selection=last.")
+    if Path(config.out).exists() and not Path(config.out).is_dir():
+        raise UserError(f"out={config.out} is a file; give a folder, which is made if it is not there.")
     if not config.attack.attacks:
         raise UserError(
             "attack.attacks is empty; choose a suite (attack=quick) or add one: +attack.attacks.pgd.steps=20."
         )
-    config.inner_attack()
+    try:
+        config.inner_attack()
+    except UserError as error:
+        raise UserError(f"training.attack: {error}") from None
     config.attack.build()
     config.method.stages(config.task())
 
@@ -197,6 +206,8 @@ def _check_choices(overrides: Sequence[str]) -> None:
     except HydraException as error:
         raise _sentence(error, overrides) from None
     for override in parsed:
+        if override.key_or_group.split(".")[0].split("/")[0] == "hydra":
+            raise UserError(f"{override.input_line}: robcomp writes its own run directories; use out=DIR.")
         if override.is_sweep_override():
             raise UserError(f"{override.input_line} is a sweep of several runs; add -m (robcomp train -m ...).")
         if override.key_or_group not in GROUPS or override.is_delete():

@@ -1,6 +1,8 @@
 """The device that a run uses, and how it is named in reports."""
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -50,3 +52,17 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Inside, float32 products are computed in float32, also where the hardware would round them to TF32."""
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    saved = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = False
+        yield
+    finally:
+        for backend, allowed in zip(backends, saved, strict=True):
+            backend.allow_tf32 = allowed

@@ -18,8 +18,8 @@ from robcomp.evaluation.robustness import evaluate
 from robcomp.evaluation.size import sizes
 from robcomp.hardware import choose_device, machine
 from robcomp.models.parameterisation import dense_weight_counts, stored_weights, weight_layers
+from robcomp.progress import EvaluationProgress
 from robcomp.report import render, schema
-from robcomp.trainers.progress import EvaluationProgress
 from robcomp.trainers.state import Environment
 
 
@@ -33,8 +33,7 @@ def report(
     started = time.monotonic()
     with EvaluationProgress(console) as progress:
         accuracy, outcomes = evaluate(
-            model.to(env.device), dataset.test, config.attack.build(), config.seed, config.attack.images,
-            progress.advance,
+            model.to(env.device), dataset.test, config.attack.build(), config.seed, progress.advance
         )  # fmt: skip
     seconds = time.monotonic() - started
     storage.write_atomic(folder / "outcomes.npz", lambda path: _save_outcomes(path, outcomes))
@@ -49,20 +48,14 @@ def report(
             "model": config.model.name,
             "method": config.method.name,
             "seed": config.seed,
-            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "finished": _now(),
             "seconds": round(sum(stage["seconds"] for stage in stages) + seconds, 1),
             "train_epochs": sum(stage["epochs"] for stage in stages),
             "selection": config.training.selection,
             "overrides": list(overrides),
             "machine": machine(env.device, env.precision),
         },
-        "data": {
-            "name": dataset.name,
-            **{name: len(getattr(dataset, name)) for name in ("train", "val", "test")},
-            "classes": len(dataset.classes),
-            "official": dataset.official,
-            "checksum": dataset.checksum,
-        },
+        "data": _data(dataset),
         "threat": asdict(config.threat),
         "stages": stages,
         "accuracy": accuracy,
@@ -70,24 +63,54 @@ def report(
     }
 
 
-def evaluate_run(folder: Path, config: Config, console: Console) -> Path:
-    """Attack a finished run's model.rcz with another suite; writes evaluation-<hash>.json and .npz there."""
+def evaluate_run(folder: Path, config: Config, overrides: Sequence[str], console: Console) -> Path:
+    """Attack a finished run's model.rcz with another suite; writes evaluation-<hash>.json and .npz there.
+
+    The file is the run's report with other accuracies, and a block "evaluation" that says how they were measured.
+    """
     finished = schema.read(folder / "report.json")
-    model, spec, _ = artifact.load(folder / "model.rcz")
-    if list(spec.shape) != list(config.dataset.shape):
-        raise UserError(f"{folder} holds a network for images {list(spec.shape)}, not {list(config.dataset.shape)}.")
+    if config.dataset.name != finished["run"]["dataset"]:
+        raise UserError(
+            f"dataset={config.dataset.name} is not what {folder} was trained on; leave dataset= out "
+            f"({finished['run']['dataset']} is taken)."
+        )
+    model, _, _ = artifact.load(folder / "model.rcz")
     device = choose_device(config.device)
-    test = data.load(config.dataset, Path(config.data_dir), device).test
+    dataset = data.load(config.dataset, Path(config.data_dir), device)
     with EvaluationProgress(console) as progress:
         accuracy, outcomes = evaluate(
-            model.to(device), test, config.attack.build(), config.seed, config.attack.images, progress.advance
+            model.to(device), dataset.test, config.attack.build(), config.seed, progress.advance
         )
-    finished |= {"accuracy": accuracy, "threat": asdict(config.threat)}
-    name = f"evaluation-{storage.digest([asdict(config.attack), config.seed, config.dataset.test_subset])}"
+    finished |= {
+        "accuracy": accuracy,
+        "evaluation": {
+            "finished": _now(),
+            "overrides": list(overrides),
+            "machine": machine(device, "float32"),
+            "threat": asdict(config.threat),
+            "data": _data(dataset),
+        },
+    }
+    how = [settings["attack"] for settings in accuracy.values() if "attack" in settings]
+    name = f"evaluation-{storage.digest([how, config.seed, config.dataset.test_subset, dataset.checksum])}"
     storage.write_atomic(folder / f"{name}.npz", lambda path: _save_outcomes(path, outcomes))
     storage.write_json(folder / f"{name}.json", schema.check(finished))
     render.console(finished, console)
     return folder / f"{name}.json"
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _data(dataset: data.Dataset) -> dict[str, Any]:
+    return {
+        "name": dataset.name,
+        **{name: len(getattr(dataset, name)) for name in ("train", "val", "test")},
+        "classes": len(dataset.classes),
+        "official": dataset.official,
+        "checksum": dataset.checksum,
+    }
 
 
 def _save_outcomes(path: Path, outcomes: dict[str, np.ndarray]) -> None:

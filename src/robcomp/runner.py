@@ -16,27 +16,32 @@ from robcomp import artifact, data, measure, storage
 from robcomp.artifact import NetworkSpec
 from robcomp.config import Config
 from robcomp.errors import UserError
-from robcomp.evaluation.robustness import settings
-from robcomp.hardware import choose_device, choose_precision
+from robcomp.hardware import choose_device, choose_precision, exact_float32
 from robcomp.models.parameterisation import from_spec, parameterise
+from robcomp.progress import Progress
 from robcomp.report import curves, render, schema
 from robcomp.trainers import loop
 from robcomp.trainers.checkpoint import StageResult, StageStore
-from robcomp.trainers.progress import Progress
 from robcomp.trainers.quantisation import FULL, PostTraining
 from robcomp.trainers.stage import Schedule, Stage, describe
 from robcomp.trainers.state import Environment, TrainState
 
-NOT_IDENTITY = ("out", "data_dir", "fresh", "device", "ratio")  # neither name a run nor change its results
+SHARED = ("out", "data_dir", "fresh", "device", "ratio", "attack_steps", "schedule", "attack")
+_started_over: set[Path] = set()  # stages that fresh=true has discarded in this process, each once
 
 
 def run_directory(config: Config) -> Path:
-    """<out>/<dataset>-<model>-<method>/<hash of the resolved configuration>."""
-    identity = {key: value for key, value in asdict(config).items() if key not in NOT_IDENTITY}
-    suite = config.attack.build()  # as built, so that eps: 1/10 and 0.1 are one run
-    identity["attack"] = {"images": config.attack.images, **{name: settings(attack) for name, attack in suite.items()}}
+    """<out>/<dataset>-<model>-<method>/<hash>.
+
+    The hash is of the configuration as it takes effect: the stages with the revisions of their algorithms, the attacks
+    as built, the precision as resolved; not of paths, nor of schedules that the method does not use.
+    """
+    identity = {key: value for key, value in asdict(config).items() if key not in SHARED}
+    identity["stages"] = describe(config.method.stages(config.task()))
+    identity["attacks"] = {name: attack.settings() for name, attack in config.attack.build().items()}
+    identity["precision"] = choose_precision(config.training.precision, choose_device(config.device))
     name = f"{config.dataset.name}-{config.model.name}-{config.method.name}"
-    return Path(config.out) / name / storage.digest(identity)
+    return Path(config.out) / name / storage.digest([loop.REVISION, identity])
 
 
 def train(config: Config, overrides: Sequence[str], console: Console) -> Path:
@@ -45,13 +50,26 @@ def train(config: Config, overrides: Sequence[str], console: Console) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
         if (folder / "report.json").exists() and not config.fresh:
+            _check_data(config, folder)
             console.print(f"already finished: {folder} (fresh=true runs it again)")
         else:
-            Run(config, overrides, folder, console).execute()
+            with exact_float32():
+                Run(config, overrides, folder, console).execute()
             (folder / "failure.txt").unlink(missing_ok=True)
         render.console(schema.read(folder / "report.json"), console)
     console.print(f"run directory: {folder}")
     return folder
+
+
+def _check_data(config: Config, folder: Path) -> None:
+    """UserError when the data set at hand is not the one that the finished run was trained on."""
+    present = data.checksum(config.dataset.name, Path(config.data_dir))
+    trained = schema.read(folder / "report.json")["data"]["checksum"]
+    if present not in (None, trained):
+        raise UserError(
+            f"{folder} is finished, but with other {config.dataset.name} images than those in {config.data_dir}; "
+            "set fresh=true to run it again, or out= to keep both."
+        )
 
 
 class Run:
@@ -69,7 +87,8 @@ class Run:
         """The whole job; report.json is written last, so its presence says that the run is finished."""
         storage.write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(self.config)))
         storage.write_text(self.folder / "log.jsonl", "")
-        (self.folder / "report.json").unlink(missing_ok=True)
+        for old in (self.folder / "report.json", *self.folder.glob("evaluation-*")):
+            old.unlink(missing_ok=True)
         result, stages = self._train()
         artifact.save(self._restore(result), self.spec, self.config.weight_bits, self.folder / "model.rcz")
         report = measure.report(self.config, self.overrides, self.folder, self.data, self.env, stages, self.console)
@@ -95,8 +114,9 @@ class Run:
         for position, stage in enumerate(stages):
             store = StageStore(Path(self.config.out) / "stages", self._description(stages[: position + 1]))
             with store.lock():
-                if self.config.fresh:
+                if self.config.fresh and store.folder not in _started_over:
                     store.discard()
+                    _started_over.add(store.folder)
                 result = store.result()
                 cached = result is not None
                 self._log({"event": "stage", "stage": stage.name, "key": store.key, "cached": cached})

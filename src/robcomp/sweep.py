@@ -23,7 +23,10 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
         raise UserError(
             f"cannot read the sweep '{' '.join(overrides)}'; write KEY=A,B or KEY=choice(A,B) or KEY=range(1,4)."
         ) from None
-    return [list(job) for batch in batches for job in batch]
+    jobs = [list(job) for batch in batches for job in batch]
+    if not jobs:
+        raise UserError(f"the sweep '{' '.join(overrides)}' holds no run; write KEY=A,B or KEY=range(1,4).")
+    return jobs
 
 
 def run(jobs: Sequence[Sequence[str]], console: Console) -> list[Path | None]:

@@ -17,7 +17,7 @@ def fraction(value: Fraction, name: str, *, low: float = 0.0, high: float = math
         if isinstance(value, bool):
             raise TypeError
         number = float(Ratio(value.replace(" ", ""))) if isinstance(value, str) else float(value)
-    except (ValueError, ZeroDivisionError, TypeError, AttributeError):
+    except (ValueError, ZeroDivisionError, OverflowError, TypeError, AttributeError):
         raise UserError(f"{name}={value!r} is not a number; write a decimal or a fraction such as 8/255.") from None
     if not math.isfinite(number) or number < low or number > high or (open_low and number == low):
         left = "(" if open_low else "["

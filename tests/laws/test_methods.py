@@ -21,6 +21,7 @@ from torch import Tensor
 
 from robcomp import artifact
 from robcomp.config import compose_config
+from robcomp.data import load
 from robcomp.models.parameterisation import Dense, FactoredForm, weights
 from robcomp.trainers import loop
 from robcomp.trainers.compressor import Compressor
@@ -156,8 +157,9 @@ def test_what_ships_is_inside_the_constraint(name: str, shared: Path, bits: int)
 def test_the_report_is_about_the_file(name: str, shared: Path) -> None:
     folder, report = finished(name, shared)
     model, _, _ = artifact.load(folder / "model.rcz")
-    stored = load_file(Path(os.environ["ROBCOMP_DATA_DIR"]) / "tiny.safetensors")
-    x, y = stored["test_images"][:20].float() / 255, stored["test_labels"][:20]
+    test = load(compose_config(RUN).dataset, Path(os.environ["ROBCOMP_DATA_DIR"])).test
+    x, y = test.images.float() / 255, test.labels
+    assert len(y) == report["data"]["test"] == report["accuracy"]["clean"]["images"] == 20
     with torch.no_grad():
         assert report["accuracy"]["clean"]["correct"] == int((model(x).argmax(1) == y).sum())
     assert set(report["accuracy"]) == {"clean", "fgsm", "pgd", "worst_case"}
@@ -206,7 +208,7 @@ def test_what_leads_to_other_weights_leads_to_another_key(shared: Path, change: 
     assert keys("al0", shared, *NO_EPOCHS, change)["dense"] != keys("al0", shared, *NO_EPOCHS)["dense"]
 
 
-LATER = ["attack.images=10", "attack.attacks.pgd.steps=3", "method.ratio=0.5", "schedule.sparse.lr=0.01"]
+LATER = ["attack.attacks.pgd.steps=3", "method.ratio=0.5", "schedule.sparse.lr=0.01"]
 
 
 @pytest.mark.parametrize("change", [*LATER, "dataset.test_subset=9"])

@@ -3,6 +3,6 @@
 from robcomp.attacks.base import ATTACKS, Attack, ThreatModel, adversary_view
 from robcomp.attacks.fgsm import FGSM
 from robcomp.attacks.pgd import PGD
-from robcomp.attacks.suite import Suite, SuiteConfig
+from robcomp.attacks.suite import SuiteConfig
 
-__all__ = ["ATTACKS", "FGSM", "PGD", "Attack", "Suite", "SuiteConfig", "ThreatModel", "adversary_view"]
+__all__ = ["ATTACKS", "FGSM", "PGD", "Attack", "SuiteConfig", "ThreatModel", "adversary_view"]

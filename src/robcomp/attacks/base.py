@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +68,10 @@ class Attack:
         self.threat = ThreatModel(self.norm, self.eps)
         if self.bn_mode not in ("eval", "train"):
             raise UserError(f"bn_mode={self.bn_mode!r} is not allowed; choose eval or train.")
+
+    def settings(self) -> dict[str, Any]:
+        """The attack as JSON: its registered name and every setting."""
+        return {"name": ATTACKS.name_of(type(self)), **asdict(self)}
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """The adversarial images; what each attack defines."""

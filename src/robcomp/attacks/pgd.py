@@ -33,7 +33,7 @@ class PGD(Attack):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}={getattr(self, name)} is out of range; an attack takes at least 1.")
         given = self.relative_step * self.eps / self.steps if self.step_size is None else self.step_size
-        self.step_size = fraction(given, "step_size")
+        self.step_size = fraction(given, "step_size", open_low=self.eps > 0)
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         best = self.ascend(model, x, y, self.start(x, generator))

@@ -69,6 +69,12 @@ def load(cfg: DatasetConfig, data_dir: Path, device: torch.device | str = "cpu")
     )
 
 
+def checksum(name: str, data_dir: Path) -> str | None:
+    """The checksum of the stored data set `name`, or None where it is not stored yet."""
+    path = Path(data_dir).expanduser() / f"{name}.safetensors"
+    return store.checksum(path, store.read(path).tensors) if path.exists() else None
+
+
 def _part(stored: store.Stored, split: str, indices: np.ndarray | None) -> Split:
     """The images of `split` at `indices`, in that order; all of them, still memory-mapped, for None."""
     images, labels = stored.tensors[f"{split}_images"], stored.tensors[f"{split}_labels"]

@@ -1,17 +1,17 @@
 """Clean accuracy, accuracy under each attack of a suite, and the worst case over them, image by image."""
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robcomp.attacks import ATTACKS, Attack, Suite
+from robcomp.attacks import Attack
 from robcomp.data import Split, to_float
 from robcomp.evaluation.statistics import wilson
+from robcomp.hardware import exact_float32
 from robcomp.models.parameterisation import effective_weights
 from robcomp.seeding import generator
 
@@ -19,17 +19,17 @@ BATCH = 500
 
 
 def evaluate(
-    model: nn.Module, split: Split, suite: Suite, seed: int, images: int | None = None,
+    model: nn.Module, split: Split, suite: Mapping[str, Attack], seed: int,
     advance: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:  # fmt: skip
-    """Evaluate `model` on the first `images` of `split` (all by default), in float32.
+    """Evaluate `model` on `split`, in float32.
 
     Returns the report's "accuracy" block and, under the same keys, whether each image was classified right
-    (bool [images]). An image that is wrong without an attack counts as wrong under every attack and is not attacked.
+    (bool [N]). An image that is wrong without an attack counts as wrong under every attack and is not attacked.
     `advance(name, done, total)` is told after each batch.
     """
     device = next(model.parameters()).device
-    split = Split(split.images[:images].to(device), split.labels[:images].to(device))
+    split = split.to(device)
     with exact_float32(), effective_weights(model):
         clean = _outcome(model, split, None, np.ones(len(split), bool), seed, "clean", advance)
         outcomes, records = {"clean": clean}, {"clean": proportion(clean)}
@@ -38,7 +38,7 @@ def evaluate(
             started = time.monotonic()
             outcomes[name] = _outcome(model, split, attack, clean, seed, name, advance)
             seconds = round(time.monotonic() - started, 2)
-            records[name] = {**proportion(outcomes[name]), "attack": settings(attack), "seconds": seconds}
+            records[name] = {**proportion(outcomes[name]), "attack": attack.settings(), "seconds": seconds}
             worst = worst & outcomes[name]
     outcomes["worst_case"], records["worst_case"] = worst, proportion(worst)
     return records, outcomes
@@ -50,11 +50,6 @@ def proportion(outcome: np.ndarray) -> dict[str, Any]:
     return {
         "value": correct / images, "correct": correct, "images": images, "interval": list(wilson(correct, images))
     }  # fmt: skip
-
-
-def settings(attack: Attack) -> dict[str, Any]:
-    """An attack as JSON: its registered name and every setting."""
-    return {"name": ATTACKS.name_of(type(attack)), **asdict(attack)}
 
 
 def _outcome(
@@ -78,14 +73,3 @@ def _outcome(
 @torch.no_grad()
 def _right(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return model(x).argmax(1) == y
-
-
-class exact_float32:  # noqa: N801  (used like a function)
-    """Context: float32 products in float32, also where the hardware would round them to TF32."""
-
-    def __enter__(self) -> None:
-        self._saved = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-
-    def __exit__(self, *_: object) -> None:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = self._saved

@@ -26,7 +26,7 @@ def l0(tensors: Sequence[Tensor], k: int) -> list[Tensor]:
 
 @torch.no_grad()
 def l0_(tensors: Sequence[Tensor], k: int) -> None:
-    """The same as `l0`, in place and unchecked (NaN counts as largest): what a training loop calls after each step.
+    """The same as `l0`, in place and unchecked (NaN is not looked for): what a training loop calls after each step.
 
     On an accelerator nothing here waits for the device.
     """

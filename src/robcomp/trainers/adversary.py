@@ -86,11 +86,11 @@ class Adversary:
 
     def __call__(self, attack: Attack, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """x_adv for the weights as they are now. Its check is a flag on the device: see `verify`."""
+        self.snapshot.refresh()  # validation classifies with it, whichever network is attacked
         if attack.bn_mode == "train":  # the papers' quirk needs batch statistics, so it runs on the model itself
             with adversary_view(self.model, "train"):
                 x_adv = attack.perturb(self.model, x, y, generator).detach()
         else:
-            self.snapshot.refresh()
             x_adv = attack.perturb(self.snapshot, x, y, generator).detach()
         self.violated |= attack.threat.violated(x_adv, x)
         return x_adv

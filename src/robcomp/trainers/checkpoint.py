@@ -39,7 +39,7 @@ class StageStore:
 
     def lock(self) -> FileLock:
         """Held while the stage trains: another run that needs it waits and then finds it finished."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / "stage.json", self._description)
         return FileLock(self.folder / "lock")
 
     def result(self) -> StageResult | None:
@@ -55,13 +55,14 @@ class StageStore:
         """Write the result; the checkpoint has served its purpose."""
         meta = {"form": result.form, "records": result.records, "seconds": result.seconds}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in result.tensors.items()}
-        write_json(self.folder / "stage.json", self._description)
         target = self.folder / "result.safetensors"
         write_atomic(target, lambda path: save_file(tensors, path, {"robcomp": json.dumps(meta)}))
         (self.folder / "checkpoint.pt").unlink(missing_ok=True)
 
     def checkpoint(self, device: torch.device) -> dict[str, Any] | None:
         """The stage in progress, or None."""
+        for left_over in self.folder.glob(".*.part"):  # by a process killed while writing
+            left_over.unlink()
         path = self.folder / "checkpoint.pt"
         return torch.load(path, map_location=device, weights_only=True) if path.exists() else None
 

@@ -71,6 +71,9 @@ class _Replayed:
             self.graph = graph
         except RuntimeError as error:
             self.failed = True
+            random = self.t.attack_random = torch.Generator(
+                self.t.env.device
+            )  # the old one may still count as captured
             warnings.warn(f"no CUDA graph, training goes on without: {error}", RuntimeWarning, stacklevel=2)
         random.manual_seed(seed)
         with torch.no_grad():

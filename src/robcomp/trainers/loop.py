@@ -14,12 +14,12 @@ from robcomp.attacks import Attack
 from robcomp.data import Split, to_float
 from robcomp.errors import UserError
 from robcomp.models.parameterisation import form_of, to_spec, weights
+from robcomp.progress import Progress
 from robcomp.seeding import generator
 from robcomp.trainers.checkpoint import StageResult, StageStore
 from robcomp.trainers.compressor import Compressor
 from robcomp.trainers.graphs import Gradients, make_gradients
 from robcomp.trainers.objectives import Natural
-from robcomp.trainers.progress import Progress
 from robcomp.trainers.stage import Schedule, Stage
 from robcomp.trainers.state import TrainState
 
@@ -56,16 +56,18 @@ def run_stage(
     gradients = make_gradients(stage.objective, t)
     t.model.train()
     saved = time.monotonic()
-    while t.step < t.total_steps:
-        _step(stage, t, gradients, progressed)
-        progress.step(t, progressed.meters)
-        if t.step_in_epoch == 0:
-            record = _end_epoch(stage, t, settings, progressed)
-            on_epoch(record)
-        if t.step_in_epoch == 0 or time.monotonic() - saved > CHECKPOINT_SECONDS:
-            store.save_checkpoint(progressed.capture(stage, t))
-            saved = time.monotonic()
-    progress.end()
+    try:
+        while t.step < t.total_steps:
+            _step(stage, t, gradients, progressed)
+            progress.step(t, progressed.meters)
+            if t.step_in_epoch == 0:
+                record = _end_epoch(stage, t, settings, progressed)
+                on_epoch(record)
+            if t.step_in_epoch == 0 or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                store.save_checkpoint(progressed.capture(stage, t))
+                saved = time.monotonic()
+    finally:
+        progress.end()
     if progressed.best is not None:
         t.model.load_state_dict(progressed.best)
     else:
@@ -124,7 +126,7 @@ def _end_epoch(stage: Stage, t: TrainState, settings: LoopSettings, progressed: 
     }  # fmt: skip
     progressed.meters.reset()
     progressed.records.append(record)
-    if settings.selection == "best" and state is not None:
+    if state is not None:
         progressed.best = state
     return record
 
@@ -132,7 +134,7 @@ def _end_epoch(stage: Stage, t: TrainState, settings: LoopSettings, progressed: 
 def _validate(
     stage: Stage, t: TrainState, settings: LoopSettings, progressed: "_Progressed"
 ) -> tuple[float | None, float | None, dict[str, Tensor] | None]:
-    """Accuracy on the held-out slice of the weights as they would ship, and their state dict if the best so far."""
+    """Clean and robust accuracy of the weights as they would ship; their state dict if it is to be kept as the best."""
     if not len(t.data.val):
         return None, None, None
     with shipped(t.model, stage.compressor):
@@ -141,6 +143,8 @@ def _validate(
         if score <= progressed.best_score:
             return clean, robust, None
         progressed.best_score = score
+        if settings.selection == "last":
+            return clean, robust, None
         return clean, robust, {name: tensor.clone() for name, tensor in t.model.state_dict().items()}
 
 

@@ -1,7 +1,7 @@
 """Compressors that give every tensor a codebook: learned by ATMC's ADMM copy, or fitted once after training."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -45,18 +45,21 @@ class QuantisedL0(GlobalL0):
     by ADMM.
 
     Per step: the gradient of rho/2 |W + u - Z|^2 is added, then W is projected onto the budget. Every `interval`
-    steps within an epoch: Z := codebook of W + u on the support of W, u := u + W - Z. What ships is Z.
+    steps within an epoch: Z := codebook of W + u on the support of W, u := u + W - Z. What ships is one more Z, made
+    of the last W and u, since weights that entered the support after the last update are zero in the Z of then.
     Source: ATMC (NeurIPS 2019), algorithm 1; published code util_trts.model_train_proj_prune_admm_quant. Two changes
     keep the constraint exact: Z lives on W's support, where the published Z can exceed the budget, and u is zero
-    outside it; and the centres start from the last ones instead of random entries.
+    outside it after an update; and the centres start from the last ones instead of random entries.
     """
 
+    revision: ClassVar[int] = 2  # raise also when the results of projections.codebook change
     bits: int = 8
     rho: float = 0.1
     interval: int = 10
 
     def setup(self, t: "TrainState") -> None:
         super().setup(t)
+        self.every = min(self.interval, max(1, t.steps_per_epoch - 1))  # an epoch of few steps has one update
         self.copies = [weight.detach().clone() for weight in t.weights]
         self.duals = [torch.zeros_like(weight) for weight in t.weights]
         self.centres: dict[str, Tensor] = {}
@@ -71,7 +74,7 @@ class QuantisedL0(GlobalL0):
     @torch.no_grad()
     def after_step(self, t: "TrainState") -> None:
         super().after_step(t)
-        if t.step_in_epoch == 0 or t.step_in_epoch % self.interval:
+        if t.step_in_epoch == 0 or t.step_in_epoch % self.every:
             return
         for name, weight, copy, dual in zip(t.names, t.weights, self.copies, self.duals, strict=True):
             dual.mul_(weight != 0)

@@ -15,7 +15,7 @@ from robcomp.trainers.adversary import Adversary
 
 @dataclass(frozen=True)
 class Environment:
-    """Where and how numbers are computed; `precision` (float32 or bf16) is the one field that changes results."""
+    """Where and how numbers are computed; `precision` (float32 or bf16) changes results beyond rounding."""
 
     device: torch.device
     precision: str
