@@ -1,6 +1,7 @@
 """The command line: `robcomp <verb>`. Help and lists answer without importing torch or Hydra."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"robcomp: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         print(f"robcomp: {error.filename or 'a file'}: {error.strerror or error}; check the path.", file=sys.stderr)
         return 2
