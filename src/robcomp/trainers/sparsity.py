@@ -11,6 +11,7 @@ from robcomp.errors import UserError
 from robcomp.models.parameterisation import dense_weight_count, dense_weight_counts, weights
 from robcomp.projections import l0, l0_, l0_masks
 from robcomp.trainers.compressor import Compressor
+from robcomp.trainers.method import Method
 
 if TYPE_CHECKING:
     from robcomp.trainers.state import TrainState
@@ -18,10 +19,18 @@ if TYPE_CHECKING:
 SCOPES = ("global", "layer")
 
 
-def check_ratio(ratio: float) -> None:
-    """UserError unless `ratio`, the kept fraction of the dense weights, lies in (0, 1]."""
-    if not 0 < ratio <= 1:
-        raise UserError(f"method.ratio={ratio:g} is out of range; the kept fraction of the weights lies in (0, 1].")
+@dataclass
+class SparseMethod(Method):
+    """A method that keeps a fraction of the dense network's conv and linear weights."""
+
+    ratio: float = 0.005
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.ratio <= 1:
+            raise UserError(
+                f"method.ratio={self.ratio:g} is out of range; the kept fraction of the weights lies in (0, 1]."
+            )
 
 
 def budget(model: nn.Module, ratio: float) -> int:

@@ -2,21 +2,15 @@
 
 from dataclasses import dataclass
 
-from robcomp.trainers.method import METHODS, Method, Task
-from robcomp.trainers.sparsity import FixedMask, check_ratio
+from robcomp.trainers.method import METHODS, Task
+from robcomp.trainers.sparsity import FixedMask, SparseMethod
 from robcomp.trainers.stage import Stage
 
 
 @METHODS.register("ap")
 @dataclass
-class AdversarialPruning(Method):
+class AdversarialPruning(SparseMethod):
     """Adversarial pruning (AP; ATMC paper, baselines): dense adversarial training, then the largest weights go on."""
-
-    ratio: float = 0.005
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_ratio(self.ratio)
 
     def stages(self, task: Task) -> list[Stage]:
         objective, mask = task.adversarial, FixedMask(self.ratio)
