@@ -23,6 +23,7 @@ class Progress:
         self._bar: Bar | None = None
 
     def begin(self, stage: str, epochs: int, steps_per_epoch: int, step: int) -> None:
+        """Show the bar of a stage that stands at `step`."""
         if not self._visible or not epochs:
             return
         self._bar = Bar(
@@ -34,19 +35,21 @@ class Progress:
         self._bar.start()
 
     def step(self, t: "TrainState", meters: "Meters") -> None:
+        """After a step, before its epoch's sums are reset."""
         now = time.monotonic()
-        if self._bar is None or now - self._seen < REFRESH_SECONDS or not meters.steps:
+        last = t.step == t.total_steps
+        if self._bar is None or (now - self._seen < REFRESH_SECONDS and not last):
             return
         means = meters.means()
-        parts = [f"epoch {t.epoch + 1}/{t.epochs}", f"loss {means['loss']:.3f}"]
+        parts = [f"epoch {-(-t.step // t.steps_per_epoch)}/{t.epochs}", f"loss {means['loss']:.3f}"]
         parts += [f"{name} {100 * means[name]:.1f} %" for name in ("clean", "robust") if means[name] is not None]
         parts.append(f"{(t.step - self._step) * t.batch_size / (now - self._seen):,.0f} img/s")
         self._bar.update(self._task, completed=t.step, figures="  ".join(parts))
         self._seen, self._step = now, t.step
 
     def end(self) -> None:
+        """Leave the bar as it stands: full after the last step, short after an interruption."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=self._bar.tasks[0].total)
             self._bar.stop()
             self._bar = None
 
