@@ -16,11 +16,14 @@ from robcomp.units import fraction
 pytestmark = pytest.mark.usefixtures("sandbox")
 
 
+OWN = {"folder": ["dataset.path=folder"]}  # which asks for a folder of images
+
+
 @pytest.mark.parametrize("method", choices("method"))
 @pytest.mark.parametrize("dataset", choices("dataset"))
 def test_every_combination_of_choices_composes(dataset: str, method: str) -> None:
     for model in choices("model"):
-        config = compose_config([f"dataset={dataset}", f"method={method}", f"model={model}"])
+        config = compose_config([f"dataset={dataset}", f"method={method}", f"model={model}", *OWN.get(dataset, [])])
         assert (config.dataset.name, config.method.name, config.model.name) == (dataset, method, model)
         for stage in config.method.stages(config.task()):
             assert stage.schedule.epochs > 0

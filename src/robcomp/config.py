@@ -67,6 +67,7 @@ class TrainingConfig:
 
     batch_size: int = 128
     natural_weight: float = 0.5  # weight of the clean loss in the adversarial objective
+    lr_scale: float = 1.0  # multiplies every learning rate: 0.2 for lenet, which lacks batch norm
     attack: InnerAttackConfig = field(default_factory=InnerAttackConfig)
     selection: str = "last"  # or best: the epoch with the best accuracy on the held-out slice
     precision: str = "auto"  # bf16 where the hardware computes in it, float32 elsewhere; evaluation is float32 always
@@ -76,6 +77,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise UserError(f"training.batch_size={self.batch_size} is out of range; at least 1 is allowed.")
+        if not self.lr_scale > 0:
+            raise UserError(f"training.lr_scale={self.lr_scale:g} is out of range; more than 0 is allowed.")
         for name, allowed in (("selection", SELECTIONS), ("precision", PRECISIONS)):
             if getattr(self, name) not in allowed:
                 raise unknown(f"training.{name}", getattr(self, name), allowed)
@@ -124,7 +127,7 @@ class Config:
     def task(self) -> Task:
         """What the method's recipe draws on."""
         adversarial = Adversarial(self.inner_attack(), self.training.natural_weight)
-        return Task(Natural(), adversarial, self.schedule, self.method.epochs_scale)
+        return Task(Natural(), adversarial, self.schedule, self.method.epochs_scale, self.training.lr_scale)
 
 
 def _register() -> None:

@@ -14,10 +14,11 @@ import robcomp
 from robcomp import artifact, data, storage
 from robcomp.config import Config
 from robcomp.errors import UserError
+from robcomp.evaluation.cost import macs
 from robcomp.evaluation.robustness import evaluate
 from robcomp.evaluation.size import sizes
 from robcomp.hardware import choose_device, machine
-from robcomp.models.parameterisation import dense_weight_counts, stored_weights, weight_layers
+from robcomp.models.parameterisation import LowRankForm, dense_weight_counts, form_of, stored_weights, weight_layers
 from robcomp.progress import EvaluationProgress
 from robcomp.report import render, schema
 from robcomp.trainers.state import Environment
@@ -38,6 +39,7 @@ def report(
     seconds = time.monotonic() - started
     storage.write_atomic(folder / "outcomes.npz", lambda path: _save_outcomes(path, outcomes))
     layers = {name: dict(stored_weights(layer)) for name, layer in weight_layers(model.cpu()).items()}
+    ranks = form.ranks if isinstance(form := form_of(model), LowRankForm) else {}
     dense_bytes = artifact.dense_bytes(spec.build().state_dict())
     return {
         "schema": schema.SCHEMA,
@@ -59,7 +61,8 @@ def report(
         "threat": asdict(config.threat),
         "stages": stages,
         "accuracy": accuracy,
-        **sizes(layers, dense_weight_counts(model), bits, network.stat().st_size, dense_bytes),
+        **sizes(layers, dense_weight_counts(model), bits, network.stat().st_size, dense_bytes, ranks),
+        "macs": macs(model, spec.shape),
     }
 
 
@@ -110,6 +113,7 @@ def _data(dataset: data.Dataset) -> dict[str, Any]:
         "classes": len(dataset.classes),
         "official": dataset.official,
         "checksum": dataset.checksum,
+        "source": dataset.source,
     }
 
 

@@ -17,7 +17,8 @@ from robcomp.artifact import NetworkSpec
 from robcomp.config import Config
 from robcomp.errors import UserError
 from robcomp.hardware import choose_device, choose_precision, exact_float32
-from robcomp.models.parameterisation import from_spec, parameterise
+from robcomp.models import importing
+from robcomp.models.parameterisation import parameterise, restore
 from robcomp.progress import Progress
 from robcomp.report import curves, render, schema
 from robcomp.trainers import loop
@@ -36,12 +37,26 @@ def run_directory(config: Config) -> Path:
     The hash is of the configuration as it takes effect: the stages with the revisions of their algorithms, the attacks
     as built, the precision as resolved; not of paths, nor of schedules that the method does not use.
     """
-    identity = {key: value for key, value in asdict(config).items() if key not in SHARED}
+    identity = {key: value for key, value in asdict(config).items() if key not in SHARED} | _origin(config)
     identity["stages"] = describe(config.method.stages(config.task()))
     identity["attacks"] = {name: attack.settings() for name, attack in config.attack.build().items()}
     identity["precision"] = choose_precision(config.training.precision, choose_device(config.device))
     name = f"{config.dataset.name}-{config.model.name}-{config.method.name}"
     return Path(config.out) / name / storage.digest([loop.REVISION, identity])
+
+
+def _origin(config: Config) -> dict[str, Any]:
+    """The settings of data set and model by what they stand for: no paths, but the digest of the weights to begin with.
+
+    What images a path leads to is said by their checksum, wherever it counts.
+    """
+    dataset, model = describe(config.dataset), describe(config.model)
+    del dataset["path"]
+    if weights := config.model.weights:
+        if not Path(weights).is_file():
+            raise UserError(f"model.weights={weights} is no file; give a .safetensors file or a torch checkpoint.")
+        model["weights"] = storage.file_digest(Path(weights))
+    return {"dataset": dataset, "model": model}
 
 
 def train(config: Config, overrides: Sequence[str], console: Console) -> Path:
@@ -63,7 +78,7 @@ def train(config: Config, overrides: Sequence[str], console: Console) -> Path:
 
 def _check_data(config: Config, folder: Path) -> None:
     """UserError when the data set at hand is not the one that the finished run was trained on."""
-    present = data.checksum(config.dataset.name, Path(config.data_dir))
+    present = data.checksum(config.dataset, Path(config.data_dir))
     trained = schema.read(folder / "report.json")["data"]["checksum"]
     if present not in (None, trained):
         raise UserError(
@@ -81,7 +96,9 @@ class Run:
         precision = choose_precision(config.training.precision, device)
         self.env = Environment(device, precision, config.training.channels_last, config.training.graphs)
         self.data = data.load(config.dataset, Path(config.data_dir), device)
-        self.spec = NetworkSpec(config.model, tuple(config.dataset.shape), config.dataset.classes)
+        self.spec = NetworkSpec(config.model, tuple(config.dataset.shape), len(self.data.classes))
+        with torch.device("meta"):
+            config.method.check(self.spec.build())
 
     def execute(self) -> None:
         """The whole job; report.json is written last, so its presence says that the run is finished."""
@@ -144,15 +161,14 @@ class Run:
     def _description(self, stages: list[Stage]) -> dict[str, Any]:
         """Everything that leads to the result of the last of `stages`, as JSON."""
         training = asdict(self.config.training)
-        for name in ("attack", "precision", "graphs", "natural_weight"):  # in the stages, resolved below, or no matter
+        for name in ("attack", "natural_weight", "lr_scale", "precision", "graphs"):  # in the stages, below, no matter
             del training[name]
-        dataset = describe(self.config.dataset)
-        del dataset["test_subset"]
+        origin = _origin(self.config)
+        del origin["dataset"]["test_subset"]
         return {
             "loop": loop.REVISION,
             "data": self.data.checksum,
-            "dataset": dataset,
-            "model": describe(self.config.model),
+            **origin,
             "seed": self.config.seed,
             "precision": self.env.precision,
             "training": training,
@@ -165,8 +181,9 @@ class Run:
         torch.manual_seed(self.config.seed)
         model = self.spec.build()
         if result is not None:
-            parameterise(model, from_spec(result.form))
-            model.load_state_dict(result.tensors)
+            restore(model, result.form, result.tensors)
+        elif self.config.model.weights:
+            importing.load_weights(model, self.config.model, Path(self.config.model.weights))
         return model
 
     def _epoch(self, record: dict[str, Any]) -> None:

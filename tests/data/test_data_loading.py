@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from data_archives import make_raw
 
-from robcomp.data import Split, load, store
+from robcomp.data import Split, checksum, load, store
 from robcomp.errors import UserError
 
 
@@ -65,6 +66,33 @@ def test_loading_twice_gives_the_same_and_the_checksum_is_of_the_whole_file(data
     assert torch.equal(first.train.images, again.train.images)
     assert torch.equal(first.val.images, other.val.images)
     assert first.checksum == again.checksum == other.checksum
+
+
+def test_the_checksum_alone_is_that_of_load(data_dir, tiny):
+    assert checksum(tiny(), data_dir) == load(tiny(), data_dir).checksum
+    assert checksum(tiny(name="other"), data_dir) is None
+
+
+@pytest.mark.parametrize(("subset", "val"), [(None, 4), (40, 4), (31, 4), (30, 3), (2, 1)])
+def test_a_tenth_is_held_out_where_val_is_null(data_dir, tiny, subset, val):
+    data = load(tiny(subset=subset, val=None), data_dir)
+    assert (len(data.val), len(data.train)) == (val, (subset or 40) - val)
+
+
+def test_a_tenth_is_a_thousand_at_most(tmp_path, tiny):
+    store.write(tmp_path / "tiny.safetensors", make_raw(train=10500, shape=(1, 1, 1)))
+    assert len(load(tiny(shape=[1, 1, 1], val=None), tmp_path).val) == 1000
+    assert len(load(tiny(shape=[1, 1, 1], val=None, subset=9991), tmp_path).val) == 1000
+    assert len(load(tiny(shape=[1, 1, 1], val=None, subset=9990), tmp_path).val) == 999
+
+
+def test_a_tenth_of_one_image_leaves_nothing(data_dir, tiny):
+    with pytest.raises(UserError, match="leaves nothing to train on"):
+        load(tiny(subset=1, val=None), data_dir)
+
+
+def test_classes_need_not_be_stated(data_dir, raw, tiny):
+    assert load(tiny(classes=None), data_dir).classes == raw.classes
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The real MNIST and CIFAR-10, where ROBCOMP_DATA_DIR holds them: sizes, classes and statistics as published."""
+"""Real images, where ROBCOMP_DATA_DIR holds them: sizes, classes and statistics as published."""
 
 import os
 from pathlib import Path
@@ -11,10 +11,10 @@ from robcomp.data import Dataset, DatasetConfig, load
 FOLDER = os.environ.get("ROBCOMP_DATA_DIR")
 
 
-def real(name: str, shape: list[int], val: int = 1000) -> Dataset:
+def real(name: str, shape: list[int], val: int = 1000, classes: int = 10) -> Dataset:
     if not FOLDER or not (Path(FOLDER) / f"{name}.safetensors").is_file():
         pytest.skip(f"ROBCOMP_DATA_DIR names no folder with {name}.safetensors")
-    return load(DatasetConfig(name, shape, classes=10, val=val), Path(FOLDER))
+    return load(DatasetConfig(name, shape, classes=classes, val=val), Path(FOLDER))
 
 
 def statistics(data: Dataset) -> tuple[list[float], list[float]]:
@@ -61,3 +61,33 @@ def test_no_held_out_cifar10_image_is_also_trained_on_or_tested_on():
     held_out = {image.numpy().tobytes() for image in data.val.images}
     assert len(held_out) == 1000
     assert not held_out & {image.numpy().tobytes() for split in (data.train, data.test) for image in split.images}
+
+
+def test_cifar100_is_cifar100():
+    data = real("cifar100", [3, 32, 32], classes=100)
+    assert (len(data.train), len(data.val), len(data.test)) == (49000, 1000, 10000)
+    assert data.train.labels.bincount().tolist() == [490] * 100
+    assert data.val.labels.bincount().tolist() == [10] * 100
+    assert data.test.labels.bincount().tolist() == [100] * 100
+    assert (data.classes[0], data.classes[99]) == ("apple", "worm")
+    mean, deviation = statistics(data)
+    assert mean == pytest.approx([0.5071, 0.4865, 0.4409], abs=2e-3)
+    assert deviation == pytest.approx([0.2673, 0.2564, 0.2762], abs=2e-3)
+
+
+def test_the_part_of_svhn_does_not_pass_for_svhn():
+    data = real("svhn_part", [3, 32, 32], val=0)
+    assert (len(data.train), len(data.test), data.official) == (9082, 2001, False)
+    for split in (data.train, data.test):
+        share = split.labels.bincount(minlength=10) / len(split)
+        assert share.argmax() == 1, "house numbers begin with 1 most often"
+        assert share.min() > 0.05
+    tested = {image.numpy().tobytes() for image in data.test.images}
+    assert not tested & {image.numpy().tobytes() for image in data.train.images}
+
+
+def test_the_twenty_classes_of_tiny_imagenet():
+    data = real("tiny_imagenet_20", [3, 64, 64], val=0, classes=20)
+    assert (len(data.train), len(data.test), data.official) == (10000, 1000, False)
+    assert data.train.labels.bincount().tolist() == [500] * 20
+    assert data.test.labels.bincount().tolist() == [50] * 20

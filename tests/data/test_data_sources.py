@@ -50,6 +50,52 @@ def test_cifar10_is_parsed_from_its_archive_without_a_network(tmp_path, archives
     assert no_network == []
 
 
+def test_cifar100_is_parsed_with_its_fine_labels(tmp_path, archives, cifar100_raw, no_network):
+    archives.cifar100(tmp_path, cifar100_raw)
+    stored = assert_holds(convert("cifar100", tmp_path), cifar100_raw)
+    assert stored.classes == cifar100_raw.classes
+    assert (stored.official, "CIFAR100" in stored.source) == (True, True)
+    assert no_network == []
+
+
+def test_svhn_is_parsed_from_its_mat_files_and_ten_is_zero(tmp_path, archives, cifar10_raw, no_network):
+    archives.svhn(tmp_path, cifar10_raw)
+    assert 0 in cifar10_raw.train_labels
+    stored = assert_holds(convert("svhn", tmp_path), cifar10_raw)
+    assert stored.classes == tuple("0123456789")
+    assert stored.official
+    assert no_network == []
+
+
+def test_svhn_missing_says_what_to_fetch_and_where_to_put_it(tmp_path, archives, cifar10_raw):
+    archives.svhn(tmp_path, cifar10_raw)[1].unlink()
+    text = refusal("svhn", tmp_path)
+    assert f"put http://ufldl.stanford.edu/housenumbers/test_32x32.mat into {tmp_path / 'raw'}," in text
+    assert "train_32x32" not in text
+
+
+def test_a_mat_file_of_another_layout_is_named_and_no_folder_is_deleted(tmp_path, archives, cifar10_raw, monkeypatch):
+    paths = archives.svhn(tmp_path, cifar10_raw)
+    monkeypatch.setattr("scipy.io.loadmat", lambda path: {"X": np.zeros((32, 32, 3, 5), np.uint8)})
+    text = refusal("svhn", tmp_path)
+    assert text.startswith(str(paths[0]))
+    assert "'y'" in text
+    assert "delete" not in text
+
+
+def test_svhn_labels_out_of_range_are_named(tmp_path, archives, cifar10_raw):
+    archives.svhn(tmp_path, replace(cifar10_raw, train_labels=np.full(55, 11)))
+    assert "train_labels run from 11 to 11 where 0 to 9 is allowed" in refusal("svhn", tmp_path)
+
+
+def test_a_class_without_images_is_named(tmp_path, archives, cifar10_raw, cifar100_raw):
+    labels = np.where(cifar10_raw.train_labels == 7, 3, cifar10_raw.train_labels)
+    archives.svhn(tmp_path / "s", replace(cifar10_raw, train_labels=labels))
+    assert "class 7 has no training images" in refusal("svhn", tmp_path / "s")
+    archives.cifar100(tmp_path / "c", replace(cifar100_raw, test_labels=cifar100_raw.test_labels % 99))
+    assert "class class 99 has no test images" in refusal("cifar100", tmp_path / "c")
+
+
 def test_mnist_missing_says_what_to_fetch_and_where_to_put_it(tmp_path, no_network):
     text = refusal("mnist", tmp_path)
     for file in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
@@ -76,14 +122,17 @@ def test_cifar10_missing_says_what_to_fetch_and_where_to_put_it(tmp_path, no_net
 @pytest.mark.parametrize(
     "damage", [lambda data: data[: len(data) // 2], lambda data: data[:-1] + b"!", lambda data: b""]
 )
-def test_a_damaged_archive_is_named(tmp_path, archives, mnist_raw, cifar10_raw, damage):
+def test_a_damaged_archive_is_named(tmp_path, archives, mnist_raw, cifar10_raw, cifar100_raw, damage):
     victims = {
         "mnist": archives.mnist(tmp_path / "m", mnist_raw)[1],
         "cifar10": archives.cifar10(tmp_path / "c", cifar10_raw),
+        "cifar100": archives.cifar100(tmp_path / "cifar100", cifar100_raw),
+        "svhn": archives.svhn(tmp_path / "s", cifar10_raw)[1],
+        "tiny_imagenet": archives.tiny_imagenet(tmp_path / "t"),
     }
     for name, path in victims.items():
         path.write_bytes(damage(path.read_bytes()))
-        text = refusal(name, tmp_path / name[0])
+        text = refusal(name, tmp_path / path.relative_to(tmp_path).parts[0])
         assert text.startswith(f"{path} is damaged")
         assert text.count("http") == 1
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from robcomp.data.splits import first_of, stratified_order, train_and_held_out
+from robcomp.data.splits import chosen_for_test, first_of, stratified_order, train_and_held_out
 
 
 @pytest.fixture
@@ -70,3 +70,18 @@ def test_first_of_is_a_stratified_ascending_prefix(skewed):
     chosen = first_of(skewed, 20)
     assert np.bincount(skewed[chosen]).tolist() == [10, 6, 3, 1]
     assert (np.diff(chosen) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("fraction", "expected"), [(0.2, [100, 60, 30, 10]), (0.001, [1, 1, 1, 1]), (0.999, [499, 299, 149, 49])]
+)
+def test_a_fraction_of_each_class_is_chosen_for_testing(skewed, fraction, expected):
+    chosen = chosen_for_test(skewed, fraction)
+    assert chosen.dtype == bool
+    assert np.bincount(skewed[chosen]).tolist() == expected
+
+
+def test_a_larger_fraction_keeps_the_images_of_a_smaller_one(skewed):
+    small, large = chosen_for_test(skewed, 0.1), chosen_for_test(skewed, 0.3)
+    assert (large | ~small).all()
+    assert np.flatnonzero(small).tolist() != np.arange(small.sum()).tolist()

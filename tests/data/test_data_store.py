@@ -66,6 +66,22 @@ def test_a_label_out_of_range_is_not_written(tmp_path, raw):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("split", "words"), [("train", "training"), ("test", "test")])
+def test_a_class_without_images_is_not_written_but_read(tmp_path, raw, split, words):
+    labels = getattr(raw, f"{split}_labels") % 3
+    with pytest.raises(UserError, match=f"class class 3 has no {words} images"):
+        store.write(tmp_path / "tiny.safetensors", replace(raw, **{f"{split}_labels": labels}))
+    assert list(tmp_path.iterdir()) == []
+    path = write_file(tmp_path / "there.safetensors", test_labels=torch.tensor([2, 2, 0, 0]))
+    assert store.read(path).tensors["test_labels"].tolist() == [2, 2, 0, 0]
+
+
+def test_a_stamp_is_kept_where_there_is_one(tmp_path, raw):
+    for stamp in (None, "abc"):
+        store.write(tmp_path / "tiny.safetensors", raw, stamp)
+        assert store.read(tmp_path / "tiny.safetensors").stamp == stamp
+
+
 def test_a_write_that_is_stopped_half_way_leaves_nothing(tmp_path, raw, monkeypatch):
     def stopped(_: object, path: Path, __: object) -> None:
         Path(path).write_bytes(b"half")

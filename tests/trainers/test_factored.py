@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from robcomp.attacks import PGD
 from robcomp.models import LeNetConfig, ResNetConfig, weight_layers, weights
+from robcomp.models.layers import Factored
 from robcomp.models.parameterisation import (
     Dense,
-    Factored,
     FactoredForm,
     dense_weight_count,
     effective_weight,

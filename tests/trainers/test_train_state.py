@@ -94,7 +94,7 @@ def test_the_attack_draws_anew_each_step_and_the_same_after_a_stop() -> None:
         result = []
         for t.step in steps:
             t.batch()
-            result.append(torch.rand((), generator=t.attack_random).item())
+            result.append(torch.rand((), generator=t.random).item())
         return result
 
     ours = draws(make(), 0, 1, 2)

@@ -9,7 +9,7 @@ from torch import nn
 from robcomp.artifact.format import pack, unpack
 from robcomp.errors import UserError
 from robcomp.models import MODELS, ModelConfig
-from robcomp.models.parameterisation import form_of, from_spec, parameterise, to_spec
+from robcomp.models.parameterisation import form_of, restore, to_spec
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class NetworkSpec:
 def save(model: nn.Module, spec: NetworkSpec, bits: int, path: Path) -> int:
     """Pack `model` into `path`; returns the file's bytes. `bits` is the nominal width of a stored weight."""
     header: dict[str, Any] = {
-        "model": {"kind": MODELS.name_of(type(spec.model)), **asdict(spec.model)},
+        "model": {"kind": MODELS.name_of(type(spec.model)), **asdict(spec.model), "weights": None},
         "shape": list(spec.shape),
         "classes": spec.classes,
         "form": to_spec(form_of(model)),
@@ -45,8 +45,7 @@ def load(path: Path) -> tuple[nn.Module, NetworkSpec, int]:
         settings = dict(header["model"])
         spec = NetworkSpec(MODELS[settings.pop("kind")](**settings), tuple(header["shape"]), header["classes"])
         model = spec.build()
-        parameterise(model, from_spec(header["form"]))
-        model.load_state_dict(tensors)
+        restore(model, header["form"], tensors)
     except (KeyError, TypeError, RuntimeError) as error:
         raise UserError(f"{path} does not hold a network this version of robcomp can build ({error}).") from None
     return model.eval(), spec, header["bits"]

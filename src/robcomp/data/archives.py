@@ -14,16 +14,16 @@ _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQ
 
 @dataclass(frozen=True)
 class Archive:
-    """A published file: where it belongs, what it unpacks to, where to fetch it, its MD5 in hex."""
+    """A published file: where it belongs, where to fetch it, its MD5 in hex; what it unpacks to, if it does."""
 
     path: Path
-    unpacked: Path
     url: str
     md5: str
+    unpacked: Path | None = None
 
     @property
     def missing(self) -> bool:
-        return not self.path.exists() and not self.unpacked.exists()
+        return not self.path.exists() and (self.unpacked is None or not self.unpacked.exists())
 
     @property
     def damaged(self) -> bool:
@@ -35,11 +35,12 @@ class Archive:
 
 
 @contextmanager
-def reading(name: str, folder: Path, archives: Sequence[Archive]) -> Iterator[None]:
+def reading(name: str, folder: Path | None, archives: Sequence[Archive]) -> Iterator[None]:
     """Run the download and parsing of data set `name`, turning any failure into a UserError that says what to do.
 
-    `folder` holds the unpacked files. A broken download or archive shows itself as almost any exception (URLError,
-    EOFError, UnpicklingError, a failing view), so the state of `archives` on disk decides what is said.
+    `folder` holds the unpacked files; None where the archives are read as they are. A broken download or archive shows
+    itself as almost any exception (URLError, EOFError, UnpicklingError, a failing view), so the state of `archives` on
+    disk decides what is said.
     """
     try:
         yield
@@ -47,12 +48,12 @@ def reading(name: str, folder: Path, archives: Sequence[Archive]) -> Iterator[No
         raise UserError(_sentence(name, folder, archives, error)) from error
 
 
-def _sentence(name: str, folder: Path, archives: Sequence[Archive], error: Exception) -> str:
+def _sentence(name: str, folder: Path | None, archives: Sequence[Archive], error: Exception) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     reason = lines[-1].strip().rstrip(".:")
     if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
         return (
-            f"dataset '{name}' cannot be unpacked under {folder.parent}: {error.strerror}; "
+            f"dataset '{name}' cannot be stored in {archives[0].path.parent}: {error.strerror}; "
             "free space or set data_dir (or ROBCOMP_DATA_DIR) to a folder you may write."
         )
     if damaged := [archive for archive in archives if archive.damaged]:
@@ -65,6 +66,11 @@ def _sentence(name: str, folder: Path, archives: Sequence[Archive], error: Excep
             f"dataset '{name}' is not here and could not be downloaded ({reason}); "
             f"put {_join(archive.url for archive in missing)} into {missing[0].path.parent}, "
             f"or set data_dir (or ROBCOMP_DATA_DIR) to a folder that holds {name}.safetensors."
+        )
+    if folder is None:
+        return (
+            f"{_join(archive.path for archive in archives)} cannot be read, though the MD5 is the published one "
+            f"({reason}); replace it with {_join(archive.url for archive in archives)} and run again."
         )
     return (
         f"the files of dataset '{name}' under {folder} are damaged ({reason}); delete that folder and run again "

@@ -8,7 +8,7 @@ import torch
 
 from robcomp.data import store
 from robcomp.data.config import DatasetConfig
-from robcomp.data.conversion import convert
+from robcomp.data.conversion import convert, convert_folder, location
 from robcomp.data.splits import first_of, train_and_held_out
 from robcomp.errors import UserError
 
@@ -46,16 +46,17 @@ class Dataset:
 
 
 def load(cfg: DatasetConfig, data_dir: Path, device: torch.device | str = "cpu") -> Dataset:
-    """The data set of `cfg` on `device`, made from its source under `data_dir` if its file is not there yet.
+    """The data set of `cfg` on `device`, its file under `data_dir` made from its source or folder where needed.
 
     Training and held-out images keep the file's order. Which images they are depends on the labels, `subset` and
     `val` alone (see `train_and_held_out`), never on a seed of the run. Raises UserError for data that are missing,
     damaged or other than `cfg` says.
     """
-    path = convert(cfg.name, Path(data_dir).expanduser())
+    path = _converted(cfg, Path(data_dir).expanduser())
     stored = store.read(path)
     _check_against(cfg, stored, path)
-    train, val = train_and_held_out(stored.tensors["train_labels"].numpy(), cfg.subset, cfg.val)
+    labels = stored.tensors["train_labels"].numpy()
+    train, val = train_and_held_out(labels, cfg.subset, _held_out(cfg, len(labels)))
     test = None if cfg.test_subset is None else first_of(stored.tensors["test_labels"].numpy(), cfg.test_subset)
     return Dataset(
         name=cfg.name,
@@ -69,10 +70,17 @@ def load(cfg: DatasetConfig, data_dir: Path, device: torch.device | str = "cpu")
     )
 
 
-def checksum(name: str, data_dir: Path) -> str | None:
-    """The checksum of the stored data set `name`, or None where it is not stored yet."""
-    path = Path(data_dir).expanduser() / f"{name}.safetensors"
-    return store.checksum(path, store.read(path).tensors) if path.exists() else None
+def checksum(cfg: DatasetConfig, data_dir: Path) -> str | None:
+    """The checksum of the data set of `cfg` as `load` would give it, or None where it is not stored yet."""
+    data_dir = Path(data_dir).expanduser()
+    if not location(cfg, data_dir).exists():
+        return None
+    path = _converted(cfg, data_dir)
+    return store.checksum(path, store.read(path).tensors)
+
+
+def _converted(cfg: DatasetConfig, data_dir: Path) -> Path:
+    return convert_folder(cfg, data_dir) if cfg.path else convert(cfg.name, data_dir)
 
 
 def _part(stored: store.Stored, split: str, indices: np.ndarray | None) -> Split:
@@ -90,7 +98,7 @@ def _check_against(cfg: DatasetConfig, stored: store.Stored, path: Path) -> None
         raise UserError(
             f"dataset.shape={list(cfg.shape)} but the images in {path} are {shape}; set dataset.shape={shape}."
         )
-    if cfg.classes != len(stored.classes):
+    if cfg.classes not in (None, len(stored.classes)):
         raise UserError(
             f"dataset.classes={cfg.classes} but {path} has {len(stored.classes)} classes; "
             f"set dataset.classes={len(stored.classes)}."
@@ -102,9 +110,15 @@ def _check_against(cfg: DatasetConfig, stored: store.Stored, path: Path) -> None
                 f"dataset.{field}={wanted} but {cfg.name} has {size} {split} images; "
                 f"choose at most {size}, or null for all of them."
             )
-    size = len(stored.tensors["train_labels"])
-    if cfg.val >= size:
+
+
+def _held_out(cfg: DatasetConfig, size: int) -> int:
+    """How many of the `size` training images, or of cfg.subset of them, are held out."""
+    available = cfg.subset or size
+    count = min(1000, -(-available // 10)) if cfg.val is None else cfg.val
+    if count >= available:
         raise UserError(
-            f"dataset.val={cfg.val} leaves nothing to train on: {cfg.name} has {size} training images; "
-            f"choose dataset.val below {size}."
+            f"dataset.val={count} leaves nothing to train on: {cfg.name} has {available} training images; "
+            f"choose dataset.val below {available}."
         )
+    return count

@@ -34,3 +34,16 @@ def train_and_held_out(labels: np.ndarray, subset: int | None, val: int) -> tupl
 def first_of(labels: np.ndarray, subset: int) -> np.ndarray:
     """Indices, ascending, of the first `subset` images of the fixed order."""
     return np.sort(stratified_order(labels)[:subset])
+
+
+def chosen_for_test(labels: np.ndarray, fraction: float) -> np.ndarray:
+    """bool [N]: the first `fraction` of each class in the fixed order, rounded, leaving one image on either side.
+
+    Every class must have two images or more.
+    """
+    order = stratified_order(labels)
+    chosen = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        chosen[members[: min(max(round(fraction * len(members)), 1), len(members) - 1)]] = True
+    return chosen

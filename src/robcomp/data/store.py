@@ -1,7 +1,8 @@
 """The file a data set is trained from: four tensors in one safetensors file, read through a memory map.
 
 train_images and test_images uint8 [N,C,H,W], train_labels and test_labels int64 [N]; in the metadata, all strings:
-classes (a JSON list of names), source (words), official ("true" or "false").
+classes (a JSON list of names), source (words), official ("true" or "false") and, for data made from a folder, stamp
+(which state of the folder they show).
 """
 
 import hashlib
@@ -31,6 +32,7 @@ class Stored:
     classes: tuple[str, ...]
     source: str
     official: bool
+    stamp: str | None
 
 
 def defect(tensors: Mapping[str, torch.Tensor], classes: tuple[str, ...]) -> str | None:
@@ -50,15 +52,29 @@ def defect(tensors: Mapping[str, torch.Tensor], classes: tuple[str, ...]) -> str
     return None if train == test else f"train images are {list(train)} but test images {list(test)}"
 
 
-def write(path: Path, raw: Raw) -> None:
-    """Write `raw` to `path` atomically. Raises UserError, and writes nothing, where the tensors have a defect."""
+def absent(tensors: Mapping[str, torch.Tensor], classes: tuple[str, ...]) -> str | None:
+    """The first class without an image in one of the splits, as a clause without a full stop; None if there is none."""
+    for split, words in (("train", "training"), ("test", "test")):
+        counts = tensors[f"{split}_labels"].bincount(minlength=len(classes))
+        if not counts.all():
+            return f"class {classes[int(counts.argmin())]} has no {words} images"
+    return None
+
+
+def write(path: Path, raw: Raw, stamp: str | None = None) -> None:
+    """Write `raw` to `path` atomically.
+
+    Raises UserError, and writes nothing, where the tensors have a defect or a class is absent from a split.
+    """
     tensors = {name: torch.from_numpy(np.ascontiguousarray(getattr(raw, name))) for name in TENSORS}
-    if wrong := defect(tensors, raw.classes):
+    if wrong := defect(tensors, raw.classes) or absent(tensors, raw.classes):
         raise UserError(
             f"{path} cannot be made: the original files under {path.parent / 'raw'} are damaged ({wrong}); "
             "delete them and run again."
         )
     metadata = {"classes": json.dumps(raw.classes), "source": raw.source, "official": json.dumps(raw.official)}
+    if stamp is not None:
+        metadata["stamp"] = stamp
     write_atomic(path, lambda temporary: save_file(tensors, temporary, metadata))
 
 
@@ -79,7 +95,8 @@ def read(path: Path) -> Stored:
     classes = _class_names(path, metadata)
     if wrong := defect(tensors, classes):
         raise _broken(path, wrong)
-    return Stored(tensors, classes, metadata.get("source", "unknown"), metadata.get("official") == "true")
+    official = metadata.get("official") == "true"
+    return Stored(tensors, classes, metadata.get("source", "unknown"), official, metadata.get("stamp"))
 
 
 def checksum(path: Path, tensors: Mapping[str, torch.Tensor]) -> str:

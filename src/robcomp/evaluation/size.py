@@ -58,20 +58,24 @@ class TensorSize:
 
 @dataclass(frozen=True)
 class LayerSize:
-    """Exact counts of one layer: the weights of its dense form, and what is stored for it in one or more tensors."""
+    """Exact counts of one layer: the weights of its dense form, and what is stored for it in one or more tensors.
+
+    `rank` is that of a layer held as U V of low rank, None for any other.
+    """
 
     name: str
     weights: int
     nonzero: int
     density: float
+    rank: int | None
     tensors: list[TensorSize]
 
     @classmethod
-    def of(cls, name: str, tensors: Mapping[str, Tensor], weights: int) -> "LayerSize":
+    def of(cls, name: str, tensors: Mapping[str, Tensor], weights: int, rank: int | None) -> "LayerSize":
         """Count the stored `tensors` of the layer `name`, which has `weights` > 0 weights when dense."""
         counted = [TensorSize.of(part, tensor) for part, tensor in tensors.items()]
         nonzero = sum(tensor.nonzero for tensor in counted)
-        return cls(name, weights, nonzero, nonzero / weights, counted)
+        return cls(name, weights, nonzero, nonzero / weights, rank, counted)
 
 
 def sizes(
@@ -80,20 +84,22 @@ def sizes(
     bits: int,
     file_bytes: int,
     dense_file_bytes: int,
+    ranks: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """The blocks "size" and "density" of report.json.
 
-    `layers`: layer -> the tensors stored for it, {"weight"} or the factors {"U", "V", "C"}; `dense_weights`: layer ->
-    weights of its dense form; `bits`: nominal width of the weights, 1 to 32, 32 without quantisation; `file_bytes`,
-    `dense_file_bytes`: bytes of the model file and of the dense float32 file. Densities are non-zeros over dense
-    weights, so a factored layer's can exceed 1. ValueError if the layers of the two mappings differ or bits are out
-    of range.
+    `layers`: layer -> the tensors stored for it, {"weight"} or its factors; `dense_weights`: layer -> weights of its
+    dense form; `bits`: nominal width of the weights, 1 to 32, 32 without quantisation; `file_bytes`,
+    `dense_file_bytes`: bytes of the model file and of the dense float32 file; `ranks`: of the layers of low rank.
+    Densities are non-zeros over dense weights, so a factored layer's can exceed 1. ValueError if the layers of the two
+    mappings differ or bits are out of range.
     """
     if layers.keys() != dense_weights.keys() or not layers:
         raise ValueError(f"layers {list(layers)}, dense_weights {list(dense_weights)}: give both for the same layers")
     if not 1 <= bits <= FULL_BITS:
         raise ValueError(f"bits {bits}: give 1 to {FULL_BITS}")
-    counted = [LayerSize.of(name, tensors, dense_weights[name]) for name, tensors in layers.items()]
+    ranks = ranks or {}
+    counted = [LayerSize.of(name, tensors, dense_weights[name], ranks.get(name)) for name, tensors in layers.items()]
     total, nonzero = sum(layer.weights for layer in counted), sum(layer.nonzero for layer in counted)
     dense_bits = FULL_BITS * total
     nominal = nonzero * bits

@@ -32,6 +32,7 @@ class LeNet(nn.Module):
 
     def __init__(self, shape: tuple[int, int, int], classes: int, cfg: LeNetConfig) -> None:
         super().__init__()
+        self.normalise = cfg.normalisation()
         first, second, hidden = cfg.scaled(20), cfg.scaled(50), cfg.scaled(500)
         height, width = (((size - 4) // 2 - 4) // 2 for size in shape[1:])
         self.conv1 = nn.Conv2d(shape[0], first, 5)
@@ -41,6 +42,7 @@ class LeNet(nn.Module):
         self.conv_relu = cfg.conv_relu
 
     def forward(self, x: Tensor) -> Tensor:
+        x = self.normalise(x)
         for conv in (self.conv1, self.conv2):
             x = F.max_pool2d(conv(x), 2)
             if self.conv_relu:

@@ -1,93 +1,72 @@
-"""How each layer holds its weight: dense, or as W = U V + C (ATMC). Serialisable, so a checkpoint can be rebuilt."""
+"""How each layer holds its weight: dense, as U V + C, or as U V of low rank. Serialisable, so that a checkpoint can be
+rebuilt."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from robcomp.models.layers import Composite, Factored, LowRank
+
+
+class Parameterisation:
+    """What a network's layers are rebuilt as."""
+
+    def resolve(self, model: nn.Module) -> "Parameterisation":
+        """This very form; or, of a rule that depends on the weights, the form that it chooses for `model`."""
+        return self
+
+    def layer(self, name: str, dense: nn.Conv2d | nn.Linear, empty: bool) -> nn.Module:
+        """What stands in for the layer `name`; with `empty`, what its tensors hold does not matter."""
+        return dense
 
 
 @dataclass(frozen=True)
-class Dense:
+class Dense(Parameterisation):
     """Every layer keeps its weight as one tensor."""
 
 
 @dataclass(frozen=True)
-class FactoredForm:
+class FactoredForm(Parameterisation):
     """Every conv and linear layer holds W = U V + C, with a fixed identity beside U or V if `identity`."""
 
     identity: bool = True
 
-
-Parameterisation = Dense | FactoredForm
-KINDS = {"dense": Dense, "factored": FactoredForm}
-
-
-class Factored(nn.Module):
-    """A conv or linear layer with weight W = U V + C on the matrix view out x (in kh kw), of full rank r = min of both.
-
-    U [out, r], V [r, in*kh*kw], C [out, in*kh*kw]. With the identity, W = U (V + I) + C where V is square, and
-    W = (U + I) V + C otherwise; I is neither stored nor counted. Either way W equals the dense weight at the start and
-    the non-zeros are as many, but for U without the identity: it then starts as a stored identity on the rows in use.
-    Source: ATMC (NeurIPS 2019), equation 4; the identity is in the published code (super_class.Conv2dsp_v2) only.
-    """
-
-    def __init__(self, layer: nn.Conv2d | nn.Linear, identity: bool) -> None:
-        super().__init__()
-        dense = layer.weight.detach()
-        matrix = dense.flatten(1).clone()
-        out, inputs = matrix.shape
-        self.shape, self.identity = tuple(dense.shape), identity
-        self.square_v = inputs <= out  # r = in*kh*kw, so V is square
-        zeros = matrix.new_zeros
-        rank = min(out, inputs)
-        U, V = zeros(out, rank), zeros(rank, inputs)
-        if self.square_v:
-            U = matrix
-            if not identity:
-                V = torch.diag((matrix != 0).any(0).to(matrix.dtype))
-        else:
-            V = matrix
-            if not identity:
-                U = torch.diag((matrix != 0).any(1).to(matrix.dtype))
-        self.U, self.V, self.C = nn.Parameter(U), nn.Parameter(V), nn.Parameter(zeros(out, inputs))
-        self.bias = layer.bias
-        conv = isinstance(layer, nn.Conv2d)
-        self.conv = {k: getattr(layer, k) for k in ("stride", "padding", "dilation")} if conv else None
-        self.held: Tensor | None = None
-
-    def weight(self) -> Tensor:
-        """The effective weight in the dense layer's shape, built anew (float32, also under autocast)."""
-        with torch.autocast(self.U.device.type, enabled=False):
-            matrix = torch.addmm(self.C, self.U, self.V)
-            if self.identity:
-                matrix = matrix + (self.U if self.square_v else self.V)
-            return matrix.view(self.shape)
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight = self.held if self.held is not None else self.weight()
-        if self.conv is None:
-            return F.linear(x, weight, self.bias)
-        return F.conv2d(x, weight, self.bias, **self.conv)
+    def layer(self, name: str, dense: nn.Conv2d | nn.Linear, empty: bool) -> nn.Module:
+        return Factored(dense, self.identity)
 
 
-WeightLayer = nn.Conv2d | nn.Linear | Factored
+@dataclass(frozen=True)
+class LowRankForm(Parameterisation):
+    """The layers named in `ranks` hold W = U V of that rank; the others stay dense."""
+
+    ranks: Mapping[str, int]
+
+    def layer(self, name: str, dense: nn.Conv2d | nn.Linear, empty: bool) -> nn.Module:
+        return LowRank(dense, self.ranks[name], empty) if name in self.ranks else dense
+
+
+KINDS = {"dense": Dense, "factored": FactoredForm, "low_rank": LowRankForm}
+
+WeightLayer = nn.Conv2d | nn.Linear | Composite
 
 
 def weight_layers(model: nn.Module) -> dict[str, WeightLayer]:
     """The conv and linear layers by name, in the order of the network."""
-    return {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear | Factored)}
+    return {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear | Composite)}
+
+
+def factorable(layer: WeightLayer) -> bool:
+    """Whether a layer is dense and may be factored: grouped convolutions (as published) may not."""
+    return isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)
 
 
 def stored_weights(layer: WeightLayer) -> dict[str, nn.Parameter]:
-    """The tensors that hold a layer's weight: {"weight"} or {"U", "V", "C"}."""
-    if isinstance(layer, Factored):
-        return {"U": layer.U, "V": layer.V, "C": layer.C}
-    return {"weight": layer.weight}
+    """The tensors that hold a layer's weight: {"weight"}, {"U", "V", "C"} or {"U", "V"}."""
+    return layer.stored() if isinstance(layer, Composite) else {"weight": layer.weight}
 
 
 def weights(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -101,15 +80,15 @@ def weights(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def effective_weight(layer: WeightLayer) -> Tensor:
     """The weight that a layer computes with, in its dense shape."""
-    if isinstance(layer, Factored):
-        return layer.held if layer.held is not None else layer.weight()
-    return layer.weight
+    if isinstance(layer, Factored) and layer.held is not None:
+        return layer.held
+    return layer.weight() if isinstance(layer, Composite) else layer.weight
 
 
 def dense_weight_counts(model: nn.Module) -> dict[str, int]:
     """How many weights each conv and linear layer has when dense; their sum is the N of every ratio."""
     return {
-        name: prod(layer.shape if isinstance(layer, Factored) else layer.weight.shape)
+        name: prod(layer.shape if isinstance(layer, Composite) else layer.weight.shape)
         for name, layer in weight_layers(model).items()
     }
 
@@ -132,29 +111,37 @@ def effective_weights(model: nn.Module) -> Iterator[None]:
             layer.held = None
 
 
-def parameterise(model: nn.Module, form: Parameterisation) -> None:
-    """Rebuild the layers of a dense network in `form`, in place and without changing what it computes.
+def parameterise(model: nn.Module, form: Parameterisation, empty: bool = False) -> None:
+    """Rebuild the layers of a dense network in `form`, in place: computing the same, or its nearest of low rank.
 
-    Grouped convolutions stay dense (as published). A network that is already in `form` is left alone.
+    Grouped convolutions stay dense. A network that is already in `form` is left alone. `empty`: a state dict will fill
+    the tensors, so what they hold does not matter.
     """
-    present = form_of(model)
+    present, form = form_of(model), form.resolve(model)
     if present == form:
         return
     if not isinstance(present, Dense):
         raise ValueError(f"cannot turn {present} into {form}: only a dense network can be re-parameterised")
     for name, layer in weight_layers(model).items():
-        if isinstance(layer, nn.Conv2d) and layer.groups != 1:
-            continue
-        parent, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(parent), leaf, Factored(layer, form.identity))
+        if factorable(layer):
+            parent, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(parent), leaf, form.layer(name, layer, empty))
+
+
+def restore(model: nn.Module, spec: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Bring a freshly built dense network into the form of `spec` and fill it with the state dict `tensors`."""
+    parameterise(model, from_spec(spec), empty=True)
+    model.load_state_dict(tensors)
 
 
 def form_of(model: nn.Module) -> Parameterisation:
     """The parameterisation that a network is in."""
-    for layer in weight_layers(model).values():
+    layers = weight_layers(model)
+    for layer in layers.values():
         if isinstance(layer, Factored):
             return FactoredForm(layer.identity)
-    return Dense()
+    ranks = {name: layer.rank for name, layer in layers.items() if isinstance(layer, LowRank)}
+    return LowRankForm(ranks) if ranks else Dense()
 
 
 def to_spec(form: Parameterisation) -> dict[str, Any]:

@@ -10,6 +10,11 @@ from rich.text import Text
 Cells = list[list[str]]
 
 COUNTED = {"a": "non-zeros x bits, as in the papers", "b": "(a) and codebooks", "c": "real bytes of model.rcz"}
+OPERATIONS = {
+    "dense": "of the dense network",
+    "executed": "as computed here, zeros multiplied too",
+    "nonzero": "of these, with a non-zero weight",
+}
 UNSAID = ("name", "norm", "relative_step")  # said by the row's name, the header and step_size
 USUAL = (("bn_mode", "eval"), ("random_start", True), ("restarts", 1))
 
@@ -44,18 +49,21 @@ def markdown(report: dict[str, Any]) -> str:
 def header(report: dict[str, Any]) -> str:
     """What was trained, how long and on what, in one line."""
     run, threat, machine = report["run"], report["threat"], report["run"]["machine"]
+    data = run["dataset"] if report["data"]["official"] else f"{run['dataset']} (unofficial split or order)"
     return (
-        f"{run['dataset']} / {run['model']} / {run['method']}  {run['id']} | seed {run['seed']} | "
+        f"{data} / {run['model']} / {run['method']}  {run['id']} | seed {run['seed']} | "
         f"{run['train_epochs']} epochs ({run['selection']}) | {duration(run['seconds'])} | "
         f"{threat['norm']} eps {threat['eps']:.4g} | {machine['name']}, {machine['precision']}"
     )
 
 
 def tables(report: dict[str, Any]) -> dict[str, tuple[list[str], Cells]]:
-    """Title -> (column heads, cells) of the three tables of a report."""
+    """Title -> (column heads, cells) of the tables of a report."""
+    compute = {"Compute": (["", "MACs an image", "of dense", "what counts"], _compute(report["macs"]))}
     return {
         "Accuracy": (["", "accuracy", "95 % interval", "images", "seconds", "attack"], _accuracy(report["accuracy"])),
         "Size": (["", "size", "of dense", "smaller by", "what counts"], _size(report["size"])),
+        **(compute if "macs" in report else {}),
         "Density": (
             ["layer", "weights", "non-zero", "density", "held as"],
             _density(report["density"], report["size"]),
@@ -97,11 +105,16 @@ def _size(size: dict[str, Any]) -> Cells:
     return cells
 
 
+def _compute(macs: dict[str, Any]) -> Cells:
+    return [[kind, count(macs[kind]), share(macs[kind] / macs["dense"]), what] for kind, what in OPERATIONS.items()]
+
+
 def _density(density: dict[str, Any], size: dict[str, Any]) -> Cells:
     cells = []
     for layer in density["layers"]:
         counts = [f"{layer['weights']:,}", f"{layer['nonzero']:,}", share(layer["density"])]
-        cells.append([layer["name"], *counts, ", ".join(_tensor(tensor) for tensor in layer["tensors"])])
+        held = ", ".join(_tensor(tensor) for tensor in layer["tensors"])
+        cells.append([layer["name"], *counts, f"rank {layer['rank']}: {held}" if layer.get("rank") else held])
     total = [f"{size['dense_weights']:,}", f"{size['nonzero']:,}", share(density["total"])]
     return [*cells, ["all", *total, f"{size['bits']} bits a weight"]]
 
@@ -141,6 +154,14 @@ def times(fraction: float) -> str:
     if fraction <= 0:
         return "infinitely"
     return f"{1 / fraction:,.0f}x" if fraction < 0.1 else f"{1 / fraction:.1f}x"
+
+
+def count(number: float) -> str:
+    """A large count: 556.7 M, 12.4 k, 645."""
+    for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= scale:
+            return f"{number / scale:.1f} {unit}"
+    return f"{number:.0f}"
 
 
 def data(size: float) -> str:

@@ -37,6 +37,7 @@ KEYS = {
     "data.test": "test images that were measured",
     "data.classes": "number of classes",
     "data.official": "whether the data are the published set with its own test split",
+    "data.source?": "in words: where the data came from",
     "data.checksum": "digest of the stored data",
     "threat.norm": "norm of the perturbations that the model is trained against",
     "threat.eps": "their largest size, as a fraction of the [0, 1] pixel range",
@@ -73,11 +74,18 @@ KEYS = {
     "density.layers[].weights": "weights of the dense layer",
     "density.layers[].nonzero": "stored non-zeros of the layer's tensors together",
     "density.layers[].density": "nonzero / weights of the layer",
+    "density.layers[].rank?": "rank of a layer held as U V of low rank, null for any other",
     "density.layers[].tensors[].name": "the tensor: weight, or a factor U, V, C",
     "density.layers[].tensors[].shape": "its shape",
     "density.layers[].tensors[].weights": "its number of entries",
     "density.layers[].tensors[].nonzero": "its non-zero entries",
     "density.layers[].tensors[].distinct": "its distinct non-zero values",
+    "macs?": "multiply-accumulate operations for one image; absent from reports before robcomp counted them",
+    "macs.definition?": "in words: what counts",
+    "macs.dense?": "of the dense network",
+    "macs.executed?": "as this network is computed: low-rank layers as two products, zeros like any number",
+    "macs.nonzero?": "those of the executed ones whose weight is not zero",
+    "macs.layers[]?": "name, dense, executed and nonzero of each layer",
 }
 
 

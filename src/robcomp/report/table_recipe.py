@@ -33,6 +33,7 @@ class Row:
     overrides: list[str] = field(default_factory=list)
     scale_overrides: dict[str, list[str]] = field(default_factory=dict)
     grid: bool = True  # False: a single run, for a method without the grid's settings
+    skip: dict[str, list[Any]] = field(default_factory=dict)  # setting -> values of the grid that the row cannot have
     match: dict[str, Match] = field(default_factory=dict)
 
 
@@ -131,6 +132,8 @@ def jobs(recipe: Recipe, scale: str, extra_overrides: list[str]) -> list[Job]:
     for row in recipe.rows:
         fixed = [*recipe.overrides, *row.overrides, *size.overrides, *row.scale_overrides.get(scale, [])]
         for point in points(size) if row.grid else [{}]:
+            if any(point.get(key) in values for key, values in row.skip.items()):
+                continue
             chosen = [f"{key}={value}" for key, value in point.items()]
             result.append(Job(row.label, point, [*fixed, *chosen, *extra_overrides]))
     return result

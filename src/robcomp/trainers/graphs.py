@@ -52,7 +52,7 @@ class _Replayed:
         return self.loss
 
     def _record(self, x: Tensor, y: Tensor) -> None:
-        model, random = self.t.model, self.t.attack_random
+        model, random = self.t.model, self.t.random
         buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
         seed = random.initial_seed()
         self.x, self.y = x.clone(), y.clone()
@@ -71,9 +71,8 @@ class _Replayed:
             self.graph = graph
         except RuntimeError as error:
             self.failed = True
-            random = self.t.attack_random = torch.Generator(
-                self.t.env.device
-            )  # the old one may still count as captured
+            random = torch.Generator(self.t.env.device)  # the old one may still count as captured
+            self.t.set_random(random)
             warnings.warn(f"no CUDA graph, training goes on without: {error}", RuntimeWarning, stacklevel=2)
         random.manual_seed(seed)
         with torch.no_grad():

@@ -112,7 +112,8 @@ def _end_epoch(stage: Stage, t: TrainState, settings: LoopSettings, progressed: 
     if not math.isfinite(means["loss"]):
         raise UserError(
             f"training diverged in epoch {epoch} of stage '{stage.name}' (loss {means['loss']}); "
-            f"lower schedule.{stage.name}.lr (now {stage.schedule.lr:g}) or add schedule.{stage.name}.warmup=1."
+            f"lower schedule.{stage.schedule_name}.lr (now {stage.schedule.lr:g}) or add "
+            f"schedule.{stage.schedule_name}.warmup=1."
         )
     t.adversary.verify()
     stage.compressor.after_epoch(t)

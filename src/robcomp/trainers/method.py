@@ -1,7 +1,9 @@
 """A method: settings in, stages out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from torch import nn
 
 from robcomp.errors import UserError, unknown
 from robcomp.registry import Registry
@@ -20,16 +22,22 @@ class Task:
     adversarial: Objective
     schedules: Mapping[str, Schedule]
     epochs_scale: float = 1.0
+    lr_scale: float = 1.0
 
     def schedule(self, name: str) -> Schedule:
         """The schedule that the configuration gives under `schedule.NAME`."""
         if name not in self.schedules:
             raise unknown("schedule", name, self.schedules)
-        return self.schedules[name].scaled(self.epochs_scale)
+        schedule = self.schedules[name].scaled(self.epochs_scale)
+        return replace(schedule, lr=schedule.lr * self.lr_scale)
 
-    def stage(self, name: str, objective: Objective, compressor: Compressor | None = None, **settings: object) -> Stage:
-        """A stage of that name under the schedule of that name."""
-        return Stage(name, objective, self.schedule(name), compressor or Compressor(), **settings)
+    def stage(
+        self, name: str, objective: Objective, compressor: Compressor | None = None, schedule: str | None = None,
+        **settings: object,
+    ) -> Stage:  # fmt: skip
+        """A stage under the configuration's schedule of that name, or of the name `schedule`."""
+        how = schedule or name
+        return Stage(name, objective, self.schedule(how), compressor or Compressor(), schedule_name=how, **settings)
 
 
 @dataclass
@@ -45,6 +53,9 @@ class Method:
 
     def stages(self, task: Task) -> list[Stage]:
         raise TypeError(f"{type(self).__name__} defines no stages()")
+
+    def check(self, model: nn.Module) -> None:
+        """UserError where the settings do not fit the dense `model`; asked before anything is trained."""
 
     @property
     def weight_bits(self) -> int:

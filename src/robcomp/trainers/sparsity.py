@@ -32,6 +32,13 @@ class SparseMethod(Method):
                 f"method.ratio={self.ratio:g} is out of range; the kept fraction of the weights lies in (0, 1]."
             )
 
+    def check(self, model: nn.Module) -> None:
+        if budget(model, self.ratio) < 1:
+            raise UserError(
+                f"method.ratio={self.ratio:g} keeps none of the network's {dense_weight_count(model):,} conv and "
+                f"linear weights; give at least {1.1 / dense_weight_count(model):.2g}."
+            )
+
 
 def budget(model: nn.Module, ratio: float) -> int:
     """k = floor(ratio * N), N the dense network's conv and linear weights, also where the model is factored."""

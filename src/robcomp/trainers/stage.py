@@ -75,6 +75,10 @@ class Stage:
     compressor: Compressor = field(default_factory=Compressor)
     parameterisation: Parameterisation = field(default_factory=Dense)
     start: str = "previous"
+    schedule_name: str = ""  # where the schedule stands in the configuration, for messages
+
+    def __post_init__(self) -> None:
+        self.schedule_name = self.schedule_name or self.name
 
 
 def describe(value: Any) -> Any:

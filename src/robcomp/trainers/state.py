@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from robcomp.attacks import Attack
 from robcomp.data import Dataset, augment, to_float
 from robcomp.data.config import DatasetConfig
+from robcomp.models.base import Dropout
 from robcomp.models.parameterisation import weights
 from robcomp.seeding import generator, seed_of
 from robcomp.trainers.adversary import Adversary
@@ -52,7 +53,7 @@ class TrainState:
         self.total_steps = epochs * self.steps_per_epoch
         self.step = 0
         self.adversary = Adversary(model, env.dtype, env.memory_format)
-        self.attack_random = torch.Generator(env.device)
+        self.set_random(torch.Generator(env.device))
         self._order: tuple[int, Tensor] | None = None
 
     @property
@@ -63,22 +64,30 @@ class TrainState:
     def step_in_epoch(self) -> int:
         return self.step % self.steps_per_epoch
 
+    def set_random(self, random: torch.Generator) -> None:
+        """Let the inner attack and the network's dropout draw from `random`, which `batch` seeds at each step."""
+        self.random = random
+        for module in self.model.modules():
+            if isinstance(module, Dropout):
+                module.random = random
+
     def generator(self, purpose: str) -> torch.Generator:
         """Random numbers for one purpose at this very step, the same after a stop and resume."""
         return generator(self.env.device, self.seed, self.stage, self.step, purpose)
 
     def batch(self) -> tuple[Tensor, Tensor]:
-        """The images (augmented, float32 in [0, 1]) and labels of the present step; seeds the step's attack."""
-        self.attack_random.manual_seed(seed_of(self.seed, self.stage, self.step, "attack"))
+        """The images (augmented, float32 in [0, 1]) and labels of the present step; seeds the step's `random`."""
+        self.random.manual_seed(seed_of(self.seed, self.stage, self.step, "attack"))
         if self._order is None or self._order[0] != self.epoch:
             random = generator(self.env.device, self.seed, self.stage, self.epoch, "order")
             order = torch.randperm(len(self.data.train), generator=random, device=self.env.device)
             self._order = (self.epoch, order)
         start = self.step_in_epoch * self.batch_size
         index = self._order[1][start : start + self.batch_size]
-        images = self.data.train.images[index]
-        if self.dataset.pad or self.dataset.flip:
-            images = augment(images, self.generator("augment"), self.dataset.pad, self.dataset.flip)
+        how = self.dataset
+        images = augment(
+            self.data.train.images[index], self.generator("augment"), how.pad, how.flip, how.pad_mode, how.rotate
+        )
         return to_float(images).contiguous(memory_format=self.env.memory_format), self.data.train.labels[index]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -88,4 +97,4 @@ class TrainState:
 
     def attacked(self, attack: Attack, x: Tensor, y: Tensor) -> Tensor:
         """x_adv of the inner attack against the weights as they are now."""
-        return self.adversary(attack, x, y, self.attack_random)
+        return self.adversary(attack, x, y, self.random)

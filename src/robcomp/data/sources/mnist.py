@@ -18,7 +18,7 @@ def mnist(raw_dir: Path) -> Raw:
 
     folder = raw_dir / "MNIST" / "raw"
     archives = [
-        Archive(folder / name, folder / name.removesuffix(".gz"), MNIST.mirrors[0] + name, md5)
+        Archive(folder / name, MNIST.mirrors[0] + name, md5, folder / name.removesuffix(".gz"))
         for name, md5 in MNIST.resources
     ]
 

@@ -1,0 +1,197 @@
+"""Weights from elsewhere: the logits of the network they come from, or one sentence on what does not fit."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from elsewhere import (
+    CifarMobileNetV2,
+    CifarResNet,
+    CifarVGG,
+    WideNet,
+    torchvision_mobilenet,
+    torchvision_resnet,
+)
+from importing_helpers import CONFIGS, fresh, pixels, refused, saved, trained
+from safetensors.torch import save_file
+from tiny import randomise_batch_norm
+from torch import nn
+from torch.nn import functional as F
+
+from robcomp.models import MobileNetV2Config, ModelConfig, ResNetConfig
+from robcomp.models.importing import load_weights
+
+# The network elsewhere, ours, and the style that must be found.
+FOREIGN = {
+    "torchvision_resnet18": (
+        lambda: torchvision_resnet(torchvision.models.resnet18), ResNetConfig(), "torchvision",
+    ),
+    "torchvision_resnet50": (
+        lambda: torchvision_resnet(torchvision.models.resnet50), ResNetConfig(depth=50), "torchvision",
+    ),
+    "cifar_resnet18": (lambda: CifarResNet([2, 2, 2, 2], False), CONFIGS["resnet18"], "pytorch-cifar"),
+    "cifar_resnet34": (
+        lambda: CifarResNet([3, 4, 6, 3], False), ResNetConfig(width=1 / 16, depth=34), "pytorch-cifar",
+    ),
+    "cifar_resnet50": (lambda: CifarResNet([3, 4, 6, 3], True), CONFIGS["resnet50"], "pytorch-cifar"),
+    "wideresnet": (WideNet, CONFIGS["wideresnet"], "WideResNet-pytorch"),
+    "torchvision_mobilenetv2": (torchvision_mobilenet, MobileNetV2Config(), "torchvision"),
+    "cifar_mobilenetv2": (CifarMobileNetV2, CONFIGS["projection"], "pytorch-cifar"),
+    "cifar_vgg16": (CifarVGG, CONFIGS["vgg16"], "pytorch-cifar, 13 convolution biases moved into batch norms"),
+    "vgg16_first": (
+        lambda: CifarVGG(nn.Identity()), CONFIGS["vgg16"],
+        "torchvision (classifier.1), 13 convolution biases moved into batch norms",
+    ),
+    "vgg16_last": (
+        lambda: CifarVGG(*[nn.Identity()] * 6), CONFIGS["vgg16"],
+        "torchvision (classifier.6), 13 convolution biases moved into batch norms",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+@torch.no_grad()
+def test_logits_are_those_of_the_network_elsewhere(name: str, tmp_path: Path) -> None:
+    make, config, style = FOREIGN[name]
+    torch.manual_seed(0)
+    foreign = make().eval()
+    randomise_batch_norm(foreign)
+    model, x = fresh(config), pixels()
+    story = load_weights(model, config, saved(tmp_path, foreign.state_dict()))
+    assert story == f"trained.pt: {len(foreign.state_dict())} tensors by the names of {style}"
+    wanted = foreign(x)
+    assert (model(x) - wanted).abs().max() < 1e-5 * wanted.abs().max().clamp(min=1)
+    assert wanted.std() > 1e-3
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize("name", CONFIGS)
+@torch.no_grad()
+def test_our_own_names_come_back_as_they_were(name: str, suffix: str, tmp_path: Path) -> None:
+    source, model, path = trained(CONFIGS[name]), fresh(CONFIGS[name]), tmp_path / f"own{suffix}"
+    source(pixels())
+    if suffix == ".pt":
+        torch.save(source.state_dict(), path)
+    else:
+        save_file(source.state_dict(), path)
+    story = load_weights(model, CONFIGS[name], path)
+    assert story == f"own{suffix}: {len(source.state_dict())} tensors by the names of robcomp"
+    assert all(torch.equal(tensor, source.state_dict()[key]) for key, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("shortcut", "linear", "style"),
+    [("downsample", "linear", "torchvision (but linear)"), ("shortcut", "fc", "pytorch-cifar (but fc)")],
+)
+def test_residual_networks_of_mixed_names(shortcut: str, linear: str, style: str, tmp_path: Path) -> None:
+    tensors = CifarResNet([2, 2, 2, 2], False).state_dict()
+    renamed = {k.replace("shortcut", shortcut).replace("linear", linear): v for k, v in tensors.items()}
+    story = load_weights(fresh(CONFIGS["resnet18"]), CONFIGS["resnet18"], saved(tmp_path, renamed))
+    assert story.endswith(f"122 tensors by the names of {style}")
+
+
+def test_the_bias_of_a_convolution_is_taken_off_the_running_mean(tmp_path: Path) -> None:
+    foreign, model = CifarVGG(), fresh(CONFIGS["vgg16"])
+    randomise_batch_norm(foreign)
+    load_weights(model, CONFIGS["vgg16"], saved(tmp_path, foreign.state_dict()))
+    first = model.features[0]
+    assert torch.equal(first.bn.running_mean, foreign.features[1].running_mean - foreign.features[0].bias)
+    assert torch.equal(model.fc.bias, foreign.classifier.bias)
+    assert first.conv.bias is None
+
+
+def test_a_bias_with_no_batch_norm_to_move_into_is_left_over(tmp_path: Path) -> None:
+    tensors = {**trained(CONFIGS["wideresnet"]).state_dict(), "blocks.0.conv2.bias": torch.ones(8)}
+    message = refused(CONFIGS["wideresnet"], saved(tmp_path, tensors))
+    assert "1 left over in it (blocks.0.conv2.bias)" in message
+
+
+def test_counters_of_batch_norm_may_be_absent(tmp_path: Path) -> None:
+    tensors = trained(CONFIGS["resnet18"]).state_dict()
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}
+    assert "102 tensors" in load_weights(fresh(CONFIGS["resnet18"]), CONFIGS["resnet18"], saved(tmp_path, tensors))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_become_float32(dtype: torch.dtype, tmp_path: Path) -> None:
+    source, model = trained(CONFIGS["lenet"]), fresh(CONFIGS["lenet"])
+    load_weights(model, CONFIGS["lenet"], saved(tmp_path, source.to(dtype).state_dict()))
+    assert torch.equal(model.fc2.weight, source.fc2.weight.float())
+    assert model.fc2.weight.dtype == torch.float32
+
+
+def test_biases_of_another_precision_move_too(tmp_path: Path) -> None:
+    foreign, model = CifarVGG().double(), fresh(CONFIGS["vgg16"])
+    load_weights(model, CONFIGS["vgg16"], saved(tmp_path, foreign.state_dict()))
+    assert torch.allclose(model.features[0].bn.running_mean, -foreign.features[0].bias.float())
+
+
+def test_a_normalisation_in_the_file_is_named(tmp_path: Path) -> None:
+    """nn.Sequential(normalise, network): dropping the first would change what the network computes."""
+    tensors = {f"1.{name}": tensor for name, tensor in trained(CONFIGS["lenet"]).state_dict().items()}
+    message = refused(CONFIGS["lenet"], saved(tmp_path, {"0.mean": torch.zeros(3), "0.std": torch.ones(3), **tensors}))
+    assert "under '1.'" in message
+    assert "2 left over in it (0.mean, 0.std)" in message
+    assert "give a normalisation as model.mean and model.std and take it out of the file" in message
+    story = load_weights(fresh(CONFIGS["lenet"]), CONFIGS["lenet"], saved(tmp_path, tensors))
+    assert story.endswith("if it normalised, set model.mean and model.std")
+
+
+def test_what_does_not_fit_is_said_by_the_nearest_names(tmp_path: Path) -> None:
+    tensors = {f"module.{name}": tensor for name, tensor in CifarResNet([2, 2, 2, 2], False).state_dict().items()}
+    tensors["module.linear.weight"] = torch.zeros(1000, 32)
+    del tensors["module.bn1.weight"], tensors["module.layer1.0.conv1.weight"]
+    tensors["module.sub.weight"] = torch.zeros(3)
+    message = refused(CONFIGS["resnet18"], saved(tmp_path, tensors))
+    for part in (
+        "does not fit model=resnet18: nearest are the names of pytorch-cifar under 'module.'",
+        "100 of 102 tensors are found",
+        "2 not in the file (stem.bn.weight, blocks.0.conv1.conv.weight)",
+        "1 left over in it (module.sub.weight)",
+        "(module.linear.weight: file [1000, 32], model [7, 32])",
+        "robcomp's names (stem.conv.weight, stem.bn.weight, stem.bn.bias, ...)",
+    ):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("make", "config", "parts"),
+    [
+        (CifarMobileNetV2, CONFIGS["mobilenetv2"], ["of projection=true relu6=false", "layers.0.conv1.weight"]),
+        (torchvision_mobilenet, MobileNetV2Config(projection=True), ["blocks.0.expand.conv", "of projection=false"]),
+        (CifarVGG, CONFIGS["lenet"], ["0 of 8 tensors", "features.0.weight"]),
+        (torchvision.models.resnet18, ResNetConfig(), ["conv1.weight: file [64, 3, 7, 7], model [64, 3, 3, 3]"]),
+    ],
+)
+def test_another_network_is_refused(
+    make: Callable[[], nn.Module], config: ModelConfig, parts: list[str], tmp_path: Path
+) -> None:
+    message = refused(config, saved(tmp_path, make().state_dict()))
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize("relu6", [True, False])
+def test_weights_cannot_tell_the_activation_so_the_sentence_does(relu6: bool, tmp_path: Path) -> None:
+    config = MobileNetV2Config(width=0.125, projection=True, relu6=relu6)
+    story = load_weights(fresh(config), config, saved(tmp_path, CifarMobileNetV2().state_dict()))
+    assert story.endswith("pytorch-cifar (a network of projection=true relu6=false)") == relu6
+
+
+def test_sparse_tensors_are_filled_in(tmp_path: Path) -> None:
+    tensors = trained(CONFIGS["lenet"]).state_dict()
+    dense = tensors["fc1.weight"].clone()
+    tensors["fc1.weight"] = dense.to_sparse()
+    model = fresh(CONFIGS["lenet"])
+    load_weights(model, CONFIGS["lenet"], saved(tmp_path, tensors))
+    assert torch.equal(model.fc1.weight, dense)
+
+
+def test_gradients_and_modes_are_left_alone(tmp_path: Path) -> None:
+    model = fresh(CONFIGS["resnet18"]).train()
+    load_weights(model, CONFIGS["resnet18"], saved(tmp_path, trained(CONFIGS["resnet18"]).state_dict()))
+    assert model.training
+    assert all(parameter.requires_grad and parameter.is_leaf for parameter in model.parameters())
+    F.cross_entropy(model(pixels()), torch.tensor([0, 1])).backward()
