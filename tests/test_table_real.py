@@ -19,7 +19,7 @@ def test_the_mnist_table_builds_and_builds_again_from_what_is_there(tmp_path: Pa
                f"data_dir={DATA}", "training.attack.steps=2"]  # fmt: skip
     assert main(command) == 0
     reports = list(tmp_path.glob("out/mnist-lenet-*/*/report.json"))
-    assert len(reports) == 14
+    assert len(reports) == 15
     page = (tmp_path / "page" / "atmc-mnist-smoke.md").read_text()
     for label, ratio, paper in (("A-l0", "0.0015", "58.7"), ("A-l0", "0.006", "70.2"), ("AP", "0.006", "65.8")):
         (row,) = [line for line in page.splitlines() if line.startswith(f"| {label} | {ratio} |")]

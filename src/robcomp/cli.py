@@ -89,7 +89,8 @@ def _train(args: argparse.Namespace) -> int:
 
     from robcomp import config, sweep
 
-    jobs = sweep.expand(args.overrides) if args.multirun else [list(args.overrides)]
+    overrides = [_rooted(override) for override in args.overrides]
+    jobs = sweep.expand(overrides) if args.multirun else [overrides]
     if args.cfg:
         for job in jobs:
             config.compose_config(job)
@@ -102,6 +103,15 @@ def _train(args: argparse.Namespace) -> int:
 
     runner.train(composed, jobs[0], _console())
     return 0
+
+
+def _rooted(override: str) -> str:
+    """The override with its relative path made absolute, so that a later evaluation may start from another folder."""
+    key, _, value = override.partition("=")
+    path = Path(value.strip("'\"")).expanduser()
+    if key not in ("dataset.path", "model.weights") or not path.exists():
+        return override
+    return f"{key}='{path.resolve()}'"
 
 
 def _evaluate(args: argparse.Namespace) -> int:

@@ -183,7 +183,8 @@ class Run:
         if result is not None:
             restore(model, result.form, result.tensors)
         elif self.config.model.weights:
-            importing.load_weights(model, self.config.model, Path(self.config.model.weights))
+            story = importing.load_weights(model, self.config.model, Path(self.config.model.weights))
+            self.console.print(f"weights to start from: {story}", highlight=False, markup=False)
         return model
 
     def _epoch(self, record: dict[str, Any]) -> None:

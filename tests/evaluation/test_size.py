@@ -80,6 +80,7 @@ def test_densities_are_over_dense_weights(network: tuple[dict, dict]) -> None:
         "weights": 1000,
         "nonzero": 300,
         "density": 0.3,
+        "rank": None,
         "tensors": [{"name": "weight", "shape": [10, 4, 5, 5], "weights": 1000, "nonzero": 300, "distinct": 4}],
     }
     assert (fc["weights"], fc["nonzero"], fc["density"]) == (600, 30, 0.05)
@@ -88,6 +89,11 @@ def test_densities_are_over_dense_weights(network: tuple[dict, dict]) -> None:
         ("V", 600, 20, 3),
         ("C", 600, 0, 0),
     ]
+
+
+def test_a_layer_of_low_rank_says_so(network: tuple[dict, dict]) -> None:
+    block = sizes(*network, bits=32, file_bytes=1, dense_file_bytes=1, ranks={"fc": 20})
+    assert [layer["rank"] for layer in block["density"]["layers"]] == [None, 20]
 
 
 def test_without_quantisation_no_codebook_is_counted(network: tuple[dict, dict]) -> None:

@@ -21,6 +21,7 @@ def make_report(
     nonzero: int = 645,
     bits: int = 8,
     images: int = IMAGES,
+    rank: int | None = None,
 ) -> dict[str, Any]:
     """A report with the given accuracies; sizes follow from `nonzero` and `bits`."""
     values = accuracy or {"clean": 0.97, "fgsm": 0.81, "pgd": 0.7, "worst_case": 0.69}
@@ -50,7 +51,8 @@ def make_report(
             "b": {"definition": "(a) and codebooks", "bits": nonzero * bits, "fraction": nonzero * bits / 13776000},
             "c": {"definition": "real bytes", "bytes": 2400, "dense_bytes": 1724320, "fraction": 2400 / 1724320},
         },
-        "density": {"total": nonzero / 430500, "layers": [{**layer, "tensors": [tensor]}]},
+        "density": {"total": nonzero / 430500, "layers": [{**layer, "rank": rank, "tensors": [tensor]}]},
+        "macs": {"definition": "products", "dense": 2293000, "executed": 2293000, "nonzero": 12345, "layers": []},
     }  # fmt: skip
 
 

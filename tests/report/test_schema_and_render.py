@@ -62,7 +62,27 @@ def test_console_shows_accuracy_sizes_and_densities():
     assert "worst case 69.0 % [67.0, 71.0] 400 -" in rows
     assert "(a) 645 B 0.037 % 2,670x non-zeros x bits, as in the papers" in rows
     assert "(c) 2.4 kB 0.14 % 718x real bytes of model.rcz" in rows
+    assert "dense 2.3 M 100.0 % of the dense network" in rows
+    assert "nonzero 12.3 k 0.54 % of these, with a non-zero weight" in rows
     assert "conv1 500 120 24.0 % U 3" in rows
+
+
+def test_a_report_from_before_operations_were_counted_is_still_shown():
+    report = make_report(rank=2)
+    for key in ("macs", "density"):
+        assert key in report
+    del report["macs"], report["density"]["layers"][0]["rank"]
+    text = render.markdown(schema.check(report))
+    assert "## Compute" not in text
+    assert "| conv1 | 500 | 120 | 24.0 % | U 3 |" in text
+
+
+def test_low_rank_and_unofficial_data_are_said():
+    report = make_report(rank=2)
+    assert "| conv1 | 500 | 120 | 24.0 % | rank 2: U 3 |" in render.markdown(report)
+    assert "unofficial" not in render.header(report)
+    report["data"]["official"] = False
+    assert render.header(report).startswith("mnist (unofficial split or order) / lenet")
 
 
 def test_markdown_holds_the_same_cells():

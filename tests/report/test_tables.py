@@ -15,12 +15,12 @@ from robcomp.report.tables import build, write
 
 STAGES = {
     "nat": ["dense"], "DA": ["dense"], "NAP": ["dense", "sparse"], "AP": ["dense", "sparse"],
-    "A-l0": ["dense", "sparse"], "ATMC-32": ["dense", "sparse", "factored"],
+    "A-l0": ["dense", "sparse"], "ALR": ["dense", "sparse"], "ATMC-32": ["dense", "sparse", "factored"],
     "ATMC-8": ["dense", "sparse", "factored", "quantised"], "ATMC-4": ["dense", "sparse", "factored", "quantised"],
 }  # fmt: skip
 ACCURACY = {  # clean, PGD
     "nat": (0.99, 0.0), "da": (0.98, 0.78), "nap": (0.97, 0.0), "ap": (0.8, 0.5), "al0": (0.82, 0.6),
-    "atmc": (0.83, 0.61),
+    "atmc": (0.83, 0.61), "alr": (0.4, 0.2),
 }  # fmt: skip
 
 
@@ -61,8 +61,10 @@ def test_every_row_of_the_recipe_trains_equally_long_in_its_own_stages(scale, to
 
 def test_jobs_are_rows_times_points_and_extra_overrides_come_last():
     recipe = load("atmc-mnist")
-    assert len(jobs(recipe, "cpu", [])) == 2 + 6 * 2
-    assert len(jobs(recipe, "paper", [])) == 2 + 6 * 8
+    assert len(jobs(recipe, "cpu", [])) == 2 + 6 * 2 + 1
+    assert len(jobs(recipe, "paper", [])) == 2 + 6 * 8 + 6
+    low_rank = [job.point["method.ratio"] for job in jobs(recipe, "paper", []) if job.label == "ALR"]
+    assert low_rank == [0.006, 0.01, 0.025, 0.05, 0.1, 0.2]  # rank 1 in every layer takes 0.0056
     last = jobs(recipe, "cpu", ["seed=1"])[-1]
     assert (last.label, last.point) == ("ATMC-4", {"method.ratio": 0.006})
     assert last.overrides[-2:] == ["method.ratio=0.006", "seed=1"]
@@ -82,6 +84,14 @@ def test_each_published_eight_bit_size_stands_for_the_ratio_of_its_rank():
 def test_two_published_figures_for_one_cell_are_refused():
     with pytest.raises(UserError, match="8 published figures of AL0 fit"):
         printed_figure(load("atmc-mnist"), Row("x", published="AL0"), {}, "pgd_accuracy")
+
+
+def test_the_published_point_of_rank_one_everywhere_is_found():
+    recipe = load("atmc-mnist")
+    row = next(row for row in recipe.rows if row.label == "ALR")
+    for metric, value in (("benign_accuracy", 11.35), ("pgd_accuracy", 11.35)):
+        assert printed_figure(recipe, row, {"method.ratio": 0.006}, metric) == value
+        assert printed_figure(recipe, row, {"method.ratio": 0.01}, metric) is None
 
 
 def test_build_writes_page_figure_and_records(tmp_path):

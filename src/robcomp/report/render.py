@@ -59,11 +59,10 @@ def header(report: dict[str, Any]) -> str:
 
 def tables(report: dict[str, Any]) -> dict[str, tuple[list[str], Cells]]:
     """Title -> (column heads, cells) of the tables of a report."""
-    compute = {"Compute": (["", "MACs an image", "of dense", "what counts"], _compute(report["macs"]))}
     return {
         "Accuracy": (["", "accuracy", "95 % interval", "images", "seconds", "attack"], _accuracy(report["accuracy"])),
         "Size": (["", "size", "of dense", "smaller by", "what counts"], _size(report["size"])),
-        **(compute if "macs" in report else {}),
+        **(_compute(report["macs"]) if "macs" in report else {}),
         "Density": (
             ["layer", "weights", "non-zero", "density", "held as"],
             _density(report["density"], report["size"]),
@@ -105,8 +104,9 @@ def _size(size: dict[str, Any]) -> Cells:
     return cells
 
 
-def _compute(macs: dict[str, Any]) -> Cells:
-    return [[kind, count(macs[kind]), share(macs[kind] / macs["dense"]), what] for kind, what in OPERATIONS.items()]
+def _compute(macs: dict[str, Any]) -> dict[str, tuple[list[str], Cells]]:
+    cells = [[kind, count(macs[kind]), share(macs[kind] / macs["dense"]), what] for kind, what in OPERATIONS.items()]
+    return {"Compute": (["", "MACs an image", "of dense", "what counts"], cells)}
 
 
 def _density(density: dict[str, Any], size: dict[str, Any]) -> Cells:
