@@ -88,9 +88,10 @@ def _train(args: argparse.Namespace) -> int:
     from omegaconf import OmegaConf
 
     from robcomp import config, sweep
+    from robcomp.overrides import rooted
 
-    overrides = [_rooted(override) for override in args.overrides]
-    jobs = sweep.expand(overrides) if args.multirun else [overrides]
+    jobs = sweep.expand(args.overrides) if args.multirun else [args.overrides]
+    jobs = [rooted(job) for job in jobs]
     if args.cfg:
         for job in jobs:
             config.compose_config(job)
@@ -103,15 +104,6 @@ def _train(args: argparse.Namespace) -> int:
 
     runner.train(composed, jobs[0], _console())
     return 0
-
-
-def _rooted(override: str) -> str:
-    """The override with its relative path made absolute, so that a later evaluation may start from another folder."""
-    key, _, value = override.partition("=")
-    path = Path(value.strip("'\"")).expanduser()
-    if key not in ("dataset.path", "model.weights") or not path.exists():
-        return override
-    return f"{key}='{path.resolve()}'"
 
 
 def _evaluate(args: argparse.Namespace) -> int:
@@ -157,10 +149,13 @@ def _table(args: argparse.Namespace) -> int:
     if args.name not in catalogue.choices("table"):
         raise unknown("table", args.name, catalogue.choices("table"))
     from robcomp import sweep
+    from robcomp.overrides import rooted
     from robcomp.report import tables
 
     console = _console()
-    page = tables.build(args.name, args.scale, list(args.overrides), lambda jobs: sweep.run(jobs, console), args.target)
+    page = tables.build(
+        args.name, args.scale, rooted(args.overrides), lambda jobs: sweep.run(jobs, console), args.target
+    )
     console.print(f"table: {page}")
     return 0
 
@@ -185,6 +180,8 @@ examples:
   robcomp train method.epochs_scale=0.1               every stage and milestone at a tenth
   robcomp train -m method=al0,atmc method.ratio=0.001,0.005
   robcomp train method=al0 quantize.bits=8            a codebook after training
+  robcomp train dataset=folder dataset.path=photos    your own images, one folder a class
+  robcomp train model.weights=FILE schedule.dense.epochs=0   compress a network that is trained already
   robcomp train --cfg job dataset=mnist               every key there is, with its value
 
 Runs go to out=DIR (default outputs). A finished run is skipped, a stopped one goes on; fresh=true starts over."""

@@ -188,6 +188,13 @@ def validate(config: Config) -> None:
         raise UserError(f"seed={config.seed} is out of range; 0 to 2^63 - 1 are allowed.")
     if config.training.selection == "best" and config.dataset.val == 0:
         raise UserError("training.selection=best needs held-out images; set dataset.val above 0, or selection=last.")
+    if config.dataset.path:
+        for name in ("out", "data_dir"):
+            if Path(getattr(config, name)).resolve().is_relative_to(config.dataset.path):
+                raise UserError(
+                    f"{name}={getattr(config, name)} lies inside dataset.path={config.dataset.path}, where what is "
+                    f"written would count as images; set {name}= to a folder elsewhere."
+                )
     if Path(config.out).exists() and not Path(config.out).is_dir():
         raise UserError(f"out={config.out} is a file; give a folder, which is made if it is not there.")
     if not config.attack.attacks:
@@ -247,7 +254,8 @@ def _sentence(error: Exception, overrides: Sequence[str] = ()) -> UserError:
         return UserError(text.splitlines()[0])
     if "override_grammar" in text or not isinstance(error, HydraException | OmegaConfBaseException):
         return UserError(
-            f"cannot read '{' '.join(overrides)}'; write KEY=VALUE, as in method.ratio=0.01 or seed=0,1,2."
+            f"cannot read '{' '.join(overrides)}'; write KEY=VALUE, as in method.ratio=0.01 or seed=0,1,2, with quotes "
+            "inside quotes around what is not plain letters and digits: \"dataset.path='photos, größe M'\"."
         )
     full_key = re.search(r"full_key: (\S+)", text)
     key = full_key[1] if full_key else "the configuration"
@@ -256,6 +264,8 @@ def _sentence(error: Exception, overrides: Sequence[str] = ()) -> UserError:
     if missing:
         parent = key.rpartition(".")[0]
         return unknown(f"key of {parent or 'the configuration'}", missing[1], _keys(parent, overrides))
+    if "is not a ListConfig" in message:
+        return UserError(f"{key} has the wrong type; a list is allowed, as in [0.5].")
     if not_bool := re.search(r"Value '(.*)' is not a valid bool", message):
         return UserError(f"{key}={not_bool[1]} has the wrong type; {TYPES['Boolean']} is allowed.")
     wrong = re.search(

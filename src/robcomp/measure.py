@@ -57,7 +57,7 @@ def report(
             "overrides": list(overrides),
             "machine": machine(env.device, env.precision),
         },
-        "data": _data(dataset),
+        "data": _data(config, dataset),
         "threat": asdict(config.threat),
         "stages": stages,
         "accuracy": accuracy,
@@ -77,9 +77,14 @@ def evaluate_run(folder: Path, config: Config, overrides: Sequence[str], console
             f"dataset={config.dataset.name} is not what {folder} was trained on; leave dataset= out "
             f"({finished['run']['dataset']} is taken)."
         )
-    model, _, _ = artifact.load(folder / "model.rcz")
+    model, spec, _ = artifact.load(folder / "model.rcz")
     device = choose_device(config.device)
     dataset = data.load(config.dataset, Path(config.data_dir), device)
+    if dataset.checksum != finished["data"]["checksum"] or spec.shape != tuple(config.dataset.shape):
+        raise UserError(
+            f"{folder} was trained on other {dataset.name} images, or on another split of them, than those at hand, so "
+            "its test images may be among them; bring the former state back, or train on this one."
+        )
     with EvaluationProgress(console) as progress:
         accuracy, outcomes = evaluate(
             model.to(device), dataset.test, config.attack.build(), config.seed, progress.advance
@@ -91,7 +96,7 @@ def evaluate_run(folder: Path, config: Config, overrides: Sequence[str], console
             "overrides": list(overrides),
             "machine": machine(device, "float32"),
             "threat": asdict(config.threat),
-            "data": _data(dataset),
+            "data": _data(config, dataset),
         },
     }
     how = [settings["attack"] for settings in accuracy.values() if "attack" in settings]
@@ -106,12 +111,13 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _data(dataset: data.Dataset) -> dict[str, Any]:
+def _data(config: Config, dataset: data.Dataset) -> dict[str, Any]:
     return {
         "name": dataset.name,
         **{name: len(getattr(dataset, name)) for name in ("train", "val", "test")},
         "classes": len(dataset.classes),
         "official": dataset.official,
+        "own": config.dataset.path is not None,
         "checksum": dataset.checksum,
         "source": dataset.source,
     }

@@ -38,6 +38,7 @@ def run_directory(config: Config) -> Path:
     as built, the precision as resolved; not of paths, nor of schedules that the method does not use.
     """
     identity = {key: value for key, value in asdict(config).items() if key not in SHARED} | _origin(config)
+    identity["images"] = data.stamp(config.dataset, Path(config.data_dir)), config.dataset.test_fraction
     identity["stages"] = describe(config.method.stages(config.task()))
     identity["attacks"] = {name: attack.settings() for name, attack in config.attack.build().items()}
     identity["precision"] = choose_precision(config.training.precision, choose_device(config.device))
@@ -48,10 +49,10 @@ def run_directory(config: Config) -> Path:
 def _origin(config: Config) -> dict[str, Any]:
     """The settings of data set and model by what they stand for: no paths, but the digest of the weights to begin with.
 
-    What images a path leads to is said by their checksum, wherever it counts.
+    What images they lead to is for the caller to add: a folder's stamp, or the checksum of the images.
     """
     dataset, model = describe(config.dataset), describe(config.model)
-    del dataset["path"]
+    del dataset["path"], dataset["test_fraction"]
     if weights := config.model.weights:
         if not Path(weights).is_file():
             raise UserError(f"model.weights={weights} is no file; give a .safetensors file or a torch checkpoint.")
@@ -62,18 +63,23 @@ def _origin(config: Config) -> dict[str, Any]:
 def train(config: Config, overrides: Sequence[str], console: Console) -> Path:
     """Train, pack, read back, attack and report; returns the run directory. A finished run is not run again."""
     folder = run_directory(config)
+    run = None if _finished(config, folder) else Run(config, overrides, folder, console)  # no data, no folder
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
-        if (folder / "report.json").exists() and not config.fresh:
+        if run is None or _finished(config, folder):  # meanwhile, by another process
             _check_data(config, folder)
             console.print(f"already finished: {folder} (fresh=true runs it again)")
         else:
             with exact_float32():
-                Run(config, overrides, folder, console).execute()
+                run.execute()
             (folder / "failure.txt").unlink(missing_ok=True)
         render.console(schema.read(folder / "report.json"), console)
     console.print(f"run directory: {folder}")
     return folder
+
+
+def _finished(config: Config, folder: Path) -> bool:
+    return (folder / "report.json").exists() and not config.fresh
 
 
 def _check_data(config: Config, folder: Path) -> None:
@@ -96,6 +102,7 @@ class Run:
         precision = choose_precision(config.training.precision, device)
         self.env = Environment(device, precision, config.training.channels_last, config.training.graphs)
         self.data = data.load(config.dataset, Path(config.data_dir), device)
+        self.origin = _origin(config)
         self.spec = NetworkSpec(config.model, tuple(config.dataset.shape), len(self.data.classes))
         with torch.device("meta"):
             config.method.check(self.spec.build())
@@ -163,12 +170,12 @@ class Run:
         training = asdict(self.config.training)
         for name in ("attack", "natural_weight", "lr_scale", "precision", "graphs"):  # in the stages, below, no matter
             del training[name]
-        origin = _origin(self.config)
-        del origin["dataset"]["test_subset"]
+        dataset = {key: value for key, value in self.origin["dataset"].items() if key != "test_subset"}
         return {
             "loop": loop.REVISION,
             "data": self.data.checksum,
-            **origin,
+            "dataset": dataset,
+            "model": self.origin["model"],
             "seed": self.config.seed,
             "precision": self.env.precision,
             "training": training,

@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 from rich.console import Console
 
 from robcomp import storage
-from robcomp.config import Config, compose_config
+from robcomp.config import compose_config
 from robcomp.errors import UserError
 
 
@@ -39,15 +39,16 @@ def run(jobs: Sequence[Sequence[str]], console: Console) -> list[Path | None]:
     from robcomp import runner
 
     configs = [compose_config(job) for job in jobs]
+    targets = [runner.run_directory(config) for config in configs]
     folders: list[Path | None] = []
     failures = []
-    for number, (job, config) in enumerate(zip(jobs, configs, strict=True), 1):
+    for number, (job, config, target) in enumerate(zip(jobs, configs, targets, strict=True), 1):
         console.rule(f"run {number} of {len(jobs)}: {' '.join(job) or 'defaults'}", align="left")
         try:
             folders.append(runner.train(config, job, console))
         except Exception as error:
             folders.append(None)
-            failures.append(_record(config, job, error))
+            failures.append(_record(target, job, error))
     for message in failures:
         console.print(f"[red]failed:[/red] {message}", highlight=False)
     if len(jobs) > 1:
@@ -55,10 +56,8 @@ def run(jobs: Sequence[Sequence[str]], console: Console) -> list[Path | None]:
     return folders
 
 
-def _record(config: Config, job: Sequence[str], error: Exception) -> str:
+def _record(folder: Path, job: Sequence[str], error: Exception) -> str:
     """Keep the traceback of a failed run in its directory; one line about it."""
-    from robcomp.runner import run_directory
-
-    target = run_directory(config) / "failure.txt"
+    target = folder / "failure.txt"
     storage.write_text(target, "".join(traceback.format_exception(error)))
     return f"{' '.join(job)}: {str(error).splitlines()[0] if str(error) else type(error).__name__} (see {target})"

@@ -204,7 +204,7 @@ def test_digits_need_no_download_and_are_split_by_class(tmp_path, no_network):
     assert tensors["train_images"].max() == 255
     assert not stored.official
     assert no_network == []
-    assert store.checksum(tmp_path / "digits.safetensors", tensors) == DIGITS
+    assert store.checksum(tmp_path / "digits.safetensors", stored) == DIGITS
 
 
 def test_enlarged_digits_are_the_bilinear_ones_in_exact_arithmetic(tmp_path):

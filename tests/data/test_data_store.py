@@ -148,7 +148,7 @@ def test_a_file_that_is_something_else_is_named(tmp_path):
 
 
 def sum_of(path: Path) -> str:
-    return store.checksum(path, store.read(path).tensors)
+    return store.checksum(path, store.read(path))
 
 
 def test_the_checksum_covers_the_tensors_and_not_the_metadata(tmp_path):
@@ -168,6 +168,16 @@ def test_the_checksum_is_computed_once_and_again_when_the_file_changes(tmp_path,
         assert sum_of(path) == first
     write_file(path, test_labels=torch.tensor([2, 1, 0, 1]))
     os.utime(path, ns=(1, 1))  # a changed time alone, the size being the same
+    assert sum_of(path) != first
+
+
+def test_a_file_replaced_between_reading_and_hashing_is_not_mistaken_for_the_new_one(tmp_path):
+    path = write_file(tmp_path / "a.safetensors")
+    old = store.read(path)
+    first = sum_of(write_file(tmp_path / "b.safetensors"))
+    write_file(path, test_labels=torch.tensor([2, 1, 0, 1]))
+    os.utime(path, ns=(1, 1))
+    assert store.checksum(path, old) == first
     assert sum_of(path) != first
 
 

@@ -108,6 +108,20 @@ def test_a_bias_with_no_batch_norm_to_move_into_is_left_over(tmp_path: Path) -> 
     assert "1 left over in it (blocks.0.conv2.bias)" in message
 
 
+def test_a_block_that_is_built_and_never_called_elsewhere_is_left_out(tmp_path: Path) -> None:
+    """TRADES and HYDRA: `sub_block1`, behind DataParallel."""
+    torch.manual_seed(0)
+    theirs = WideNet()
+    tensors = theirs.state_dict()
+    tensors |= {f"sub_{name}": tensor for name, tensor in tensors.items() if name.startswith("block1.")}
+    path = tmp_path / "trades.pt"
+    torch.save({f"module.{name}": tensor for name, tensor in tensors.items()}, path)
+    model = CONFIGS["wideresnet"].build((3, 32, 32), theirs.fc.out_features)
+    load_weights(model, CONFIGS["wideresnet"], path)
+    x = torch.rand(2, 3, 32, 32)
+    assert torch.allclose(model.eval()(x), theirs.eval()(x), atol=1e-5)
+
+
 def test_counters_of_batch_norm_may_be_absent(tmp_path: Path) -> None:
     tensors = trained(CONFIGS["resnet18"]).state_dict()
     tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}

@@ -83,6 +83,8 @@ def test_low_rank_and_unofficial_data_are_said():
     assert "unofficial" not in render.header(report)
     report["data"]["official"] = False
     assert render.header(report).startswith("mnist (unofficial split or order) / lenet")
+    report["data"]["own"] = True
+    assert render.header(report).startswith("mnist (own images) / lenet")
 
 
 def test_markdown_holds_the_same_cells():

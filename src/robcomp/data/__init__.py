@@ -11,15 +11,16 @@ from robcomp.data.config import DatasetConfig
 if TYPE_CHECKING:
     from robcomp.data.augmentation import augment, to_float
     from robcomp.data.conversion import convert
-    from robcomp.data.loading import Dataset, Split, checksum, load
+    from robcomp.data.loading import Dataset, Split, checksum, load, stamp
 
-__all__ = ["Dataset", "DatasetConfig", "Split", "augment", "checksum", "convert", "load", "to_float"]
+__all__ = ["Dataset", "DatasetConfig", "Split", "augment", "checksum", "convert", "load", "stamp", "to_float"]
 
 _MODULES = {
     "Dataset": "loading",
     "Split": "loading",
     "checksum": "loading",
     "load": "loading",
+    "stamp": "loading",
     "augment": "augmentation",
     "to_float": "augmentation",
     "convert": "conversion",

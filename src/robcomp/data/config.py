@@ -1,5 +1,6 @@
 """What a user may say about a data set; read before torch is imported."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ class DatasetConfig:
 
     def __post_init__(self) -> None:
         if self.path:
-            folder = Path(self.path).expanduser().resolve()
+            folder = Path(os.path.expanduser(self.path)).resolve()
             self.path = str(folder)
             if self.name == "folder":
                 self.name = re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.name).strip("_.-") or self.name

@@ -14,7 +14,8 @@ from robcomp.errors import UserError
 from robcomp.storage import digest
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
-TEST_NAMES = ("test", "val", "valid", "validation")  # the first that is there counts
+TRAIN_NAMES = ("train", "training")  # in any case of letters
+TEST_NAMES = ("test", "testing", "val", "valid", "validation")  # the first that is there counts
 LAYOUT = "give the folder that holds one folder of images for each class (or train/ and test/ with those)"
 
 
@@ -36,10 +37,10 @@ def scan(root: Path) -> Listing:
     """Find the images without reading them. Raises UserError, naming the folder, for any other layout."""
     if not root.is_dir():
         raise UserError(f"dataset.path={root} is {'a file' if root.exists() else 'not there'}; {LAYOUT}.")
-    own = next((root / name for name in TEST_NAMES if (root / name).is_dir()), None)
-    if own and (root / "train").is_dir():
-        train, test = _by_class(root / "train"), _by_class(own)
-        for there, here, lacking in ((own, train, test), (root / "train", test, train)):
+    first, own = _part(root, TRAIN_NAMES), _part(root, TEST_NAMES)
+    if first and own:
+        train, test = _by_class(first), _by_class(own)
+        for there, here, lacking in ((own, train, test), (first, test, train)):
             if strange := sorted(set(here) - set(lacking)):
                 raise UserError(
                     f"{there} has no folder {strange[0]}, as the other split has; "
@@ -76,6 +77,12 @@ def read(listing: Listing, shape: Sequence[int], test_fraction: float) -> Raw:
         source=f"the images under {listing.root}",
         official=False,
     )
+
+
+def _part(root: Path, names: Sequence[str]) -> Path | None:
+    """The folder in `root` with the first of `names` that is there, in any case of letters."""
+    folders = {path.name.lower(): path for path in sorted(root.iterdir()) if path.is_dir()}
+    return next((folders[name] for name in names if name in folders), None)
 
 
 def _by_class(folder: Path) -> dict[str, list[Path]]:

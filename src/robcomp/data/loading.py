@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from robcomp.data import store
+from robcomp.data import folder, store
 from robcomp.data.config import DatasetConfig
 from robcomp.data.conversion import convert, convert_folder, location
 from robcomp.data.splits import first_of, train_and_held_out
@@ -64,7 +64,7 @@ def load(cfg: DatasetConfig, data_dir: Path, device: torch.device | str = "cpu")
         train=_part(stored, "train", train).to(device),
         val=_part(stored, "train", val).to(device),
         test=_part(stored, "test", test).to(device),
-        checksum=store.checksum(path, stored.tensors),
+        checksum=store.checksum(path, stored),
         official=stored.official,
         source=stored.source,
     )
@@ -76,7 +76,20 @@ def checksum(cfg: DatasetConfig, data_dir: Path) -> str | None:
     if not location(cfg, data_dir).exists():
         return None
     path = _converted(cfg, data_dir)
-    return store.checksum(path, store.read(path).tensors)
+    return store.checksum(path, store.read(path))
+
+
+def stamp(cfg: DatasetConfig, data_dir: Path) -> str | None:
+    """What tells folders of images, and their states, apart without reading them; None for a data set by name.
+
+    Where the folder is gone, the stamp of its converted file. Raises UserError where neither is there.
+    """
+    if not cfg.path:
+        return None
+    path = location(cfg, Path(data_dir).expanduser())
+    if path.exists() and not Path(cfg.path).exists():
+        return store.read(path).stamp
+    return folder.scan(Path(cfg.path)).stamp
 
 
 def _converted(cfg: DatasetConfig, data_dir: Path) -> Path:

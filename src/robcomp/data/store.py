@@ -26,13 +26,17 @@ TENSORS = ("train_images", "train_labels", "test_images", "test_labels")
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """The contents of a file: `tensors` by the names in TENSORS, backed by the memory map."""
+    """The contents of a file: `tensors` by the names in TENSORS, backed by the memory map.
+
+    `version` is the size and time of modification (ns) that the file had when it was opened.
+    """
 
     tensors: dict[str, torch.Tensor]
     classes: tuple[str, ...]
     source: str
     official: bool
     stamp: str | None
+    version: dict[str, int]
 
 
 def defect(tensors: Mapping[str, torch.Tensor], classes: tuple[str, ...]) -> str | None:
@@ -81,6 +85,7 @@ def write(path: Path, raw: Raw, stamp: str | None = None) -> None:
 def read(path: Path) -> Stored:
     """Map the file at `path` into memory and check it. Raises UserError naming the file, its defect and the cure."""
     try:
+        status = path.stat()  # before it is opened: whoever replaces it meanwhile makes this look old, not new
         with safe_open(path, framework="pt") as file:
             names, metadata = set(file.keys()), file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in TENSORS if name in names}
@@ -96,32 +101,31 @@ def read(path: Path) -> Stored:
     if wrong := defect(tensors, classes):
         raise _broken(path, wrong)
     official = metadata.get("official") == "true"
-    return Stored(tensors, classes, metadata.get("source", "unknown"), official, metadata.get("stamp"))
+    version = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    return Stored(tensors, classes, metadata.get("source", "unknown"), official, metadata.get("stamp"), version)
 
 
-def checksum(path: Path, tensors: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256, in hex, over names, types, shapes and bytes of the tensors of `path`; the metadata do not count.
+def checksum(path: Path, stored: Stored) -> str:
+    """SHA-256, in hex, over names, types, shapes and bytes of the tensors read from `path`; the metadata do not count.
 
     Kept beside the file in <name>.checksum.json with the size and time of modification it was computed for, so
     that an unchanged file is hashed once; a folder that cannot be written only costs the time to hash again.
     """
     beside = path.with_suffix(".checksum.json")
-    status = path.stat()
-    stamp = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
     try:
         kept = json.loads(beside.read_text(encoding="utf-8"))
-        if {key: kept[key] for key in stamp} == stamp:
+        if {key: kept[key] for key in stored.version} == stored.version:
             return str(kept["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         pass  # absent, or not what we wrote: computed again and overwritten below
     sha = hashlib.sha256()
-    for name in sorted(tensors):
-        array = tensors[name].contiguous().numpy()
+    for name in sorted(stored.tensors):
+        array = stored.tensors[name].contiguous().numpy()
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         sha.update(f"{name} {array.dtype.name} {list(array.shape)}\n".encode())
         sha.update(little.reshape(-1).view(np.uint8))
     with suppress(OSError):
-        write_json(beside, {**stamp, "sha256": sha.hexdigest()})
+        write_json(beside, {**stored.version, "sha256": sha.hexdigest()})
     return sha.hexdigest()
 
 

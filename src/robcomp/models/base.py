@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,10 @@ class ModelConfig:
     mean: list[float] = field(default_factory=list)  # the network computes on (x - mean) / std, one number a channel
     std: list[float] = field(default_factory=list)
     weights: str | None = None  # a file of trained weights to start from (importing.py); `build` does not read it
+
+    unused_elsewhere: ClassVar[
+        tuple[str, ...]
+    ] = ()  # beginnings of names in foreign files that no network computes with
 
     def __post_init__(self) -> None:
         if not 0 < self.width <= 64:

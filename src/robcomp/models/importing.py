@@ -29,13 +29,13 @@ REMEDY = "write it anew where it was made, by torch.save(model.state_dict(), FIL
 def load_weights(model: nn.Module, cfg: ModelConfig, path: Path) -> str:
     """Fill `model`, which `cfg` has just built, from the file at `path`; a sentence on what was mapped.
 
-    Every tensor of the network is filled and every tensor of the file used, or it is a UserError and the network is
-    as before. The bias of a convolution that has none here moves into its batch norm (running_mean - bias: exact).
-    Counters of batch norms may be absent.
+    Every tensor of the network is filled and every tensor of the file used, but for those that `unused_elsewhere`
+    names; or it is a UserError and the network is as before. The bias of a convolution that has none here moves into
+    its batch norm (running_mean - bias: exact). Counters of batch norms may be absent.
     """
     file = _read(path)
     styles = {"robcomp": {name: name for name, _ in model.named_modules()}, **cfg.names_elsewhere()}
-    fits = [_fit(model, file, style, names) for style, names in styles.items()]
+    fits = [_fit(model, file, style, names, cfg.unused_elsewhere) for style, names in styles.items()]
     best = max(fits, key=lambda fit: (len(fit.found), -len(fit.unused), -len(fit.unlike)))
     if best.missing or best.unused or best.unlike:
         raise _misfit(model, cfg, path, best)
@@ -62,7 +62,9 @@ class _Fit:
     unlike: list[str]  # in words
 
 
-def _fit(model: nn.Module, file: Mapping[str, Tensor], style: str, names: Mapping[str, str]) -> _Fit:
+def _fit(
+    model: nn.Module, file: Mapping[str, Tensor], style: str, names: Mapping[str, str], ignored: tuple[str, ...]
+) -> _Fit:
     own = model.state_dict()
     places = ((ours, *ours.rpartition(".")) for ours in own)
     wanted = {ours: f"{names[module]}.{leaf}" for ours, module, _, leaf in places if module in names}
@@ -77,7 +79,11 @@ def _fit(model: nn.Module, file: Mapping[str, Tensor], style: str, names: Mappin
     return _Fit(
         style, prefix, found, biases,
         missing=[ours for ours in own if ours not in found and not ours.endswith(".num_batches_tracked")],
-        unused=[theirs for theirs in file if theirs not in used],
+        unused=[
+            theirs
+            for theirs in file
+            if theirs not in used and not theirs.removeprefix(prefix).startswith(ignored)
+        ],
         unlike=[words for theirs, tensor in like if (words := _difference(theirs, file[theirs], tensor))],
     )  # fmt: skip
 

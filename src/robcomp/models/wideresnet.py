@@ -46,6 +46,8 @@ class WideResNetConfig(ModelConfig):
             names[f"blocks.{ours}.shortcut"] = f"{theirs}.convShortcut"
         return {"WideResNet-pytorch": names}
 
+    unused_elsewhere = ("sub_block1.",)  # a block that TRADES and HYDRA build and never call
+
 
 class WideBlock(nn.Module):
     """BN, ReLU, conv, BN, ReLU, dropout, conv, and a shortcut: x itself, or a 1x1 convolution of the activated x."""

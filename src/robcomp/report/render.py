@@ -49,7 +49,8 @@ def markdown(report: dict[str, Any]) -> str:
 def header(report: dict[str, Any]) -> str:
     """What was trained, how long and on what, in one line."""
     run, threat, machine = report["run"], report["threat"], report["run"]["machine"]
-    data = run["dataset"] if report["data"]["official"] else f"{run['dataset']} (unofficial split or order)"
+    data = f"{run['dataset']} ({'own images' if report['data'].get('own') else 'unofficial split or order'})"
+    data = run["dataset"] if report["data"]["official"] else data
     return (
         f"{data} / {run['model']} / {run['method']}  {run['id']} | seed {run['seed']} | "
         f"{run['train_epochs']} epochs ({run['selection']}) | {duration(run['seconds'])} | "

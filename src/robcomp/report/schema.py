@@ -37,6 +37,7 @@ KEYS = {
     "data.test": "test images that were measured",
     "data.classes": "number of classes",
     "data.official": "whether the data are the published set with its own test split",
+    "data.own?": "whether they are the user's own images, of a folder",
     "data.source?": "in words: where the data came from",
     "data.checksum": "digest of the stored data",
     "threat.norm": "norm of the perturbations that the model is trained against",

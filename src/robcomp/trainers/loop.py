@@ -112,7 +112,7 @@ def _end_epoch(stage: Stage, t: TrainState, settings: LoopSettings, progressed: 
     if not math.isfinite(means["loss"]):
         raise UserError(
             f"training diverged in epoch {epoch} of stage '{stage.name}' (loss {means['loss']}); "
-            f"lower schedule.{stage.schedule_name}.lr (now {stage.schedule.lr:g}) or add "
+            f"it learned at a rate of {stage.schedule.lr:g}; lower schedule.{stage.schedule_name}.lr or add "
             f"schedule.{stage.schedule_name}.warmup=1."
         )
     t.adversary.verify()

@@ -24,7 +24,7 @@ RULES = ("pooled", "greedy")
 
 @dataclass(frozen=True)
 class RankBudget(Parameterisation):
-    """Every layer as U V of a rank of its own, at most floor(ratio * N) stored numbers in all.
+    """Every layer as U V of a rank of its own: at most floor(ratio * N) stored numbers in all, or `singular_values`.
 
     A layer whose factors would not be smaller than its weight stays dense, as do grouped convolutions (they count
     too). rule: see `projections.rank`. With `singular_values` the pooled rule keeps that fraction of all singular

@@ -75,16 +75,16 @@ class Stage:
     compressor: Compressor = field(default_factory=Compressor)
     parameterisation: Parameterisation = field(default_factory=Dense)
     start: str = "previous"
-    schedule_name: str = ""  # where the schedule stands in the configuration, for messages
+    schedule_name: str = field(default="", compare=False)  # where the configuration has the schedule, for messages
 
     def __post_init__(self) -> None:
         self.schedule_name = self.schedule_name or self.name
 
 
 def describe(value: Any) -> Any:
-    """`value` as JSON that changes when its results would: class, revision and every field, recursively."""
+    """`value` as JSON that changes when its results would: class, revision and every compared field, recursively."""
     if is_dataclass(value):
-        shown = {f.name: describe(getattr(value, f.name)) for f in fields(value) if f.init}
+        shown = {f.name: describe(getattr(value, f.name)) for f in fields(value) if f.init and f.compare}
         return {"class": type(value).__name__, "revision": getattr(value, "revision", 1), **shown}
     if isinstance(value, Mapping):
         return {str(key): describe(item) for key, item in value.items()}

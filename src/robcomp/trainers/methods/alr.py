@@ -35,10 +35,12 @@ class AdversarialLowRank(SparseMethod):
             )
 
     def stages(self, task: Task) -> list[Stage]:
-        ranks = RankBudget(self.ratio, self.rule, self.singular_values)
-        factors = task.stage("low_rank", task.adversarial, schedule="sparse", parameterisation=ranks)
+        factors = task.stage("low_rank", task.adversarial, schedule="sparse", parameterisation=self.ranks)
         return [task.stage("dense", task.adversarial), factors]
 
     def check(self, model: nn.Module) -> None:
-        super().check(model)
-        RankBudget(self.ratio, self.rule, self.singular_values).check(model)
+        self.ranks.check(model)
+
+    @property
+    def ranks(self) -> RankBudget:
+        return RankBudget(self.ratio, self.rule, self.singular_values)
