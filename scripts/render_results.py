@@ -15,7 +15,7 @@ from robcomp.report.render import grid, interval, percent, share, times
 
 COLUMNS = [
     "run", "method", "ratio", "bits", "epochs", "clean", "FGSM", "PGD", "worst case", "size (a)", "size (b)",
-    "size (c)", "training", "machine", "date",
+    "size (c)", "MACs executed", "training", "machine", "date",
 ]  # fmt: skip
 
 
@@ -70,13 +70,14 @@ def _row(folder: Path, path: Path, report: dict[str, Any], config: dict[str, Any
     seconds = sum(stage["seconds"] for stage in report["stages"])
     machine = run["machine"]
     return [
-        f"[{run['model']}/{run['id']}]({path.relative_to(folder)}/report.md)",
-        run["method"],
+        f"[{run['dataset']}/{run['model']}/{run['id']}]({path.relative_to(folder)}/report.md)",
+        f"{run['method']} ({config['method']['rule']})" if "rule" in config["method"] else run["method"],
         str(config["method"].get("ratio", "-")),
         str(size["bits"]),
         str(run["train_epochs"]),
         *(_accuracy(accuracy.get(name)) for name in ("clean", "fgsm", "pgd", "worst_case")),
         *(f"{share(size[name]['fraction'])} ({times(size[name]['fraction'])})" for name in ("a", "b", "c")),
+        share(report["macs"]["executed"] / report["macs"]["dense"]) if "macs" in report else "-",
         f"{seconds:,.0f} s",
         f"{machine['name']}, {machine['precision']}, torch {machine['torch']}",
         run["finished"][:10],
