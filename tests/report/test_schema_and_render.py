@@ -79,7 +79,7 @@ def test_a_report_from_before_operations_were_counted_is_still_shown():
 
 def test_low_rank_and_unofficial_data_are_said():
     report = make_report(rank=2)
-    assert "| conv1 | 500 | 120 | 24.0 % | rank 2: U 3 |" in render.markdown(report)
+    assert "| conv1 | 500 | 120 | 24.0 % | U V of rank 2 |" in render.markdown(report)
     assert "unofficial" not in render.header(report)
     report["data"]["official"] = False
     assert render.header(report).startswith("mnist (unofficial split or order) / lenet")

@@ -114,8 +114,9 @@ def _density(density: dict[str, Any], size: dict[str, Any]) -> Cells:
     cells = []
     for layer in density["layers"]:
         counts = [f"{layer['weights']:,}", f"{layer['nonzero']:,}", share(layer["density"])]
-        held = ", ".join(_tensor(tensor) for tensor in layer["tensors"])
-        cells.append([layer["name"], *counts, f"rank {layer['rank']}: {held}" if layer.get("rank") else held])
+        rank = layer.get("rank")  # says the sizes of U and V too
+        held = f"U V of rank {rank}" if rank else ", ".join(_tensor(tensor) for tensor in layer["tensors"])
+        cells.append([layer["name"], *counts, held])
     total = [f"{size['dense_weights']:,}", f"{size['nonzero']:,}", share(density["total"])]
     return [*cells, ["all", *total, f"{size['bits']} bits a weight"]]
 
