@@ -38,7 +38,8 @@ def run_directory(config: Config) -> Path:
     as built, the precision as resolved; not of paths, nor of schedules that the method does not use.
     """
     identity = {key: value for key, value in asdict(config).items() if key not in SHARED} | _origin(config)
-    identity["images"] = data.stamp(config.dataset, Path(config.data_dir)), config.dataset.test_fraction
+    if config.dataset.path:
+        identity["images"] = data.stamp(config.dataset, Path(config.data_dir)), config.dataset.test_fraction
     identity["stages"] = describe(config.method.stages(config.task()))
     identity["attacks"] = {name: attack.settings() for name, attack in config.attack.build().items()}
     identity["precision"] = choose_precision(config.training.precision, choose_device(config.device))

@@ -80,12 +80,10 @@ def checksum(cfg: DatasetConfig, data_dir: Path) -> str | None:
 
 
 def stamp(cfg: DatasetConfig, data_dir: Path) -> str | None:
-    """What tells folders of images, and their states, apart without reading them; None for a data set by name.
+    """What tells one state of the folder at cfg.path from another, and from other folders, without reading the images.
 
     Where the folder is gone, the stamp of its converted file. Raises UserError where neither is there.
     """
-    if not cfg.path:
-        return None
     path = location(cfg, Path(data_dir).expanduser())
     if path.exists() and not Path(cfg.path).exists():
         return store.read(path).stamp

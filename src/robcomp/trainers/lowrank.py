@@ -38,7 +38,7 @@ class RankBudget(Parameterisation):
     @torch.no_grad()
     def resolve(self, model: nn.Module) -> Parameterisation:
         present = form_of(model)
-        if not isinstance(present, Dense):
+        if isinstance(present, LowRankForm):
             return present  # chosen earlier in the recipe
         layers = {name: layer for name, layer in weight_layers(model).items() if factorable(layer)}
         matrices = [effective_weight(layer).flatten(1) for layer in layers.values()]
