@@ -29,6 +29,24 @@ def test_every_combination_of_choices_composes(dataset: str, method: str) -> Non
             assert stage.schedule.epochs > 0
 
 
+@pytest.mark.parametrize(
+    ("overrides", "rate"),
+    [
+        (["dataset=cifar10", "model=resnet18"], 0.05),
+        (["dataset=cifar10", "model=lenet"], 0.01),
+        (["dataset=cifar10", "model=lenet", "training.lr_scale=1"], 0.05),
+        (["dataset=mnist"], 0.05),  # a recipe for LeNet
+        (["dataset=mnist", "schedule.dense.lr=0.1", "training.lr_scale=0.5"], 0.05),
+        (["dataset=folder", "dataset.path=folder", "model=lenet"], 1e-3),
+    ],
+)
+def test_a_network_without_batch_norm_learns_slower_where_the_recipe_is_not_its_own(
+    overrides: list[str], rate: float
+) -> None:
+    config = compose_config(overrides)
+    assert config.method.stages(config.task())[0].schedule.lr == pytest.approx(rate)
+
+
 @pytest.mark.parametrize("attack", choices("attack"))
 def test_every_suite_builds_at_the_threat_models_eps(attack: str) -> None:
     suite = compose_config([f"attack={attack}", "threat.eps=3/255", "threat.norm=L2"]).attack.build()

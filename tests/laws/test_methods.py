@@ -219,7 +219,8 @@ NO_EPOCHS = ["schedule.dense.epochs=0", "schedule.sparse.epochs=0"]  # a stage h
         "training.attack.steps=3", "training.attack.relative_step=1.25", "training.attack.random_start=false",
         "training.attack.bn_mode=train", "training.selection=best", "training.precision=bf16", "schedule.dense.lr=0.01",
         "schedule.dense.weight_decay=0", "schedule.dense.warmup=0.5", "dataset.val=17", "dataset.subset=60",
-        "dataset.pad=1", "dataset.flip=true", "model.width=0.12", "model.conv_relu=true",
+        "dataset.pad=1", "dataset.flip=true", "dataset.rotate=10", "model.width=0.12", "model.conv_relu=true",
+        "training.lr_scale=0.5",
     ],
 )  # fmt: skip
 def test_what_leads_to_other_weights_leads_to_another_key(shared: Path, change: str) -> None:
@@ -229,7 +230,7 @@ def test_what_leads_to_other_weights_leads_to_another_key(shared: Path, change: 
 LATER = ["attack.attacks.pgd.steps=3", "method.ratio=0.5", "schedule.sparse.lr=0.01"]
 
 
-@pytest.mark.parametrize("change", [*LATER, "dataset.test_subset=9"])
+@pytest.mark.parametrize("change", [*LATER, "dataset.test_subset=9", "dataset.test_fraction=0.3"])
 def test_what_comes_later_leaves_the_key(shared: Path, change: str) -> None:
     assert keys("al0", shared, *NO_EPOCHS, change)["dense"] == keys("al0", shared, *NO_EPOCHS)["dense"]
 

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from tiny import dataset, state, two_layers
+from tiny import CLASSES, SHAPE, dataset, state, two_layers
 from torch import Tensor
 
 from robcomp.data import to_float
+from robcomp.models import WideResNetConfig
 from robcomp.seeding import generator, seed_of
 from robcomp.trainers.state import TrainState
 
@@ -74,7 +75,9 @@ def test_seed_and_stage_decide_the_order(change: dict) -> None:
     assert not torch.equal(make().batch()[1], make(**change).batch()[1])
 
 
-@pytest.mark.parametrize("augmentation", [{"pad": 2}, {"flip": True}])
+@pytest.mark.parametrize(
+    "augmentation", [{"pad": 2}, {"pad": 2, "pad_mode": "reflect"}, {"flip": True}, {"rotate": 45.0}]
+)
 def test_augmentation_is_drawn_anew_each_step(augmentation: dict) -> None:
     """With one image there is one order, so that whatever differs is the augmentation."""
     t = state(two_layers(), data=dataset(train=1), batch=1, epochs=12, **augmentation)
@@ -82,6 +85,39 @@ def test_augmentation_is_drawn_anew_each_step(augmentation: dict) -> None:
     assert len({x.numpy().tobytes() for x in drawn}) > 1
     other = state(two_layers(), data=dataset(train=1), batch=1, epochs=12, seed=1, **augmentation)
     assert any(not torch.equal(a, b) for a, (b, _) in zip(drawn, batches(other, 0, 12), strict=True))
+
+
+def test_every_setting_of_the_augmentation_reaches_it() -> None:
+    """Images without black: beyond the border zero padding shows black and reflection does not, turned or shifted."""
+    for how in ({"pad": 3}, {"rotate": 45.0}):
+        black = {}
+        for pad_mode in ("zero", "reflect"):
+            data = dataset(train=8)
+            data.train.images.clamp_(min=20)
+            t = state(two_layers(), data=data, pad_mode=pad_mode, **how)
+            black[pad_mode] = bool((t.batch()[0] == 0).any())
+        assert black == {"zero": True, "reflect": False}
+
+
+def test_dropout_draws_anew_each_step_and_the_same_after_a_stop() -> None:
+    """In the network as it trains; the attack draws before it, from the same stream."""
+    torch.manual_seed(0)
+    model = WideResNetConfig(depth=10, width=0.1, dropout=0.5).build(SHAPE, CLASSES)
+
+    def logits(*steps: int) -> list[Tensor]:
+        t, result = state(model, data=dataset(train=8), epochs=4), []
+        t.model.train()
+        torch.manual_seed(len(steps))  # the global generator has no say
+        for t.step in steps:
+            t.batch()
+            result.append(t.forward(x).detach())
+        return result
+
+    x = torch.rand(8, *SHAPE)
+    whole = logits(0, 1, 2)
+    assert not torch.equal(whole[0], whole[1])
+    (resumed,) = logits(1)
+    assert torch.equal(resumed, whole[1])
 
 
 def test_without_augmentation_images_stay_as_they_are() -> None:
