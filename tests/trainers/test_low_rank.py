@@ -10,7 +10,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from robcomp.errors import UserError
 from robcomp.evaluation.cost import macs
-from robcomp.models import LeNetConfig, ResNetConfig, dense_weight_count, weight_layers, weights
+from robcomp.models import (
+    LeNetConfig,
+    MobileNetV2Config,
+    ResNetConfig,
+    VGGConfig,
+    WideResNetConfig,
+    dense_weight_count,
+    weight_layers,
+    weights,
+)
 from robcomp.models.layers import LowRank
 from robcomp.models.parameterisation import (
     Dense,
@@ -162,9 +171,16 @@ def macs_by_torch(model: nn.Module, shape: tuple[int, int, int]) -> int:
     return counter.get_total_flops() // 2
 
 
-@pytest.mark.parametrize("form", [Dense(), RankBudget(0.4)], ids=["dense", "low_rank"])
+@pytest.mark.parametrize("form", [Dense(), RankBudget(0.7)], ids=["dense", "low_rank"])
 @pytest.mark.parametrize(
-    ("config", "shape"), [(LeNetConfig(width=0.3), (1, 28, 28)), (ResNetConfig(width=0.1), (3, 32, 32))]
+    ("config", "shape"),
+    [
+        (LeNetConfig(width=0.3), (1, 28, 28)),
+        (ResNetConfig(width=0.1), (3, 32, 32)),
+        (WideResNetConfig(width=0.25, widen=2), (3, 32, 32)),
+        (MobileNetV2Config(width=0.2), (3, 32, 32)),
+        (VGGConfig(width=0.1), (3, 64, 64)),
+    ],
 )
 def test_executed_operations_are_those_that_torch_counts(config, shape, form) -> None:
     model = config.build(shape, 10).eval()

@@ -4,10 +4,12 @@ import pytest
 import torch
 from tiny import randomise_batch_norm
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from robcomp.models import LeNetConfig, MobileNetV2Config, ResNetConfig, VGGConfig, WideResNetConfig
-from robcomp.models.parameterisation import FactoredForm, parameterise, weights
+from robcomp.models.parameterisation import Dense, FactoredForm, Parameterisation, form_of, parameterise, weights
 from robcomp.trainers.adversary import Snapshot
+from robcomp.trainers.lowrank import RankBudget
 
 MODELS = {
     "lenet": (LeNetConfig(width=0.2), 1),
@@ -20,16 +22,17 @@ MODELS = {
     "vgg16": (VGGConfig(width=0.1), 3),
     "normalised": (ResNetConfig(width=0.1, mean=[0.49, 0.48, 0.45], std=[0.25, 0.24, 0.26]), 3),
 }
+FORMS = {"dense": Dense(), "factored": FactoredForm(), "low_rank": RankBudget(0.7, "greedy")}
 FORMATS = [torch.contiguous_format, torch.channels_last]
 
 
-def network(name: str, factored: bool) -> tuple[nn.Module, torch.Tensor]:
+def network(name: str, form: Parameterisation) -> tuple[nn.Module, torch.Tensor]:
     """A network far from its initialisation, in train mode, and images for it."""
     torch.manual_seed(0)
     config, channels = MODELS[name]
     model = config.build((channels, 16, 16), 10)
-    if factored:
-        parameterise(model, FactoredForm())
+    if form != Dense():
+        parameterise(model, form)
         disturb(model)
     randomise_batch_norm(model)
     return model.train(), torch.rand(8, channels, 16, 16)
@@ -49,20 +52,20 @@ def expected(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("memory_format", FORMATS, ids=["contiguous", "channels_last"])
-@pytest.mark.parametrize("factored", [False, True], ids=["dense", "factored"])
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("name", MODELS)
-def test_logits_are_those_of_eval_mode(name: str, factored: bool, memory_format: torch.memory_format) -> None:
-    model, x = network(name, factored)
+def test_logits_are_those_of_eval_mode(name: str, form: Parameterisation, memory_format: torch.memory_format) -> None:
+    model, x = network(name, form)
     snapshot = Snapshot(model, torch.float32, memory_format)
     wanted = expected(model, x)
     assert (snapshot(x) - wanted).abs().max() < 2e-6 * wanted.abs().max()  # measured: 5e-7 at most
     assert snapshot(x).dtype == torch.float32
 
 
-@pytest.mark.parametrize("factored", [False, True], ids=["dense", "factored"])
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("name", MODELS)
-def test_refresh_follows_weights_and_statistics(name: str, factored: bool) -> None:
-    model, x = network(name, factored)
+def test_refresh_follows_weights_and_statistics(name: str, form: Parameterisation) -> None:
+    model, x = network(name, form)
     snapshot = Snapshot(model, torch.float32, torch.contiguous_format)
     old = snapshot(x)
     disturb(model)
@@ -76,14 +79,28 @@ def test_refresh_follows_weights_and_statistics(name: str, factored: bool) -> No
     assert not torch.allclose(snapshot(x), old, rtol=1e-2, atol=1e-2)
 
 
-@pytest.mark.parametrize("factored", [False, True], ids=["dense", "factored"])
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("name", MODELS)
-def test_bf16_is_off_by_its_rounding_only(name: str, factored: bool) -> None:
+def test_bf16_is_off_by_its_rounding_only(name: str, form: Parameterisation) -> None:
     """Measured: 0.2 to 1 % of the largest logit, by network; bf16 rounds by up to 0.4 % a number."""
-    model, x = network(name, factored)
+    model, x = network(name, form)
     snapshot = Snapshot(model, torch.bfloat16, torch.channels_last)
     wanted = expected(model, x)
     assert (snapshot(x) - wanted).abs().max() < 0.02 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_layers_of_low_rank_stay_two_products(name: str) -> None:
+    """As many operations as the network itself, less than the dense one's."""
+    operations = {}
+    for form in ("dense", "low_rank"):
+        model, x = network(name, FORMS[form])
+        for module in (model.eval(), Snapshot(model, torch.float32, torch.contiguous_format)):
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                module(x)
+            operations.setdefault(form, []).append(counter.get_total_flops())
+    assert form_of(model).ranks
+    assert operations["low_rank"][0] == operations["low_rank"][1] < operations["dense"][0] == operations["dense"][1]
 
 
 def test_what_is_not_folded_is_copied() -> None:
@@ -101,7 +118,7 @@ def test_what_is_not_folded_is_copied() -> None:
 
 
 def test_it_takes_no_gradients_and_gives_none() -> None:
-    model, x = network("resnet18", factored=True)
+    model, x = network("resnet18", FactoredForm())
     snapshot = Snapshot(model, torch.float32, torch.contiguous_format)
     assert not any(p.requires_grad for p in snapshot.parameters())
     x.requires_grad_()
