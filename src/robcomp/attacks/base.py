@@ -42,8 +42,7 @@ class ThreatModel:
 
     def violated(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """A zero-dimensional bool on x's device: is any image non-finite, out of bounds or outside the ball?"""
-        delta = (x_adv - x).flatten(1)
-        size = delta.abs().amax(1) if self.norm == "Linf" else delta.norm(dim=1)
+        size = norms(x_adv - x, self.norm)
         low, high = self.bounds
         outside = (x_adv < low) | (x_adv > high) | ~x_adv.isfinite()
         return outside.any() | ~(size <= self.eps * (1 + TOLERANCE) + TOLERANCE).all()
@@ -62,6 +61,7 @@ class Attack:
     norm: str = "Linf"
     bn_mode: str = "eval"
     revision: ClassVar[int] = 1
+    bounded: ClassVar[bool] = True  # False for the penalty form, which has no ball
 
     def __post_init__(self) -> None:
         self.eps = fraction(self.eps, "eps")
@@ -73,6 +73,11 @@ class Attack:
         """The attack as JSON: its registered name and every setting."""
         return {"name": ATTACKS.name_of(type(self)), **asdict(self)}
 
+    @property
+    def cost(self) -> int:
+        """Passes for an image that withstands: forward and backward ones together. Orders a suite, and its progress."""
+        raise TypeError(f"{type(self).__name__} defines no cost")
+
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """The adversarial images; what each attack defines."""
         raise TypeError(f"{type(self).__name__} defines no perturb()")
@@ -81,11 +86,60 @@ class Attack:
         """`perturb` inside the harness, its result checked (one host synchronisation a call)."""
         with adversary_view(model, self.bn_mode):
             x_adv = self.perturb(model, x, y, generator).detach()
-        if x_adv.shape != x.shape:
-            raise ValueError(f"{type(self).__name__} returned shape {tuple(x_adv.shape)} for {tuple(x.shape)}")
-        if len(x) and self.threat.violated(x_adv, x):
+        self._check(x_adv, x)
+        if self.bounded and len(x) and self.threat.violated(x_adv, x):
             raise ValueError(f"{type(self).__name__} left the {self.norm} ball of eps {self.eps:g}, or [0, 1]")
         return x_adv
+
+    def _check(self, x_adv: Tensor, x: Tensor) -> None:
+        if x_adv.shape != x.shape:
+            raise ValueError(f"{type(self).__name__} returned shape {tuple(x_adv.shape)} for {tuple(x.shape)}")
+
+
+@dataclass
+class MinimumNorm(Attack):
+    """An attack that looks for the nearest adversarial image. One run so gives robust accuracy at every eps.
+
+    Called like any attack, it returns what it found within eps, and x where that is nothing.
+    """
+
+    def nearest(
+        self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, enough: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """(x_adv, distance [N] in `norm`): x and infinity where none was found, x and 0 where x is misclassified.
+
+        An image is done once its distance is at most `enough`. What each minimum-norm attack defines.
+        """
+        raise TypeError(f"{type(self).__name__} defines no nearest()")
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        x_adv, distance = self.nearest(model, x, y, generator, enough=self.eps)
+        return torch.where(per_image(distance <= self.eps, x), x_adv, x)
+
+    def find(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """`nearest` inside the harness, its result checked."""
+        with adversary_view(model, self.bn_mode):
+            x_adv, distance = self.nearest(model, x, y, generator)
+        self._check(x_adv, x)
+        size = norms(x_adv - x, self.norm)
+        found = distance.isfinite()
+        low, high = self.threat.bounds
+        if not torch.allclose(size[found], distance[found], rtol=1e-4, atol=TOLERANCE):
+            raise ValueError(f"{type(self).__name__} returned distances that its images do not have")
+        if len(x) and not bool(((x_adv >= low) & (x_adv <= high)).all()):
+            raise ValueError(f"{type(self).__name__} left [0, 1]")
+        return x_adv.detach(), distance.detach()
+
+
+def per_image(values: Tensor, x: Tensor) -> Tensor:
+    """[N] as [N, 1, ..., 1], to meet x [N, ...]."""
+    return values.view(-1, *[1] * (x.dim() - 1))
+
+
+def norms(delta: Tensor, norm: str) -> Tensor:
+    """Each image's norm of delta [N, ...]: [N]."""
+    flat = delta.flatten(1)
+    return flat.abs().amax(1) if norm == "Linf" else flat.norm(dim=1)
 
 
 @contextmanager

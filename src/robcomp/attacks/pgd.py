@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from robcomp.attacks.base import ATTACKS, Attack
+from robcomp.attacks.base import ATTACKS, Attack, norms, per_image
+from robcomp.attacks.losses import Loss, check_target, chosen_target, gradient, loss_named
 from robcomp.errors import UserError
 from robcomp.units import Fraction, fraction
 
@@ -14,11 +14,14 @@ from robcomp.units import Fraction, fraction
 @ATTACKS.register("pgd")
 @dataclass
 class PGD(Attack):
-    """Projected gradient ascent of the cross-entropy over the eps ball (Madry et al., 2018).
+    """Projected gradient ascent of a loss over the eps ball (Madry et al., 2018).
 
     `steps` steps of length `step_size`, by the gradient's sign (Linf) or its direction (L2), each followed by the
     projection. Without `step_size` it is `relative_step * eps / steps`: 2.5 by default, 1.25 in the ATMC code
-    (util*.py pgd_gt). Of several `restarts` each image keeps the one with the highest loss.
+    (util*.py pgd_gt). With `momentum` the step follows a decaying sum of gradients, each divided by its mean absolute
+    entry (MI-FGSM, Dong et al., 2018). `loss` is ce, margin or dlr; with a `target` (least_likely, second, random or a
+    shift such as '+5') the attack descends the loss towards that class instead. Of several `restarts` each image keeps
+    the one with the highest loss.
     """
 
     steps: int = 10
@@ -26,27 +29,45 @@ class PGD(Attack):
     relative_step: float = 2.5
     random_start: bool = True
     restarts: int = 1
+    momentum: float = 0.0
+    loss: str = "ce"
+    target: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("steps", "restarts"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}={getattr(self, name)} is out of range; an attack takes at least 1.")
+        if not 0 <= self.momentum <= 1:
+            raise UserError(f"momentum={self.momentum:g} is out of range; allowed is [0, 1].")
+        loss_named(self.loss)
+        check_target(self.target)
         given = self.relative_step * self.eps / self.steps if self.step_size is None else self.step_size
         self.step_size = fraction(given, "step_size", open_low=self.eps > 0)
 
+    @property
+    def cost(self) -> int:
+        return 2 * self.steps * self.restarts
+
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-        best = self.ascend(model, x, y, self.start(x, generator))
+        objective = self._objective(model, x, y, generator)
+        best = self.ascend(model, x, self.start(x, generator), objective)
         if self.restarts == 1:
             return best
-        loss = _losses(model, best, y)
+        loss = _losses(model, best, objective)
         for _ in range(self.restarts - 1):
-            candidate = self.ascend(model, x, y, self.start(x, generator))
-            candidate_loss = _losses(model, candidate, y)
+            candidate = self.ascend(model, x, self.start(x, generator), objective)
+            candidate_loss = _losses(model, candidate, objective)
             better = candidate_loss > loss
-            best = torch.where(better.view(-1, *[1] * (x.dim() - 1)), candidate, best)
+            best = torch.where(per_image(better, x), candidate, best)
             loss = torch.where(better, candidate_loss, loss)
         return best
+
+    def _objective(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> "Objective":
+        if not self.target:
+            return Objective(loss_named(self.loss), y)
+        with torch.no_grad():
+            return Objective(loss_named(self.loss), y, chosen_target(self.target, model(x), y, generator))
 
     def start(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """x itself, or a uniform point of the ball around it, clipped to [0, 1]."""
@@ -57,35 +78,39 @@ class PGD(Attack):
         else:
             direction = torch.randn(x.shape, generator=generator, device=x.device)
             radius = torch.rand(len(x), generator=generator, device=x.device) ** (1 / x.shape[1:].numel())
-            delta = direction * (self.eps * radius / _l2(direction)).view(-1, *[1] * (x.dim() - 1))
+            delta = direction * per_image(self.eps * radius / norms(direction, "L2"), x)
         return self.threat.project(x + delta, x)
 
-    def ascend(self, model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor) -> Tensor:
+    def ascend(self, model: nn.Module, x: Tensor, x_adv: Tensor, objective: "Objective") -> Tensor:
         """`steps` ascent steps from `x_adv`; no random numbers and no host synchronisation, so it can be captured."""
+        velocity = torch.zeros_like(x) if self.momentum else None
         for _ in range(self.steps):
-            gradient = input_gradient(model, x_adv, y)
+            slope = gradient(model, x_adv, objective)[1]
+            if velocity is not None:
+                mean = slope.flatten(1).abs().mean(1).clamp_min(1e-12)
+                slope = velocity = self.momentum * velocity + slope / per_image(mean, x)
             if self.norm == "Linf":
-                x_adv = x_adv + self.step_size * gradient.sign()
+                x_adv = x_adv + self.step_size * slope.sign()
             else:
-                scale = self.step_size / _l2(gradient).clamp_min(1e-12)
-                x_adv = x_adv + gradient * scale.view(-1, *[1] * (x.dim() - 1))
+                x_adv = x_adv + slope * per_image(self.step_size / norms(slope, "L2").clamp_min(1e-12), x)
             x_adv = self.threat.project(x_adv, x)
         return x_adv
 
 
-def input_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """The gradient of the summed cross-entropy with respect to x alone: no weight gradient is computed."""
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        loss = F.cross_entropy(model(x).float(), y, reduction="sum")
-        return torch.autograd.grad(loss, x)[0]
+@dataclass(frozen=True)
+class Objective:
+    """A loss away from the label y, or minus the loss towards a target."""
+
+    loss: Loss
+    y: Tensor
+    target: Tensor | None = None
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        if self.target is None:
+            return self.loss(logits, self.y)
+        return -self.loss(logits, self.target)
 
 
 @torch.no_grad()
-def _losses(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return F.cross_entropy(model(x).float(), y, reduction="none")
-
-
-def _l2(v: Tensor) -> Tensor:
-    """Each sample's L2 norm, [N]."""
-    return v.flatten(1).norm(dim=1)
+def _losses(model: nn.Module, x: Tensor, objective: Objective) -> Tensor:
+    return objective(model(x).float())
