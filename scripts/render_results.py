@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from robcomp.report import schema
-from robcomp.report.render import grid, interval, percent, share, times
+from robcomp.report.render import doubt, grid, interval, percent, share, times
 
 COLUMNS = [
     "run", "method", "ratio", "bits", "epochs", "clean", "FGSM", "PGD", "worst case", "size (a)", "size (b)",
@@ -75,7 +75,8 @@ def _row(folder: Path, path: Path, report: dict[str, Any], config: dict[str, Any
         str(config["method"].get("ratio", "-")),
         str(size["bits"]),
         str(run["train_epochs"]),
-        *(_accuracy(accuracy.get(name)) for name in ("clean", "fgsm", "pgd", "worst_case")),
+        _accuracy(accuracy.get("clean")),
+        *(_accuracy(accuracy.get(name), doubt(report)) for name in ("fgsm", "pgd", "worst_case")),
         *(f"{share(size[name]['fraction'])} ({times(size[name]['fraction'])})" for name in ("a", "b", "c")),
         share(report["macs"]["executed"] / report["macs"]["dense"]) if "macs" in report else "-",
         f"{seconds:,.0f} s",
@@ -84,8 +85,8 @@ def _row(folder: Path, path: Path, report: dict[str, Any], config: dict[str, Any
     ]
 
 
-def _accuracy(entry: dict[str, Any] | None) -> str:
-    return f"{percent(entry['value'])} {interval(entry['interval'])}" if entry else "-"
+def _accuracy(entry: dict[str, Any] | None, mark: str = "") -> str:
+    return f"{percent(entry['value'])}{mark} {interval(entry['interval'])}" if entry else "-"
 
 
 def _attacks(report: dict[str, Any]) -> str:

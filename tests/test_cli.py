@@ -15,6 +15,7 @@ from tiny import RUN
 
 import robcomp
 from robcomp import catalogue
+from robcomp.attacks import ATTACKS
 from robcomp.cli import main
 from robcomp.trainers.method import METHODS
 
@@ -101,9 +102,9 @@ def test_list_names_everything_with_a_line_of_its_own(capsys: pytest.CaptureFixt
     assert {"digits", "mnist", "cifar10", "lenet", "resnet18", "resnet34", "quick", "atmc-mnist"} <= set(named)
 
 
-def test_every_choice_of_method_is_a_registered_one() -> None:
+def test_every_choice_of_method_and_attack_is_a_registered_one() -> None:
     assert set(catalogue.choices("method")) == set(METHODS)
-    assert catalogue.attacks().keys() == {"fgsm", "pgd"}
+    assert catalogue.attacks().keys() == set(ATTACKS)
 
 
 def test_list_of_one_group(capsys: pytest.CaptureFixture[str]) -> None:
@@ -274,10 +275,10 @@ def test_evaluate_attacks_the_file(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_evaluate_refuses_what_is_no_run(sandbox: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "run=DIR" in refused(capsys, "evaluate")
-    assert "run=DIR" in refused(capsys, "evaluate", "run=a", "run=b")
-    assert "no report at nowhere" in refused(capsys, "evaluate", "run=nowhere")
+    assert "give it once" in refused(capsys, "evaluate", "run=a", "run=b")
+    assert "nowhere is no finished run" in refused(capsys, "evaluate", "run=nowhere")
     (sandbox / "empty").mkdir()
-    assert "no report at empty" in refused(capsys, "evaluate", "run=empty")
+    assert "empty is no finished run" in refused(capsys, "evaluate", "run=empty")
     (sandbox / "empty" / "report.json").write_text("[1]")
     assert "schema" in refused(capsys, "evaluate", "run=empty")
 

@@ -26,7 +26,8 @@ CPU = Environment(torch.device("cpu"), "float32", channels_last=False, graphs=Fa
 RUN = [
     "dataset=digits", "dataset.name=tiny", "dataset.shape=[1,16,16]", "dataset.classes=3",
     "dataset.val=16", "model.width=0.1", "device=cpu", "training.precision=float32", "training.batch_size=16",
-    "training.attack.steps=2", "attack.attacks.pgd.steps=2", "dataset.test_subset=20",
+    "training.attack.steps=2", "attack.attacks.pgd.steps=2", "attack.verdict=0", "~attack.attacks.margin",
+    "dataset.test_subset=20",
     *(f"schedule.{stage}.epochs=2" for stage in ("dense", "sparse", "factored", "quantised")),
 ]  # fmt: skip
 

@@ -7,10 +7,42 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import robcomp
-from robcomp import catalogue
-from robcomp.errors import UserError, unknown
+from robcomp import catalogue, verbs
+from robcomp.errors import UserError
 
 OVERRIDES_HELP = "KEY=VALUE in Hydra's grammar: group choices (method=al0) and fields (method.ratio=0.01)"
+PROTOCOL_KEYS = """  attack=SUITE     the suite (default: pgd100, PGD with 100 steps), and its settings as in train
+  target=DIR       where the result goes (default: the first run's directory)
+  fresh=true       measure again what is finished
+others are overrides of the runs' own configurations, as in dataset.test_subset=500. The result is JSON, CSV and, with
+matplotlib, a figure; a finished one is shown at once, a stopped one goes on."""
+CURVE_HELP = f"""keys:
+  run=DIR[,DIR]    finished runs; may be repeated
+  over=eps|steps   what rises (default: eps)
+  values=0,1/255   its values (default: from 0 to the whole range for eps, from 1 to 100 for steps)
+{PROTOCOL_KEYS}
+
+example:
+  robcomp curve run=outputs/digits-lenet-atmc/HASH values=0,0.05,0.1,0.2 attack.attacks.pgd.steps=20"""
+TRANSFER_HELP = f"""keys:
+  source=DIR[,DIR]   runs on which the images are made; may be repeated
+  targets=DIR[,DIR]  runs that classify them; may be repeated
+  values=1/255,0.1   several eps (default: the suite's own)
+{PROTOCOL_KEYS}
+
+example:
+  robcomp transfer source=outputs/digits-lenet-nat/HASH targets=outputs/digits-lenet-atmc/HASH"""
+COMBINE_HELP = f"""keys:
+  run=DIR[,DIR]    two finished runs or more; may be repeated
+{PROTOCOL_KEYS}
+
+example:
+  robcomp combine run=outputs/digits-lenet-atmc/HASH run=outputs/digits-lenet-al0/HASH attack=quick"""
+COMPARE_HELP = """shown for clean images, the worst case and each attack that both met with the same settings:
+  both accuracies, their difference on the same images with its 95 % interval, McNemar's exact p, a verdict
+
+example:
+  robcomp compare outputs/digits-lenet-atmc/HASH outputs/digits-lenet-al0/HASH"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,122 +80,57 @@ def _parser() -> argparse.ArgumentParser:
         epilog="robcomp VERB --help shows a verb's options and choices. Start with: robcomp train",
     )
     parser.add_argument("--version", action="version", version=f"robcomp {robcomp.__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
+    choices = parser.add_subparsers(dest="verb", metavar="VERB")
 
-    train = _verb(verbs, "train", "train, pack, attack and report; alone: ATMC with LeNet on digits", _train_help())
+    train = _verb(choices, "train", "train, pack, attack and report; alone: ATMC with LeNet on digits", _train_help())
     train.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=OVERRIDES_HELP)
     train.add_argument("-m", "--multirun", action="store_true", help="sweep: seed=0,1,2 or method=al0,atmc; resumable")
     train.add_argument("--cfg", choices=["job"], help="show the composed configuration and do nothing")
-    train.set_defaults(run=_train)
+    train.set_defaults(run=verbs.train)
 
-    evaluate = _verb(verbs, "evaluate", "attack a finished run again, with another suite", _evaluate_help())
+    evaluate = _verb(choices, "evaluate", "attack a finished run again, with another suite", _evaluate_help())
     evaluate.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="run=DIR, and overrides such as attack=atmc"
     )
-    evaluate.set_defaults(run=_evaluate)
+    evaluate.set_defaults(run=verbs.evaluate)
 
-    listing = _verb(verbs, "list", "what can be named on the command line, one line each", "")
+    for name, summary, run, epilog in (
+        ("curve", "accuracy of finished runs while eps or the attack's steps rise", verbs.curve, CURVE_HELP),
+        ("transfer", "adversarial images made on one run, classified by others", verbs.transfer, TRANSFER_HELP),
+        ("combine", "finished runs as one network, attacked in part and as a whole", verbs.combine, COMBINE_HELP),
+    ):
+        protocol = _verb(choices, name, summary, epilog)
+        protocol.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the keys below, and overrides")
+        protocol.set_defaults(run=run)
+
+    compare = _verb(choices, "compare", "two finished runs, image by image on the same test images", COMPARE_HELP)
+    for side in ("a", "b"):
+        compare.add_argument(
+            side, type=Path, metavar=side.upper(), help="a run directory, or an evaluation-*.json of one"
+        )
+    compare.add_argument("--json", action="store_true", help="print the comparison as JSON")
+    compare.set_defaults(run=verbs.compare)
+
+    listing = _verb(choices, "list", "what can be named on the command line, one line each", "")
     listing.add_argument("group", nargs="?", help="datasets, models, methods, attacks or tables; all by default")
-    listing.set_defaults(run=_list)
+    listing.set_defaults(run=verbs.listing)
 
     table = _verb(
-        verbs, "table", "run what a published table or figure needs, and write it beside ours", _tables_help()
+        choices, "table", "run what a published table or figure needs, and write it beside ours", _tables_help()
     )
     table.add_argument("name", help="the table, for example atmc-mnist")
     table.add_argument("--scale", default="cpu", help="a scale of the table: smoke, cpu, gpu or paper (default: cpu)")
     table.add_argument("--target", type=Path, default=Path("results"), help="where the page goes (default: results)")
     table.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for every run of the table")
-    table.set_defaults(run=_table)
+    table.set_defaults(run=verbs.table)
     return parser
 
 
-def _verb(verbs: argparse._SubParsersAction, name: str, summary: str, epilog: str) -> argparse.ArgumentParser:
-    return verbs.add_parser(
+def _verb(choices: argparse._SubParsersAction, name: str, summary: str, epilog: str) -> argparse.ArgumentParser:
+    return choices.add_parser(
         name, help=summary, description=summary[0].upper() + summary[1:] + ".", epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-
-
-def _train(args: argparse.Namespace) -> int:
-    from omegaconf import OmegaConf
-
-    from robcomp import config, sweep
-    from robcomp.overrides import rooted
-
-    jobs = sweep.expand(args.overrides) if args.multirun else [args.overrides]
-    jobs = [rooted(job) for job in jobs]
-    if args.cfg:
-        for job in jobs:
-            config.compose_config(job)
-            print(OmegaConf.to_yaml(config.compose_node(job)), end="")
-        return 0
-    if args.multirun:
-        return int(None in sweep.run(jobs, _console()))
-    composed = config.compose_config(jobs[0])
-    from robcomp import runner
-
-    runner.train(composed, jobs[0], _console())
-    return 0
-
-
-def _evaluate(args: argparse.Namespace) -> int:
-    runs = [o.removeprefix("run=") for o in args.overrides if o.startswith("run=")]
-    if len(runs) != 1:
-        raise UserError(
-            f"evaluate takes one run=DIR, given {len(runs)}; for example run=outputs/digits-lenet-atmc/HASH."
-        )
-    from robcomp import config, measure
-    from robcomp.report import schema
-
-    folder = Path(runs[0])
-    trained = schema.read(folder / "report.json")["run"]["overrides"]
-    overrides = [o for o in args.overrides if not o.startswith("run=")]
-    console = _console()
-    page = measure.evaluate_run(folder, config.compose_config([*trained, *overrides]), overrides, console)
-    console.print(f"evaluation: {page}")
-    return 0
-
-
-def _list(args: argparse.Namespace) -> int:
-    kinds = {"datasets": "dataset", "models": "model", "methods": "method", "attacks": "attack", "tables": "table"}
-    wanted = [args.group] if args.group else list(kinds)
-    for name in wanted:
-        if name not in kinds:
-            raise unknown("group", name, kinds)
-    for name in wanted:
-        _section(f"{name} ({kinds[name]}=...)" if name != "tables" else "tables (robcomp table ...)",
-                 catalogue.summaries(kinds[name]))  # fmt: skip
-        if name == "attacks":
-            _section("attacks of a suite (+attack.attacks.ANY_NAME={attack: ..., eps: ...})", catalogue.attacks())
-    return 0
-
-
-def _section(title: str, lines: dict[str, str]) -> None:
-    print(title)
-    for name, summary in lines.items():
-        print(f"  {name:<14} {summary}")
-    print()
-
-
-def _table(args: argparse.Namespace) -> int:
-    if args.name not in catalogue.choices("table"):
-        raise unknown("table", args.name, catalogue.choices("table"))
-    from robcomp import sweep
-    from robcomp.overrides import rooted
-    from robcomp.report import tables
-
-    console = _console()
-    page = tables.build(
-        args.name, args.scale, rooted(args.overrides), lambda jobs: sweep.run(jobs, console), args.target
-    )
-    console.print(f"table: {page}")
-    return 0
-
-
-def _console():
-    from rich.console import Console
-
-    return Console()
 
 
 def _choices() -> str:

@@ -2,22 +2,26 @@
 
 import datetime
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
+from torch import nn
 
 import robcomp
-from robcomp import artifact, data, storage
+from robcomp import artifact, data, finished, storage
 from robcomp.config import Config
-from robcomp.errors import UserError
 from robcomp.evaluation.cost import macs
-from robcomp.evaluation.robustness import evaluate
+from robcomp.evaluation.ledger import Ledger
+from robcomp.evaluation.robustness import Evaluator
 from robcomp.evaluation.size import sizes
-from robcomp.hardware import choose_device, machine
+from robcomp.evaluation.suite import evaluate
+from robcomp.evaluation.verdict import examine
+from robcomp.hardware import machine
 from robcomp.models.parameterisation import LowRankForm, dense_weight_counts, form_of, stored_weights, weight_layers
 from robcomp.progress import EvaluationProgress
 from robcomp.report import render, schema
@@ -31,13 +35,11 @@ def report(
     """report.json's content, all of it measured on `folder`/model.rcz; writes outcomes.npz beside it."""
     network = folder / "model.rcz"
     model, spec, bits = artifact.load(network)
-    started = time.monotonic()
-    with EvaluationProgress(console) as progress:
-        accuracy, outcomes = evaluate(
-            model.to(env.device), dataset.test, config.attack.build(), config.seed, progress.advance
-        )  # fmt: skip
-    seconds = time.monotonic() - started
-    storage.write_atomic(folder / "outcomes.npz", lambda path: _save_outcomes(path, outcomes))
+    with _ledger(folder / "outcomes.part.npz", network, dataset) as ledger:
+        started = time.monotonic()
+        measured, outcomes = attacked(model.to(env.device), dataset, config, ledger, console)
+        seconds = time.monotonic() - started
+        storage.write_atomic(folder / "outcomes.npz", lambda path: _save_outcomes(path, outcomes))
     layers = {name: dict(stored_weights(layer)) for name, layer in weight_layers(model.cpu()).items()}
     ranks = form.ranks if isinstance(form := form_of(model), LowRankForm) else {}
     dense_bytes = artifact.dense_bytes(spec.build().state_dict())
@@ -60,51 +62,71 @@ def report(
         "data": _data(config, dataset),
         "threat": asdict(config.threat),
         "stages": stages,
-        "accuracy": accuracy,
+        **measured,
         **sizes(layers, dense_weight_counts(model), bits, network.stat().st_size, dense_bytes, ranks),
         "macs": macs(model, spec.shape),
     }
 
 
-def evaluate_run(folder: Path, config: Config, overrides: Sequence[str], console: Console) -> Path:
+def attacked(
+    model: nn.Module, dataset: data.Dataset, config: Config, ledger: Ledger, console: Console
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The blocks "accuracy" and "verdict" of a report, and the outcome of each image (suite.evaluate)."""
+    suite = config.attack
+    with (
+        EvaluationProgress(console) as progress,
+        Evaluator(model, dataset.test, config.seed, suite.batch_size, ledger, progress.advance) as evaluator,
+    ):
+        progress.plan({name: attack.cost for name, attack in suite.build().items()}, int(evaluator.clean.sum()))
+        accuracy, outcomes = evaluate(evaluator, suite)
+        within = {name: attack for name, attack in suite.build().items() if name not in suite.aside()}
+        verdict = examine(evaluator, within, outcomes["worst_case"], suite.verdict)
+    return {"accuracy": accuracy} | ({"verdict": verdict} if verdict else {}), outcomes
+
+
+def evaluate_run(folder: Path, overrides: Sequence[str], console: Console) -> Path:
     """Attack a finished run's model.rcz with another suite; writes evaluation-<hash>.json and .npz there.
 
-    The file is the run's report with other accuracies, and a block "evaluation" that says how they were measured.
+    The file is the run's report with other accuracies and verdict, and a block "evaluation" that says how they were
+    measured. The same evaluation asked for again is read from its file; a stopped one goes on.
     """
-    finished = schema.read(folder / "report.json")
-    if config.dataset.name != finished["run"]["dataset"]:
-        raise UserError(
-            f"dataset={config.dataset.name} is not what {folder} was trained on; leave dataset= out "
-            f"({finished['run']['dataset']} is taken)."
-        )
-    model, spec, _ = artifact.load(folder / "model.rcz")
-    device = choose_device(config.device)
-    dataset = data.load(config.dataset, Path(config.data_dir), device)
-    if dataset.checksum != finished["data"]["checksum"] or spec.shape != tuple(config.dataset.shape):
-        raise UserError(
-            f"{folder} was trained on other {dataset.name} images, or on another split of them, than those at hand, so "
-            "its test images may be among them; bring the former state back, or train on this one."
-        )
-    with EvaluationProgress(console) as progress:
-        accuracy, outcomes = evaluate(
-            model.to(device), dataset.test, config.attack.build(), config.seed, progress.advance
-        )
-    finished |= {
-        "accuracy": accuracy,
-        "evaluation": {
-            "finished": _now(),
-            "overrides": list(overrides),
-            "machine": machine(device, "float32"),
-            "threat": asdict(config.threat),
-            "data": _data(config, dataset),
-        },
-    }
-    how = [settings["attack"] for settings in accuracy.values() if "attack" in settings]
-    name = f"evaluation-{storage.digest([how, config.seed, config.dataset.test_subset, dataset.checksum])}"
-    storage.write_atomic(folder / f"{name}.npz", lambda path: _save_outcomes(path, outcomes))
-    storage.write_json(folder / f"{name}.json", schema.check(finished))
-    render.console(finished, console)
-    return folder / f"{name}.json"
+    run = finished.load(folder, overrides)
+    config, report = run.config, run.report
+    page = folder / f"evaluation-{identity(config, run.dataset)}.json"
+    if page.exists() and not config.fresh:
+        console.print("already evaluated (fresh=true attacks again)")
+        render.console(schema.read(page), console)
+        return page
+    with _ledger(page.with_suffix(".part.npz"), folder / "model.rcz", run.dataset) as ledger:
+        measured, outcomes = attacked(run.model, run.dataset, config, ledger, console)
+        report.pop("verdict", None)
+        report |= {
+            **measured,
+            "evaluation": {
+                "finished": _now(),
+                "overrides": list(overrides),
+                "machine": machine(run.device, "float32"),
+                "threat": asdict(config.threat),
+                "data": _data(config, run.dataset),
+            },
+        }
+        storage.write_atomic(page.with_suffix(".npz"), lambda path: _save_outcomes(path, outcomes))
+        storage.write_json(page, schema.check(report))
+    render.console(report, console)
+    return page
+
+
+def identity(config: Config, dataset: data.Dataset) -> str:
+    """The digest of all that decides an evaluation's figures, the network apart."""
+    return storage.digest([config.attack.identity(), config.seed, config.dataset.test_subset, dataset.checksum])
+
+
+@contextmanager
+def _ledger(path: Path, network: Path, dataset: data.Dataset) -> Iterator[Ledger]:
+    """What an evaluation that was stopped had found of this network on these images; gone when this one ends well."""
+    ledger = Ledger(path, storage.digest([storage.file_digest(network), dataset.checksum, len(dataset.test)]))
+    yield ledger
+    ledger.close()
 
 
 def _now() -> str:

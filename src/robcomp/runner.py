@@ -37,17 +37,17 @@ def run_directory(config: Config) -> Path:
     The hash is of the configuration as it takes effect: the stages with the revisions of their algorithms, the attacks
     as built, the precision as resolved; not of paths, nor of schedules that the method does not use.
     """
-    identity = {key: value for key, value in asdict(config).items() if key not in SHARED} | _origin(config)
+    identity = {key: value for key, value in asdict(config).items() if key not in SHARED} | origin(config)
     if config.dataset.path:
         identity["images"] = data.stamp(config.dataset, Path(config.data_dir)), config.dataset.test_fraction
     identity["stages"] = describe(config.method.stages(config.task()))
-    identity["attacks"] = {name: attack.settings() for name, attack in config.attack.build().items()}
+    identity["attacks"] = config.attack.identity()
     identity["precision"] = choose_precision(config.training.precision, choose_device(config.device))
     name = f"{config.dataset.name}-{config.model.name}-{config.method.name}"
     return Path(config.out) / name / storage.digest([loop.REVISION, identity])
 
 
-def _origin(config: Config) -> dict[str, Any]:
+def origin(config: Config) -> dict[str, Any]:
     """The settings of data set and model by what they stand for: no paths, but the digest of the weights to begin with.
 
     What images they lead to is for the caller to add: a folder's stamp, or the checksum of the images.
@@ -103,7 +103,7 @@ class Run:
         precision = choose_precision(config.training.precision, device)
         self.env = Environment(device, precision, config.training.channels_last, config.training.graphs)
         self.data = data.load(config.dataset, Path(config.data_dir), device)
-        self.origin = _origin(config)
+        self.origin = origin(config)
         self.spec = NetworkSpec(config.model, tuple(config.dataset.shape), len(self.data.classes))
         with torch.device("meta"):
             config.method.check(self.spec.build())

@@ -23,6 +23,9 @@ class Row:
     settings: dict[str, Any] = field(default_factory=dict)
     random: bool = False  # whether its result depends on the generator
     patient: dict[str, Any] = field(default_factory=dict)  # settings that let it reach a linear model's optimum
+    lazy: bool = False  # is content with a misclassified point, and leaves images alone that are wrong already
+    bounded: bool = True
+    slack: float = 1e-3  # of the reach of the best attack on a linear model: what a lazy attack may miss
 
     def build(self, eps: float | str, **changes: Any) -> Attack:
         return ATTACKS[self.name](**{"eps": eps, "norm": self.norm, **self.settings, **changes})
@@ -37,11 +40,40 @@ ROWS = {
     "pgd_from_x": Row("pgd", "Linf", {"steps": 4, "random_start": False, "relative_step": 1.25}, patient=MANY),
     "pgd_restarts": Row("pgd", "Linf", {"steps": 3, "restarts": 3}, random=True, patient=MANY),
     "pgd_l2_restarts": Row("pgd", "L2", {"steps": 3, "restarts": 3}, random=True, patient=MANY),
+    "pgd_momentum": Row("pgd", "Linf", {"steps": 4, "momentum": 1.0}, random=True, patient=MANY),
+    "pgd_momentum_l2": Row("pgd", "L2", {"steps": 4, "momentum": 0.5}, random=True, patient=MANY),
+    "pgd_margin": Row("pgd", "Linf", {"steps": 4, "loss": "margin"}, random=True, patient=MANY),
+    "pgd_dlr": Row("pgd", "L2", {"steps": 4, "loss": "dlr"}, random=True, patient=MANY),
+    "pgd_targeted": Row("pgd", "Linf", {"steps": 4, "target": "second"}, random=True, patient=MANY),
+    "fgsm_least_likely": Row("fgsm", "Linf", {"target": "least_likely"}),
+    "cw_margin": Row("cw_margin", "Linf", {"steps": 4}, random=True, patient=MANY),
+    "cw_margin_l2": Row("cw_margin", "L2", {"steps": 4}, random=True, patient=MANY),
+    "apgd_ce": Row("apgd_ce", "Linf", {"steps": 12}, random=True, lazy=True),
+    "apgd_ce_l2": Row("apgd_ce", "L2", {"steps": 12}, random=True, lazy=True),
+    "apgd_dlr": Row("apgd_dlr", "Linf", {"steps": 12, "restarts": 2}, random=True, lazy=True),
+    "apgd_t": Row("apgd_t", "Linf", {"steps": 12}, random=True, lazy=True),
+    "apgd_t_l2": Row("apgd_t", "L2", {"steps": 12}, random=True, lazy=True),
+    "fab": Row("fab", "Linf", {"steps": 8}, lazy=True),
+    "fab_l2": Row("fab", "L2", {"steps": 8}, lazy=True),
+    "fab_restarts": Row("fab", "Linf", {"steps": 8, "restarts": 3}, lazy=True),
+    "fab_t": Row("fab_t", "Linf", {"steps": 8}, lazy=True),
+    "fab_t_l2": Row("fab_t", "L2", {"steps": 8}, lazy=True),
+    "cw": Row(
+        "cw", "L2", {"steps": 40, "searches": 6, "lr": 0.05}, lazy=True, patient={"steps": 200, "lr": 0.01}, slack=0.01
+    ),
+    "square": Row("square", "Linf", {"queries": 60}, random=True, lazy=True, patient={"queries": 400}),
+    "square_l2": Row("square", "L2", {"queries": 60}, random=True, lazy=True, patient={"queries": 400}, slack=0.35),
+    "wrm": Row("wrm", "L2", {"gamma": 0.2, "steps": 5}, bounded=False),
 }
 
 
 @pytest.fixture(params=ROWS.values(), ids=ROWS.keys())
 def row(request: pytest.FixtureRequest) -> Row:
+    return request.param
+
+
+@pytest.fixture(params=[row for row in ROWS.values() if row.bounded], ids=[n for n, row in ROWS.items() if row.bounded])
+def in_ball(request: pytest.FixtureRequest) -> Row:
     return request.param
 
 
@@ -111,8 +143,8 @@ def test_shape_dtype_and_constraint(row: Row, bn_mode: str) -> None:
     assert 0 <= x_adv.min() <= x_adv.max() <= 1
     delta = (x_adv - x).flatten(1)
     size = delta.abs().amax(1) if row.norm == "Linf" else delta.norm(dim=1)
-    assert (size <= 8 / 255 + 1e-6).all()
-    assert (size > 1 / 255).all()
+    assert (size <= 8 / 255 + 1e-6).all() or not row.bounded
+    assert (size > 1 / 255).all() or row.lazy or not row.bounded
     assert torch.equal(x, before)
 
 
@@ -156,8 +188,10 @@ def test_bn_mode_chooses_the_statistics(row: Row) -> None:
 
 def test_the_loss_rises(row: Row) -> None:
     (x, y), model = batch(), network()
-    for eps in (0.01, 0.05):
-        assert total_loss(model, row.build(eps)(model, x, y, rng()), y) > total_loss(model, x, y)
+    far = 1.0 if row.norm == "Linf" else 8.0
+    for eps in (0.01, 0.05, far):
+        before, after = total_loss(model, x, y), total_loss(model, row.build(eps)(model, x, y, rng()), y)
+        assert after > before or (row.lazy and after == before and eps < far)
 
 
 def test_no_gradient_mode_of_the_caller_matters(row: Row) -> None:
@@ -167,9 +201,9 @@ def test_no_gradient_mode_of_the_caller_matters(row: Row) -> None:
         assert torch.equal(attack(model, x, y, rng()), outside)
 
 
-def test_eps_zero_returns_the_images(row: Row) -> None:
+def test_eps_zero_returns_the_images(in_ball: Row) -> None:
     x, y = batch()
-    assert torch.equal(row.build(0)(network(), x, y, rng()), x)
+    assert torch.equal(in_ball.build(0)(network(), x, y, rng()), x)
 
 
 def test_an_empty_batch_is_an_empty_batch(row: Row) -> None:
@@ -177,12 +211,12 @@ def test_an_empty_batch_is_an_empty_batch(row: Row) -> None:
     assert row.build(0.1)(network(), x[:0], y[:0], rng()).shape == x[:0].shape
 
 
-def test_robust_accuracy_falls_with_eps(row: Row) -> None:
+def test_robust_accuracy_falls_with_eps(in_ball: Row) -> None:
     model, x, y = two_classes()
-    right = [robust(model, row.build(eps, **row.patient), x, y) for eps in (0, 0.01, 0.02, 0.04, 0.08, 0.6)]
+    right = [robust(model, in_ball.build(eps, **in_ball.patient), x, y) for eps in (0, 0.01, 0.02, 0.04, 0.08, 0.6)]
     assert right == sorted(right, reverse=True)
     assert right[0] == len(x)
-    assert right[-1] == 0
+    assert right[-1] <= len(x) * in_ball.slack / 10
     assert len(set(right)) >= 4
 
 
@@ -197,20 +231,45 @@ def test_robust_accuracy_falls_with_steps() -> None:
         assert right[0] > right[3] == right[4]
 
 
-def test_a_linear_model_is_attacked_to_its_known_optimum(row: Row) -> None:
+def test_a_linear_model_is_attacked_to_its_known_optimum(in_ball: Row) -> None:
     model, x, y = two_classes()
     eps, w = 0.07, model.w.detach()
-    best = eps * (w.sign() if row.norm == "Linf" else w / w.norm()).view(1, 3, 2, 2)
-    x_adv = row.build(eps, **row.patient)(model, x, y, rng())
-    assert torch.allclose(x_adv, x - best, atol=1e-5)
+    best = eps * (w.sign() if in_ball.norm == "Linf" else w / w.norm()).view(1, 3, 2, 2)
+    x_adv = in_ball.build(eps, **in_ball.patient)(model, x, y, rng())
+    if in_ball.lazy:
+        margins = model(x)[:, 1] - model(x)[:, 0]
+        reach = (best.flatten() @ w).abs()
+        broken = model(x_adv).argmax(1) == 0
+        assert broken[margins < reach * (1 - in_ball.slack)].all()
+        assert not broken[margins > reach * (1 + 1e-5)].any()
+        assert 0 < broken.sum() < len(x)
+    else:
+        assert torch.allclose(x_adv, x - best, atol=1e-5)
 
 
-def test_a_linear_model_at_the_border_of_the_pixel_range(row: Row) -> None:
+def test_a_linear_model_at_the_border_of_the_pixel_range(in_ball: Row) -> None:
     model, x, y = two_classes()
     x = (x > x.median()).float()
-    x_adv = row.build(0.07, **row.patient)(model, x, y, rng())
+    x_adv = in_ball.build(0.07, **in_ball.patient)(model, x, y, rng())
     inward = torch.where(x == 0, -1, 1) * model.w.detach().view(1, 3, 2, 2) > 0
-    assert torch.equal(x_adv != x, inward)
+    if in_ball.lazy:
+        corner = torch.where(inward, x - 0.07 * model.w.detach().view(1, 3, 2, 2).sign(), x)
+        reachable = model(corner).argmax(1) == 0
+        broken = model(x_adv).argmax(1) == 0
+        assert torch.equal(broken, reachable) if in_ball.norm == "Linf" else not broken[~reachable].any()
+        assert 0 < broken.sum() < len(x)
+    else:
+        assert torch.equal(x_adv != x, inward)
+
+
+def test_the_penalty_form_is_attacked_to_its_known_optimum() -> None:
+    """gamma * CE on a linear model is concave in the step along w: the ascent ends where gamma * p * |w| = step."""
+    model, x, y = two_classes()
+    gamma = 0.05
+    x_adv = ATTACKS["wrm"](gamma=gamma, steps=400)(model, x, y, rng())
+    right = model(x_adv).softmax(1)[:, 0]  # the gradient of CE along -w is the probability of the wrong class
+    wanted = -gamma * right[:, None] * model.w.detach()
+    assert torch.allclose((x_adv - x).flatten(1), wanted, atol=1e-4)
 
 
 def test_restarts_keep_the_worst_case_of_each_image() -> None:

@@ -1,7 +1,7 @@
 """A suite: the named attacks of one evaluation, from a configuration."""
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from robcomp.attacks.base import ATTACKS, Attack
@@ -14,18 +14,41 @@ RESERVED = ("clean", "worst_case", "file")  # keys of the report and of numpy's 
 class SuiteConfig:
     """`attacks` maps a name of the user's choice to an attack's settings: {attack: pgd, eps: 8/255, steps: 20}.
 
-    Without `attack`, the name itself is the attack.
+    Without `attack`, the name itself is the attack. With `individual` each attack is run on all images; without, only
+    on those that the cheaper ones left standing. An attack marked `aside: true` takes no part in the worst case, nor
+    does one without a ball. `verdict` images are used to check whether the figures can be trusted; 0: no check.
     """
 
     name: str = "suite"
+    individual: bool = True
+    verdict: int = 100
+    batch_size: int = 250
     attacks: dict[str, Any] = field(default_factory=dict)
 
-    def build(self) -> dict[str, Attack]:
-        """The attacks by name, in order; a UserError for an unknown attack, an unknown setting or a bad value."""
-        return {name: _attack(name, entry) for name, entry in self.attacks.items()}
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.verdict < 0:
+            raise UserError(
+                f"attack.batch_size={self.batch_size}, attack.verdict={self.verdict}: give at least 1 and at least 0."
+            )
+
+    def build(self, eps: float | None = None) -> dict[str, Attack]:
+        """The attacks by name, in order; a UserError for an unknown attack, an unknown setting or a bad value.
+
+        `eps` replaces that of every attack, and with it the step sizes that follow from it.
+        """
+        return {name: _attack(name, entry, eps) for name, entry in self.attacks.items()}
+
+    def identity(self) -> list[Any]:
+        """All that decides the suite's figures, as JSON: not its name."""
+        attacks = [[name, attack.settings(), attack.revision] for name, attack in self.build().items()]
+        return [attacks, sorted(self.aside()), self.individual, self.verdict, self.batch_size]
+
+    def aside(self) -> set[str]:
+        """The names of the attacks that take no part in the worst case."""
+        return {name for name, attack in self.build().items() if self.attacks[name].get("aside") or not attack.bounded}
 
 
-def _attack(name: str, entry: Any) -> Attack:
+def _attack(name: str, entry: Any, eps: float | None) -> Attack:
     where = f"attack.attacks.{name}"
     if name in RESERVED or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise UserError(
@@ -34,6 +57,7 @@ def _attack(name: str, entry: Any) -> Attack:
     if not isinstance(entry, dict):
         raise UserError(f"{where}={entry!r} is not a set of attack settings; write {{attack: pgd, eps: 8/255}}.")
     settings = dict(entry)
+    _check_type(f"{where}.aside", settings.pop("aside", False), bool)
     kind = settings.pop("attack", name)
     _check_type(f"{where}.attack", kind, str)
     cls = ATTACKS[kind]
@@ -42,8 +66,10 @@ def _attack(name: str, entry: Any) -> Attack:
         if key not in allowed:
             raise unknown(f"setting of {where}", key, allowed)
         _check_type(f"{where}.{key}", value, allowed[key].type)
-    if "eps" not in settings:
+    if "eps" not in settings and allowed["eps"].default is MISSING:
         raise UserError(f"{where} has no eps; give one, for example {where}.eps=8/255.")
+    if eps is not None:
+        settings["eps"] = eps
     try:
         return cls(**settings)
     except UserError as error:

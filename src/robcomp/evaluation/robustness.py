@@ -1,47 +1,182 @@
-"""Clean accuracy, accuracy under each attack of a suite, and the worst case over them, image by image."""
+"""Which images a network classifies right, as they are and under an attack: the part that all protocols share."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robcomp.attacks import Attack
+from robcomp.attacks import Attack, MinimumNorm
 from robcomp.data import Split, to_float
+from robcomp.errors import UserError
+from robcomp.evaluation.ledger import Ledger
 from robcomp.evaluation.statistics import wilson
 from robcomp.hardware import exact_float32
 from robcomp.models.parameterisation import effective_weights
+from robcomp.models.snapshot import Snapshot
 from robcomp.seeding import generator
+from robcomp.storage import digest
 
-BATCH = 500
+BATCH = 250
+FAITHFUL = 1e-3  # largest difference between the logits of a network and its folded copy, of the logits' own size
+Advance = Callable[[str, float, int], None]
 
 
-def evaluate(
-    model: nn.Module, split: Split, suite: Mapping[str, Attack], seed: int,
-    advance: Callable[[str, int, int], None] = lambda name, done, total: None,
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:  # fmt: skip
-    """Evaluate `model` on `split`, in float32.
+@dataclass
+class Outcome:
+    """What an attack left of some images: arrays over all images of the split, False and nan where not attacked.
 
-    Returns the report's "accuracy" block and, under the same keys, whether each image was classified right
-    (bool [N]). An image that is wrong without an attack counts as wrong under every attack and is not attacked.
-    `advance(name, done, total)` is told after each batch.
+    right: bool [N], still classified right. distance: float32 [N] or None, the norm of the smallest perturbation found
+    by a minimum-norm attack, infinity where none was.
     """
-    device = next(model.parameters()).device
-    split = split.to(device)
-    with exact_float32(), effective_weights(model):
-        clean = _outcome(model, split, None, np.ones(len(split), bool), seed, "clean", advance)
-        outcomes, records = {"clean": clean}, {"clean": proportion(clean)}
-        worst = clean
-        for name, attack in suite.items():
-            started = time.monotonic()
-            outcomes[name] = _outcome(model, split, attack, clean, seed, name, advance)
-            seconds = round(time.monotonic() - started, 2)
-            records[name] = {**proportion(outcomes[name]), "attack": attack.settings(), "seconds": seconds}
-            worst = worst & outcomes[name]
-    outcomes["worst_case"], records["worst_case"] = worst, proportion(worst)
-    return records, outcomes
+
+    right: np.ndarray
+    attacked: int
+    seconds: float
+    distance: np.ndarray | None = None
+
+
+class Evaluator:
+    """A network and its test images. Within `with`, all is computed in float32 and weights are multiplied out once.
+
+    Attacks run on a folded copy of the network where its logits agree (`faithful`); whether an image was fooled is
+    asked of the network itself. `advance(name, done, total)` is told how far an attack is, in images.
+    """
+
+    def __init__(
+        self, model: nn.Module, split: Split, seed: int, batch_size: int = BATCH, ledger: Ledger | None = None,
+        advance: Advance = lambda name, done, total: None,
+    ) -> None:  # fmt: skip
+        self.model, self.seed, self.batch_size, self.advance = model, seed, batch_size, advance
+        self.device = next(model.parameters(), torch.empty(0)).device
+        self.split = split.to(self.device)
+        self.ledger = ledger or Ledger()
+        self._stack = ExitStack()
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __enter__(self) -> "Evaluator":
+        self._stack.enter_context(exact_float32())
+        self._stack.enter_context(effective_weights(self.model))
+        self.model.eval()
+        self.view = self._folded()
+        self.clean = self._clean()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def images(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
+        """The images (float32 [n, C, H, W] in [0, 1]) and labels (int64 [n]) at `index`, on the network's device."""
+        chosen = torch.from_numpy(index).to(self.device)
+        return to_float(self.split.images[chosen]), self.split.labels[chosen]
+
+    def under(self, name: str, attack: Attack, candidates: np.ndarray, distances: bool = False) -> Outcome:
+        """The images of `candidates` (bool [N]) after the attack, batch by batch, from where the ledger stands.
+
+        `distances` asks a minimum-norm attack for its distances; eps then plays no part in when it stops.
+        """
+        index, distances = np.flatnonzero(candidates), distances and isinstance(attack, MinimumNorm)
+        entry = [name, attack.settings(), self.seed, self.batch_size, distances, digest(index.tolist())]
+        arrays, done, seconds = self.ledger.recall(entry)
+        if not arrays:
+            arrays = {"right": np.zeros(len(self), bool)}
+            arrays |= {"distance": np.full(len(self), np.nan, np.float32)} if distances else {}
+        for start in range(done, len(index), self.batch_size):
+            chosen, began = index[start : start + self.batch_size], time.monotonic()
+            x, y = self.images(chosen)
+            view = _Counted(self._target(attack), self._told(name, attack, start, len(chosen), len(index)))
+            x_adv, distance = self._attack(name, attack, view, x, y, start, distances)
+            right = self._right(x_adv, y)
+            if distance is not None:
+                distance[right & distance.isfinite()] = torch.inf  # fooled the folded copy alone
+                arrays["distance"][chosen] = distance.cpu().numpy()
+                right = distance > attack.eps
+            arrays["right"][chosen] = right.cpu().numpy()
+            seconds += time.monotonic() - began
+            self.ledger.note(entry, arrays, start + len(chosen), seconds)
+            self.advance(name, start + len(chosen), len(index))
+        return Outcome(arrays["right"], len(index), seconds, arrays.get("distance"))
+
+    def examples(
+        self, name: str, attack: Attack, candidates: np.ndarray, done: int = 0
+    ) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+        """(index, x_adv, y) of the candidates (bool [N]) after the attack, batch by batch, the first `done` left out."""
+        index = np.flatnonzero(candidates)
+        for start in range(done, len(index), self.batch_size):
+            chosen = index[start : start + self.batch_size]
+            x, y = self.images(chosen)
+            view = _Counted(self._target(attack), self._told(name, attack, start, len(chosen), len(index)))
+            yield chosen, self._attack(name, attack, view, x, y, start, False)[0], y
+            self.advance(name, start + len(chosen), len(index))
+
+    def _attack(
+        self, name: str, attack: Attack, view: nn.Module, x: Tensor, y: Tensor, start: int, distances: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        random = generator(self.device, self.seed, "evaluation", name, start)
+        try:
+            return attack.find(view, x, y, random) if distances else (attack(view, x, y, random), None)
+        except ValueError as error:
+            raise UserError(
+                f"attack {name} gave no valid images ({error}). A network that returns NaN or infinity near its images "
+                "does so; square, which needs no gradients, can attack it."
+            ) from None
+
+    def _target(self, attack: Attack) -> nn.Module:
+        return self.model if attack.bn_mode == "train" else self.view
+
+    def _told(self, name: str, attack: Attack, start: int, size: int, total: int) -> Callable[[int], None]:
+        """Turns the passes spent on a batch into images done, for the bar."""
+        passes, whole = 0, attack.cost * size
+
+        def spent(count: int) -> None:
+            nonlocal passes
+            passes += count
+            self.advance(name, start + size * min(passes / whole, 1.0), total)
+
+        return spent
+
+    def _right(self, x: Tensor, y: Tensor) -> Tensor:
+        logits = self.logits(x)
+        return (logits.argmax(1) == y) & logits.isfinite().all(1)
+
+    @torch.no_grad()
+    def logits(self, x: Tensor) -> Tensor:
+        """The network's own logits, by batches."""
+        return torch.cat([self.model(part).float() for part in x.split(self.batch_size)]) if len(x) else x.new_empty(0)
+
+    def _clean(self) -> np.ndarray:
+        if not len(self):
+            raise UserError("there is no image to evaluate on; give test images, or a larger dataset.test_subset.")
+        right = np.zeros(len(self), bool)
+        for start in range(0, len(self), self.batch_size):
+            index = np.arange(start, min(start + self.batch_size, len(self)))
+            x, y = self.images(index)
+            logits = self.logits(x)
+            if not bool(logits.isfinite().all()):
+                bad = int(index[(~logits.isfinite().all(1)).cpu().numpy()][0])
+                raise UserError(
+                    f"the network returns NaN or infinity for test image {bad}; a diverged training does that: train "
+                    "it again with a smaller learning rate (training.lr_scale=0.2), or give other weights."
+                )
+            right[index] = (logits.argmax(1) == y).cpu().numpy()
+        return right
+
+    def _folded(self) -> nn.Module:
+        """The folded copy, or the network itself where a copy does not compute the same (own modules, randomness)."""
+        x, _ = self.images(np.arange(min(len(self), 8)))
+        try:
+            folded = Snapshot(self.model, torch.float32, torch.channels_last)
+            with torch.no_grad():
+                mine, copied = self.model(x).float(), folded(x)
+        except (RuntimeError, AttributeError, TypeError, NotImplementedError):
+            return self.model
+        return folded if bool(((mine - copied).abs() <= FAITHFUL * (1 + mine.abs())).all()) else self.model
 
 
 def proportion(outcome: np.ndarray) -> dict[str, Any]:
@@ -52,24 +187,13 @@ def proportion(outcome: np.ndarray) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _outcome(
-    model: nn.Module, split: Split, attack: Attack | None, candidates: np.ndarray, seed: int, name: str,
-    advance: Callable[[str, int, int], None],
-) -> np.ndarray:  # fmt: skip
-    """Which of the candidate images are classified right, after the attack if there is one."""
-    device, result = split.labels.device, np.zeros(len(split), bool)
-    index = np.flatnonzero(candidates)
-    model.eval()
-    for start in range(0, len(index), BATCH):
-        chosen = torch.from_numpy(index[start : start + BATCH]).to(device)
-        x, y = to_float(split.images[chosen]), split.labels[chosen]
-        if attack is not None:
-            x = attack(model, x, y, generator(device, seed, "evaluation", name, start))
-        result[index[start : start + BATCH]] = _right(model, x, y).cpu().numpy()
-        advance(name, min(start + BATCH, len(index)), len(index))
-    return result
+class _Counted(nn.Module):
+    """The network, telling `spent` how many passes each call took: a forward one, and a backward where one follows."""
 
+    def __init__(self, model: nn.Module, spent: Callable[[int], None]) -> None:
+        super().__init__()
+        self.model, self._spent = model, spent
 
-@torch.no_grad()
-def _right(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return model(x).argmax(1) == y
+    def forward(self, x: Tensor) -> Tensor:
+        self._spent(len(x) * (2 if x.requires_grad and torch.is_grad_enabled() else 1))
+        return self.model(x)

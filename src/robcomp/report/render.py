@@ -16,7 +16,10 @@ OPERATIONS = {
     "nonzero": "of these, with a non-zero weight",
 }
 UNSAID = ("name", "norm", "relative_step")  # said by the row's name, the header and step_size
-USUAL = (("bn_mode", "eval"), ("random_start", True), ("restarts", 1))
+USUAL = (
+    ("bn_mode", "eval"), ("random_start", True), ("restarts", 1), ("momentum", 0.0), ("loss", "ce"), ("target", ""),
+)  # fmt: skip
+DOUBT = " (!)"  # behind each figure under attack whose verdict has a flag
 
 
 def console(report: dict[str, Any], console: Console) -> None:
@@ -32,6 +35,9 @@ def console(report: dict[str, Any], console: Console) -> None:
             table.add_row(*map(Text, row), style="bold" if row[0] in ("worst case", "(c)", "all") else None)
         console.print()
         console.print(table)
+        if title == "Accuracy":
+            flagged = not report.get("verdict", {}).get("trusted", True)
+            console.print(trust(report), style="bold red" if flagged else "", highlight=False, markup=False)
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -40,6 +46,14 @@ def markdown(report: dict[str, Any]) -> str:
     parts = [f"# {run['dataset']}, {run['model']}, {run['method']}", header(report)]
     for title, (columns, cells) in tables(report).items():
         parts += [f"## {title}", grid(columns, cells)]
+        if title == "Accuracy":
+            parts.append(trust(report))
+            if "verdict" in report:
+                cells = [
+                    [_words(c["name"]), "flag" if c["flag"] else "-", c["evidence"]]
+                    for c in report["verdict"]["checks"]
+                ]
+                parts += ["## Verdict", grid(["check", "", "seen"], cells)]
         if title == "Size":
             parts.append("\n".join(f"- {note}" for note in definitions(report)))
     parts.append(f"Finished {run['finished']}, robcomp {report['robcomp']}, torch {run['machine']['torch']}.")
@@ -61,7 +75,7 @@ def header(report: dict[str, Any]) -> str:
 def tables(report: dict[str, Any]) -> dict[str, tuple[list[str], Cells]]:
     """Title -> (column heads, cells) of the tables of a report."""
     return {
-        "Accuracy": (["", "accuracy", "95 % interval", "images", "seconds", "attack"], _accuracy(report["accuracy"])),
+        "Accuracy": (["", "accuracy", "95 % interval", "images", "seconds", "attack"], _accuracy(report)),
         "Size": (["", "size", "of dense", "smaller by", "what counts"], _size(report["size"])),
         **(_compute(report["macs"]) if "macs" in report else {}),
         "Density": (
@@ -76,24 +90,56 @@ def definitions(report: dict[str, Any]) -> list[str]:
     return [f"({name}) {report['size'][name]['definition']}" for name in ("a", "b", "c")]
 
 
-def _accuracy(accuracy: dict[str, Any]) -> Cells:
+def trust(report: dict[str, Any]) -> str:
+    """What the checks of the verdict say of the figures under attack, in a sentence or, with flags, some more."""
+    verdict = report.get("verdict")
+    if verdict is None:
+        return "Verdict: not checked whether the figures under attack can be trusted (attack.verdict=0)."
+    flags = [check for check in verdict["checks"] if check["flag"]]
+    if not flags:
+        seen = f"{len(verdict['checks'])} checks on {verdict['images']} images"
+        return f"Verdict: no sign that the figures under attack are too high ({seen})."
+    said = " ".join(f"{_words(check['name'])}: {check['evidence']}" for check in flags)
+    return f"Verdict: the figures under attack are NOT to be trusted. {said}"
+
+
+def doubt(report: dict[str, Any]) -> str:
+    """The mark behind a figure under attack: empty where no flag was raised."""
+    return "" if report.get("verdict", {}).get("trusted", True) else DOUBT
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _accuracy(report: dict[str, Any]) -> Cells:
+    accuracy = report["accuracy"]
     attacks = [name for name in accuracy if name not in ("clean", "worst_case")]
     cells = []
     for name in ("clean", *attacks, "worst_case"):
         entry = accuracy[name]
         seconds = f"{entry['seconds']:.1f}" if "seconds" in entry else "-"
-        row = [name.replace("_", " "), percent(entry["value"]), interval(entry["interval"])]
-        cells.append([*row, f"{entry['images']:,}", seconds, _settings(entry.get("attack", {}))])
+        mark = "" if name == "clean" else doubt(report)
+        row = [_row_name(name, entry), percent(entry["value"]) + mark, interval(entry["interval"])]
+        cells.append([*row, f"{entry.get('attacked', entry['images']):,}", seconds, _settings(entry)])
     return cells
 
 
-def _settings(attack: dict[str, Any]) -> str:
+def _row_name(name: str, entry: dict[str, Any]) -> str:
+    note = "+" if entry.get("cumulative") else " (aside)" if entry.get("aside") else ""
+    return f"+ {name}" if note == "+" else name.replace("_", " ") + note
+
+
+def _settings(entry: dict[str, Any]) -> str:
     """An attack's settings that a reader compares, the usual ones left out; report.json has them all."""
+    attack = entry.get("attack", {})
     shown = {key: value for key, value in attack.items() if key not in UNSAID and (key, value) not in USUAL}
     plain = {key: value for key, value in shown.items() if isinstance(value, int | float | str)}
-    return ", ".join(
-        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in plain.items()
-    )
+    said = [f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in plain.items()]
+    if "median_distance" in entry:
+        median = entry["median_distance"]
+        said.append("median distance " + ("infinite" if median is None else f"{median:.4g}"))
+    return ", ".join(said)
 
 
 def _size(size: dict[str, Any]) -> Cells:

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
-from robcomp.report.render import data, duration, grid, interval, share
+from robcomp.report.render import DOUBT, data, duration, grid, interval, share
 
 
 def page(table: dict[str, Any], figure: str) -> str:
@@ -18,6 +18,7 @@ def page(table: dict[str, Any], figure: str) -> str:
         "Accuracies in percent with their 95 % interval over test images; *paper* is the published figure, - where the "
         "paper has none.",
         f"![accuracy against size]({figure})",
+        *_doubts(table),
         *_claims(table),
         "## Sizes",
         "\n".join(f"- ({key}) {text}" for key, text in table["definitions"].items()) or "No run finished.",
@@ -43,6 +44,15 @@ def _setting(table: dict[str, Any]) -> Iterator[str]:
         yield "\n".join(sorted(settings))
 
 
+def _doubts(table: dict[str, Any]) -> Iterator[str]:
+    """What speaks against figures of the table."""
+    said = [
+        f"- {record['label']} {record['run']}: {record['doubt']}" for record in _finished(table) if record.get("doubt")
+    ]
+    if said:
+        yield "\n".join(["Figures marked (!) are not to be trusted:", "", *said])
+
+
 def _results(table: dict[str, Any]) -> str:
     heads = ["method", *(key.split(".")[-1] for key in table["grid"])]
     for key in table["accuracy"]:
@@ -56,7 +66,8 @@ def _row(record: dict[str, Any], table: dict[str, Any]) -> list[str]:
     failed = record["run"] is None
     for key in table["accuracy"]:
         printed = record["published"].get(key)
-        ours = "failed" if failed else _accuracy(record["accuracy"].get(key))
+        mark = DOUBT if key != "clean" and record.get("doubt") else ""
+        ours = "failed" if failed else _accuracy(record["accuracy"].get(key)) + mark
         cells += [ours, "-" if printed is None else f"{printed:.1f}"]
     cells += ["-" if failed else _size(record["size"][key]) for key in table["size"]]
     return [*cells, "-" if failed else duration(record["run_facts"]["seconds"])]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from robcomp.errors import UserError
-from robcomp.report import published, schema
+from robcomp.report import published, render, schema
 from robcomp.report.table_recipe import Job, Point, Recipe, Row
 
 
@@ -33,7 +33,7 @@ def _record(job: Job, run: Path | None) -> Record:
     if run is None:
         return Record(job.label, job.point, job.overrides, None, None, {})
     with np.load(run / "outcomes.npz") as arrays:
-        outcomes = {name: arrays[name].astype(bool) for name in arrays.files}
+        outcomes = {name: arrays[name].astype(bool) for name in arrays.files if "." not in name}  # no distances
     name = f"{run.parent.name}/{run.name}"
     return Record(job.label, job.point, job.overrides, name, schema.read(run / "report.json"), outcomes)
 
@@ -62,6 +62,7 @@ def summary(record: Record, recipe: Recipe) -> dict[str, Any]:
         "robcomp": report["robcomp"],
         "data": report["data"],
         "threat": report["threat"],
+        "doubt": render.trust(report) if render.doubt(report) else None,
     }
 
 

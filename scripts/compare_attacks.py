@@ -1,0 +1,204 @@
+#!/usr/bin/env python3
+"""The attacks beside those of pyautoattack and torchattacks: robust accuracy, time and memory on the same network.
+
+    OMP_NUM_THREADS=1 python scripts/compare_attacks.py RUN_DIR --images 500 --json results/attacks-mnist.json
+
+For each attack and then the standard suite, the libraries take turns in one process: same network (read from the run's
+model.rcz), same images, same batches, float32. Every adversarial image is judged here, by one rule: misclassified,
+within eps (1e-6 for rounding), in [0, 1]. The libraries are no dependency of robcomp: `make test-oracle` installs them.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robcomp import artifact, data
+from robcomp.attacks import SuiteConfig
+from robcomp.config import compose_config
+from robcomp.data import Split, to_float
+from robcomp.evaluation.robustness import Evaluator
+from robcomp.hardware import machine
+from robcomp.models.parameterisation import effective_weights
+from robcomp.report import schema
+
+BATCH = 250
+ATTACKS = ("apgd_ce", "apgd_t", "fab_t", "square")
+LIBRARIES = ("robcomp", "pyautoattack", "torchattacks")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="directory of a finished run")
+    parser.add_argument("--images", type=int, default=100, help="test images (default 100)")
+    parser.add_argument("--libraries", default=",".join(LIBRARIES), help="default: all")
+    parser.add_argument("--attacks", default=",".join((*ATTACKS, "standard")), help="default: all")
+    parser.add_argument("--seeds", type=int, default=1, help="repetitions, of which means are shown (default 1)")
+    parser.add_argument("--memory", action="store_true", help="peak memory instead, beside that of a training step")
+    parser.add_argument("--json", type=Path, help="where to write the figures, next to printing them")
+    args = parser.parse_args()
+    task = Task.of(args.run, args.images)
+    print(task.header, flush=True)
+    measure = memory_table if args.memory else table
+    rows = measure(task, args.attacks.split(","), args.libraries.split(","), args.seeds)
+    if args.json:
+        args.json.write_text(json.dumps({"setting": task.header, "rows": rows}, indent=2) + "\n")
+
+
+class Task:
+    """The network, its images and eps."""
+
+    def __init__(self, model: nn.Module, split: Split, eps: float, header: str) -> None:
+        self.model, self.split, self.eps, self.header = model.eval(), split, eps, header
+        self.x, self.y = to_float(split.images), split.labels
+        with torch.no_grad():
+            self.clean = torch.cat([model(part) for part in self.x.split(BATCH)]).argmax(1) == self.y
+
+    @classmethod
+    def of(cls, run: Path, images: int) -> "Task":
+        report = schema.read(run / "report.json")
+        facts, eps = report["run"], report["threat"]["eps"]
+        given = [o for o in facts["overrides"] if not o.startswith(("out=", "attack", "dataset.test_subset"))]
+        config = compose_config([*given, f"dataset.test_subset={images}"])
+        test = data.load(config.dataset, Path(config.data_dir), torch.device("cpu")).test
+        where = machine(torch.device("cpu"), "float32")
+        header = (
+            f"{facts['dataset']} {facts['model']} {facts['method']} {facts['id']}: {len(test)} test images, "
+            f"Linf eps {eps:.4g}, batches of {BATCH}; {where['name']}, {where['threads']} thread(s), torch {where['torch']}"
+        )
+        return cls(artifact.load(run / "model.rcz")[0], test, eps, header)
+
+    def robust(self, x_adv: Tensor) -> float:
+        """The share of images that are right, and still right at x_adv; a point out of bounds counts as no attack."""
+        with torch.no_grad():
+            wrong = torch.cat([self.model(part) for part in x_adv.split(BATCH)]).argmax(1) != self.y
+        inside = (x_adv - self.x).flatten(1).abs().amax(1) <= self.eps + 1e-6
+        inside &= ((x_adv >= 0) & (x_adv <= 1)).flatten(1).all(1)
+        return float((self.clean & ~(wrong & inside)).float().mean())
+
+
+def ours(task: Task, attack: str, seed: int) -> Tensor:
+    """Adversarial images of all images, by robcomp."""
+    names = ATTACKS if attack == "standard" else (attack,)
+    suite = SuiteConfig(attacks={name: {"eps": task.eps} for name in names}).build()
+    x_adv, standing = task.x.clone(), task.clean.numpy().copy()
+    with Evaluator(task.model, task.split, seed, BATCH) as evaluator:
+        for name, one in suite.items():
+            for index, found, y in evaluator.examples(name, one, standing):
+                fooled = (evaluator.logits(found).argmax(1) != y).numpy()
+                x_adv[index[fooled]] = found[fooled]
+                standing[index[fooled]] = False
+    return x_adv
+
+
+def pyautoattack(task: Task, attack: str, seed: int) -> Tensor:
+    from pyautoattack import AutoAttack
+
+    if attack == "standard":
+        adversary = AutoAttack(task.model, norm="Linf", eps=task.eps, version="standard", seed=seed, device="cpu")
+    else:
+        kinds = [attack.replace("_", "-")]
+        adversary = AutoAttack(
+            task.model, attacks=kinds, norm="Linf", eps=task.eps, version="custom", seed=seed, device="cpu"
+        )
+        adversary.apgd.n_restarts = adversary.fab.n_restarts = 1  # as in its standard version
+    return adversary.run_standard_evaluation(task.x, task.y, batch_size=BATCH)[0]
+
+
+def torchattacks(task: Task, attack: str, seed: int) -> Tensor:
+    """With the standard version's 100 steps: this library's own AutoAttack takes 10."""
+    import torchattacks as library
+    from torchattacks.wrappers.multiattack import MultiAttack
+
+    how, classes = {"eps": task.eps, "norm": "Linf", "seed": seed, "n_restarts": 1}, 10
+    build = {
+        "apgd_ce": lambda: library.APGD(task.model, steps=100, loss="ce", **how),
+        "apgd_t": lambda: library.APGDT(task.model, steps=100, n_classes=classes, **how),
+        "fab_t": lambda: library.FAB(task.model, steps=100, multi_targeted=True, n_classes=classes, **how),
+        "square": lambda: library.Square(task.model, n_queries=5000, **how),
+    }
+    adversary = build[attack]() if attack in build else MultiAttack([make() for make in build.values()])
+    x_adv = task.x.clone()
+    for part in torch.arange(len(task.x))[task.clean].split(BATCH):
+        x_adv[part] = adversary(task.x[part], task.y[part]).detach()
+    return x_adv
+
+
+BY: dict[str, Callable[[Task, str, int], Tensor]] = {
+    "robcomp": ours, "pyautoattack": pyautoattack, "torchattacks": torchattacks
+}  # fmt: skip
+
+
+def table(task: Task, attacks: list[str], libraries: list[str], seeds: int) -> list[dict[str, Any]]:
+    """Robust accuracy and seconds of each attack by each library, means over the seeds, printed as they come."""
+    print(f"clean {task.clean.float().mean():.1%}; means over {seeds} seed(s), lowest and highest in brackets")
+    print(f"{'attack':<10}" + "".join(f"{name:>34}" for name in libraries) + "   times faster than pyautoattack")
+    rows = []
+    for attack in attacks:
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in libraries}
+        for seed in range(seeds):
+            for library in libraries:
+                with effective_weights(task.model):
+                    started = time.monotonic()
+                    x_adv = BY[library](task, attack, seed)
+                    found[library].append((task.robust(x_adv), time.monotonic() - started))
+        row: dict[str, Any] = {"attack": attack}
+        for name, runs in found.items():
+            robust, seconds = zip(*runs, strict=True)
+            row[name] = {"robust": sum(robust) / seeds, "each": robust, "seconds": sum(seconds) / seeds}
+        rows.append(row)
+        cells = "".join(_cell(row[name]) for name in libraries)
+        times = row["pyautoattack"]["seconds"] / row["robcomp"]["seconds"] if {*LIBRARIES[:2]} <= {*libraries} else None
+        print(f"{attack:<10}{cells}" + (f"{times:>10.2f}" if times else ""), flush=True)
+    return rows
+
+
+def _cell(entry: dict[str, Any]) -> str:
+    each = f"[{min(entry['each']):.1%}, {max(entry['each']):.1%}]"
+    return f"{entry['robust']:>9.1%} {each:>15} {entry['seconds']:>6.1f} s"
+
+
+def memory_table(task: Task, attacks: list[str], libraries: list[str], seeds: int) -> list[dict[str, Any]]:
+    """Peak resident memory over that before, in MB, of a short version of each attack and of one training step."""
+    few = Task(task.model, Split(task.split.images[:BATCH], task.split.labels[:BATCH]), task.eps, task.header)
+    step = _peak(lambda: _training_step(few))
+    print(f"one training step on {len(few.x)} images: {step:.0f} MB")
+    rows: list[dict[str, Any]] = [{"attack": "training step", "megabytes": step}]
+    for attack in attacks:
+        row: dict[str, Any] = {"attack": attack}
+        for library in libraries:
+            row[library] = _peak(lambda attack=attack, library=library: BY[library](few, attack, 0))
+        rows.append(row)
+        print(f"{attack:<10}" + "".join(f"{row[n]:>12.0f} MB ({row[n] / step:.2f}x)" for n in libraries), flush=True)
+    return rows
+
+
+def _training_step(task: Task) -> None:
+    model = task.model.train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
+    torch.nn.functional.cross_entropy(model(task.x), task.y).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    model.eval()
+
+
+def _peak(work: Callable[[], object]) -> float:
+    """MB by which resident memory peaked over its level before `work` (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    before = _status("VmRSS")
+    work()
+    return (_status("VmHWM") - before) / 1000
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(key)).split()[1])
+
+
+if __name__ == "__main__":
+    main()

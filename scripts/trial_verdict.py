@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+"""Does the verdict tell masked gradients from honest ones? Each finished run given, as it is and masked in five ways.
+
+    python scripts/trial_verdict.py RUN_DIR [RUN_DIR ...] > results/verdict.txt
+
+Prints a line a network: the suite's worst case, and the flags that were raised. The masks stand in front of, inside or
+behind the run's own network, whose weights they leave alone.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from robcomp import artifact, data
+from robcomp.config import compose_config
+from robcomp.evaluation.robustness import Evaluator
+from robcomp.evaluation.suite import evaluate
+from robcomp.evaluation.verdict import examine
+from robcomp.report import schema
+
+
+class Wrapped(nn.Module):
+    """before, network, after."""
+
+    def __init__(self, net: nn.Module, before: Callable[[Tensor], Tensor], after: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.net, self.before, self.after = net, before, after
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(self.net(self.before(x)))
+
+
+def same(x: Tensor) -> Tensor:
+    return x
+
+
+MASKS = {
+    "as it is": lambda net: net,
+    "saturating input": lambda net: Wrapped(net, lambda x: torch.sigmoid(200 * (x - 0.5)), same),
+    "logits x 1000": lambda net: Wrapped(net, same, lambda z: 1000 * z),
+    "rounded input": lambda net: Wrapped(net, lambda x: (x * 8).round() / 8, same),
+    "random noise": lambda net: Wrapped(net, lambda x: x + 0.05 * torch.randn_like(x), same),
+    "softmax output": lambda net: Wrapped(net, same, lambda z: z.softmax(1)),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, help="directories of finished runs")
+    parser.add_argument("--images", type=int, default=100, help="test images (default 100)")
+    parser.add_argument("--honest", action="store_true", help="the networks as they are only")
+    args = parser.parse_args()
+    print(f"{'network':<46} {'mask':<18} clean  worst  seconds  flags")
+    for run in args.runs:
+        for mask in list(MASKS)[: 1 if args.honest else None]:
+            print(line(run, mask, args.images), flush=True)
+
+
+def line(run: Path, mask: str, images: int) -> str:
+    report = schema.read(run / "report.json")
+    given = [o for o in report["run"]["overrides"] if not o.startswith(("out=", "attack", "dataset.test_subset"))]
+    config = compose_config([*given, f"dataset.test_subset={images}"])
+    test = data.load(config.dataset, Path(config.data_dir), torch.device("cpu")).test
+    net = MASKS[mask](artifact.load(run / "model.rcz")[0])
+    torch.manual_seed(0)
+    started = time.monotonic()
+    with Evaluator(net, test, 0) as evaluator:
+        records, outcomes = evaluate(evaluator, config.attack)
+        attacked = time.monotonic()
+        verdict = examine(evaluator, config.attack.build(), outcomes["worst_case"], images)
+    flags = [f"{c['name']} ({c['evidence']})" for c in verdict["checks"] if c["flag"]]
+    name = f"{report['run']['dataset']} {report['run']['model']} {report['run']['method']} seed {report['run']['seed']}"
+    return (
+        f"{name:<46} {mask:<18} {records['clean']['value']:5.0%}  {records['worst_case']['value']:5.0%}  "
+        f"{attacked - started:3.0f}+{time.monotonic() - attacked:3.0f}  {' '.join(flags) or '-'}"
+    )
+
+
+if __name__ == "__main__":
+    main()

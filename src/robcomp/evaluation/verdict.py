@@ -1,0 +1,154 @@
+"""Can a robust accuracy be trusted? Checks for the known ways in which such a figure comes out too high.
+
+Each check says what it saw in a sentence, whether it raises a flag or not. Sources: Athalye, Carlini and Wagner, 2018
+(masked gradients); Carlini et al., 2019 (what to look for); Croce et al., 2022 (random and saturated outputs).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from robcomp.attacks import FGSM, PGD, Attack
+from robcomp.attacks.base import norms
+from robcomp.attacks.losses import cross_entropy, gradient, margin
+from robcomp.attacks.square import Square
+from robcomp.evaluation.robustness import Evaluator
+
+RANDOM = 1e-3  # difference between two passes, of the logits' size, from which a network counts as random
+SHARE = 0.05  # of the images looked at: what is more than this (and than 2 images) raises a flag
+HIDDEN = 0.2  # that share for cross-entropy against margin, which differ by up to 14 in 100 on networks without a fault
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at: its name, whether it speaks against the figure, and what was seen."""
+
+    name: str
+    flag: bool
+    evidence: str
+
+
+def examine(e: Evaluator, attacks: dict[str, Attack], standing: np.ndarray, images: int) -> dict[str, Any] | None:
+    """The report's "verdict": the checks on the first `images` images that are right without an attack.
+
+    attacks: those of the suite's worst case, whose largest eps is the budget here too; standing: bool [N], the images
+    that withstood them. None where nothing was asked for: images = 0, no attack, or only attacks of eps 0.
+    """
+    budgets = [attack for attack in attacks.values() if attack.eps > 0]
+    if not images or not budgets:
+        return None
+    looked = np.zeros(len(e), bool)
+    looked[np.flatnonzero(e.clean)[:images]] = True
+    checks = list(_Examination(e, max(budgets, key=lambda a: a.eps), looked, standing).checks()) if looked.any() else []
+    return {
+        "trusted": not any(check.flag for check in checks),
+        "images": int(looked.sum()),
+        "checks": [{"name": check.name, "flag": check.flag, "evidence": check.evidence} for check in checks],
+    }
+
+
+class _Examination:
+    """The attacks of the checks, each on the images that matter to its question."""
+
+    def __init__(self, e: Evaluator, budget: Attack, looked: np.ndarray, standing: np.ndarray) -> None:
+        self.e, self.looked, self.standing = e, looked, standing
+        self.eps, self.norm = budget.eps, budget.norm
+        self.count = int(looked.sum())
+        self.index = np.flatnonzero(looked)
+
+    def checks(self) -> list[Check]:
+        """All of them; what the later ones compare, the earlier ones have computed."""
+        fgsm = self.after("fgsm", FGSM(self.eps, self.norm), self.looked)
+        entropy = self.after("pgd", self.pgd(20), self.looked)
+        marginal = self.after("margin", self.pgd(20, loss="margin"), self.looked)
+        white = entropy & marginal
+        long = self.after("pgd_100", self.pgd(100), white & self.standing) & (white & self.standing)
+        queries = 300
+        square = self.after("square", Square(self.eps, self.norm, queries=queries), white)
+        return [
+            *self._outputs(),
+            self._zero_gradients(),
+            self.compare(
+                "saturated_loss", entropy & ~marginal, "PGD-20 on the margin breaks {} that PGD-20 on the cross-"
+                "entropy leaves standing", HIDDEN,
+            ),
+            self.fewer(
+                "one_step_beats_many", fgsm, entropy, "FGSM leaves {} standing, PGD-20 {}"
+            ),
+            self.compare(
+                "black_box_beats_white_box", white & ~square, f"Square with {queries} queries, which sees no gradient, "
+                "breaks {} that PGD leaves standing",
+            ),
+            self._unlimited(),
+            self.compare(
+                "too_few_iterations", self.looked & self.standing & ~(long & white), "PGD with 100 steps, or on the "
+                "margin, breaks {} that the suite leaves standing",
+            ),
+        ]  # fmt: skip
+
+    def pgd(self, steps: int, **changes: Any) -> PGD:
+        return PGD(self.eps, self.norm, steps=steps, **changes)
+
+    def after(self, name: str, attack: Attack, candidates: np.ndarray) -> np.ndarray:
+        return self.e.under(f"verdict.{name}", attack, candidates).right
+
+    def many(self, count: int, share: float = SHARE) -> bool:
+        return count > max(2, share * self.count)
+
+    def compare(self, name: str, broken: np.ndarray, sentence: str, share: float = SHARE) -> Check:
+        count = int(broken.sum())
+        return Check(name, self.many(count, share), sentence.format(f"{count} of {self.count} images") + ".")
+
+    def fewer(self, name: str, weak: np.ndarray, strong: np.ndarray, sentence: str) -> Check:
+        left, right = int(weak.sum()), int(strong.sum())
+        return Check(name, self.many(right - left), sentence.format(f"{left} of {self.count} images", right) + ".")
+
+    def _outputs(self) -> list[Check]:
+        x, _ = self.e.images(self.index)
+        first, second = self.e.logits(x), self.e.logits(x)
+        apart = float((first - second).abs().max() / first.abs().max().clamp_min(1e-12))
+        sums = (first.sum(1) - 1).abs().max()
+        probabilities = bool((first.min() >= 0) & (first.max() <= 1) & (sums < 1e-3))
+        scale = f"between {float(first.min()):.3g} and {float(first.max()):.3g}"
+        return [
+            Check(
+                "random_output", apart > RANDOM,
+                f"Two passes over the same {self.count} images differ by {apart:.1e} of the largest output.",
+            ),
+            Check(
+                "probabilities", probabilities,
+                f"The outputs lie {scale}" + (
+                    " and sum to 1 for each image: they are probabilities, whose cross-entropy hides the gradient."
+                    if probabilities else "; they are no probabilities."
+                ),
+            ),
+        ]  # fmt: skip
+
+    def _zero_gradients(self) -> Check:
+        """A gradient of zero, or one that leads nowhere: followed through the whole pixel range, it keeps the class."""
+        x, y = self.e.images(self.index)
+        lost = 0
+        for images, labels in zip(x.split(self.e.batch_size), y.split(self.e.batch_size), strict=True):
+            slope = gradient(self.e.view, images, lambda z, y=labels: cross_entropy(z, y))[1]
+            gap, way, _ = gradient(self.e.view, images, lambda z, y=labels: margin(z, y))
+            reach = norms(way, "L2") * images[0].numel() ** 0.5 if self.norm == "L2" else way.flatten(1).abs().sum(1)
+            useful = (slope.flatten(1) != 0).any(1) & slope.flatten(1).isfinite().all(1) & (reach > -gap)
+            lost += int((~useful).sum())
+        return Check(
+            "zero_gradients", self.many(lost),
+            f"For {lost} of {self.count} images the gradient is zero or not finite, or so small that followed through "
+            "the whole pixel range it would not change the class.",
+        )  # fmt: skip
+
+    def _unlimited(self) -> Check:
+        """With the whole pixel range to move in, every image can become any other."""
+        whole = 1.0 if self.norm == "Linf" else float(self.e.split.images[0].numel()) ** 0.5
+        left = self.looked
+        for loss in ("margin", "ce"):
+            left = self.after(f"unlimited_{loss}", PGD(whole, self.norm, steps=40, loss=loss), left)
+        return Check(
+            "right_at_any_eps", self.many(int(left.sum())),
+            f"With eps {whole:.3g}, which reaches every picture, PGD leaves {int(left.sum())} of {self.count} images "
+            "standing.",
+        )  # fmt: skip

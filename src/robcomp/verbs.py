@@ -1,0 +1,134 @@
+"""What each verb of the command line does. Torch and Hydra are imported by the verbs that need them, when they run."""
+
+import argparse
+from pathlib import Path
+
+from robcomp import catalogue
+from robcomp.errors import unknown
+from robcomp.protocols import words
+
+
+def train(args: argparse.Namespace) -> int:
+    from omegaconf import OmegaConf
+
+    from robcomp import config, sweep
+    from robcomp.overrides import rooted
+
+    jobs = sweep.expand(args.overrides) if args.multirun else [args.overrides]
+    jobs = [rooted(job) for job in jobs]
+    if args.cfg:
+        for job in jobs:
+            config.compose_config(job)
+            print(OmegaConf.to_yaml(config.compose_node(job)), end="")
+        return 0
+    if args.multirun:
+        return int(None in sweep.run(jobs, _console()))
+    composed = config.compose_config(jobs[0])
+    from robcomp import runner
+
+    runner.train(composed, jobs[0], _console())
+    return 0
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    mine, overrides = words.split(args.overrides, ("run",))
+    from robcomp.overrides import rooted
+
+    overrides, console = rooted(overrides), _console()
+    if not mine["run"]:
+        from robcomp import config, given
+
+        given.evaluate(config.compose_config(overrides), overrides, console)
+        return 0
+    (folder,) = words.folders("run", [words.single("run", mine["run"])])
+    from robcomp import measure
+
+    page = measure.evaluate_run(folder, overrides, console)
+    console.print(f"evaluation: {page}")
+    return 0
+
+
+def curve(args: argparse.Namespace) -> int:
+    mine, overrides = words.split(args.overrides, ("run", "over", "values", "target"))
+    runs = words.folders("run", mine["run"])
+    over, values, target = words.single("over", mine["over"], "eps"), *_values_and_target(mine)
+    from robcomp.overrides import rooted
+    from robcomp.protocols.curve import curve
+
+    curve(runs, rooted(overrides), over, values, target, _console())
+    return 0
+
+
+def transfer(args: argparse.Namespace) -> int:
+    mine, overrides = words.split(args.overrides, ("source", "targets", "values", "target"))
+    sources, targets = words.folders("source", mine["source"]), words.folders("targets", mine["targets"])
+    values, target = _values_and_target(mine)
+    from robcomp.overrides import rooted
+    from robcomp.protocols.transfer import transfer
+
+    transfer(sources, targets, rooted(overrides), values, target, _console())
+    return 0
+
+
+def combine(args: argparse.Namespace) -> int:
+    mine, overrides = words.split(args.overrides, ("run", "target"))
+    runs, target = words.folders("run", mine["run"], least=2), words.single("target", mine["target"])
+    from robcomp.overrides import rooted
+    from robcomp.protocols.combine import combine
+
+    combine(runs, rooted(overrides), Path(target) if target else None, _console())
+    return 0
+
+
+def compare(args: argparse.Namespace) -> int:
+    from robcomp.protocols.compare import compare, show
+
+    show(compare(args.a, args.b), _console(), args.json)
+    return 0
+
+
+def listing(args: argparse.Namespace) -> int:
+    kinds = {"datasets": "dataset", "models": "model", "methods": "method", "attacks": "attack", "tables": "table"}
+    wanted = [args.group] if args.group else list(kinds)
+    for name in wanted:
+        if name not in kinds:
+            raise unknown("group", name, kinds)
+    for name in wanted:
+        _section(f"{name} ({kinds[name]}=...)" if name != "tables" else "tables (robcomp table ...)",
+                 catalogue.summaries(kinds[name]))  # fmt: skip
+        if name == "attacks":
+            _section("attacks of a suite (+attack.attacks.ANY_NAME={attack: ..., eps: ...})", catalogue.attacks())
+    return 0
+
+
+def table(args: argparse.Namespace) -> int:
+    if args.name not in catalogue.choices("table"):
+        raise unknown("table", args.name, catalogue.choices("table"))
+    from robcomp import sweep
+    from robcomp.overrides import rooted
+    from robcomp.report import tables
+
+    console = _console()
+    page = tables.build(
+        args.name, args.scale, rooted(args.overrides), lambda jobs: sweep.run(jobs, console), args.target
+    )
+    console.print(f"table: {page}")
+    return 0
+
+
+def _values_and_target(mine: dict[str, list[str]]) -> tuple[list[float], Path | None]:
+    values, target = words.single("values", mine["values"]), words.single("target", mine["target"])
+    return words.numbers("values", values), Path(target) if target else None
+
+
+def _section(title: str, lines: dict[str, str]) -> None:
+    print(title)
+    for name, summary in lines.items():
+        print(f"  {name:<14} {summary}")
+    print()
+
+
+def _console():
+    from rich.console import Console
+
+    return Console()

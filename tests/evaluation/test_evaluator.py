@@ -1,0 +1,275 @@
+"""A suite on a network: individually and cumulatively, stopped and resumed, counted and told."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import images, randomise_batch_norm, rng
+from torch import Tensor, nn
+
+from robcomp.attacks import FGSM, PGD, Attack, MinimumNorm, SuiteConfig
+from robcomp.data import Split
+from robcomp.errors import UserError
+from robcomp.evaluation.ledger import Ledger
+from robcomp.evaluation.robustness import Evaluator, proportion
+from robcomp.evaluation.suite import evaluate
+from robcomp.models import ResNetConfig
+
+
+@dataclass
+class Halving(MinimumNorm):
+    """Finds the even images of a batch at a distance of 0.1 * their position, never the odd ones."""
+
+    cost = 3
+
+    def settings(self) -> dict:
+        return {"name": "halving", "eps": self.eps}
+
+    def nearest(
+        self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, enough: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        where = torch.arange(len(x))
+        distance = torch.where(where % 2 == 0, 0.01 * where.float(), torch.inf)
+        shift = torch.where(distance.isfinite(), distance, 0.0).view(-1, 1, 1, 1)
+        return torch.where(x > 0.5, x - shift, x + shift), distance
+
+
+class Centred(nn.Module):
+    """Three classes by three bands of rows: right on `tiny` images, linear, so that attacks are predictable."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bands = nn.Linear(256, 3, bias=False)
+        with torch.no_grad():
+            self.bands.weight.zero_()
+            for band in range(3):
+                self.bands.weight[band, band * 80 : band * 80 + 80] = 1 / 80
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bands(x.flatten(1))
+
+
+def split(count: int = 24) -> Split:
+    return images(count, 5)
+
+
+def suite(individual: bool, **attacks: dict) -> SuiteConfig:
+    return SuiteConfig("made up", individual, 0, 10, attacks)
+
+
+PAIR = {"strong": {"attack": "pgd", "eps": 0.23, "steps": 8}, "weak": {"attack": "fgsm", "eps": 0.22}}
+
+
+def outcomes(model: nn.Module, config: SuiteConfig, **settings: object):
+    with Evaluator(model, split(), 0, config.batch_size, **settings) as evaluator:
+        return evaluate(evaluator, config)
+
+
+def test_individual_attacks_meet_every_right_image() -> None:
+    records, found = outcomes(Centred(), suite(True, **PAIR))
+    assert list(records) == ["clean", "strong", "weak", "worst_case"]
+    assert records["clean"]["correct"] == records["strong"]["attacked"] == records["weak"]["attacked"] == 24
+    assert 24 > records["weak"]["correct"] > records["strong"]["correct"]
+    assert np.array_equal(found["worst_case"], found["strong"] & found["weak"])
+
+
+def test_cumulative_attacks_come_cheapest_first_and_meet_what_stands() -> None:
+    alone, each = outcomes(Centred(), suite(True, **PAIR))
+    records, found = outcomes(Centred(), suite(False, **PAIR))
+    assert list(records) == ["clean", "weak", "strong", "worst_case"]
+    assert records["strong"]["attacked"] == records["weak"]["correct"] == alone["weak"]["correct"]
+    assert records["strong"]["cumulative"]
+    assert "cumulative" not in alone["strong"]
+    assert np.array_equal(found["strong"], found["worst_case"])
+    assert np.array_equal(found["worst_case"], each["worst_case"])
+
+
+def test_an_attack_that_stands_aside_changes_no_worst_case() -> None:
+    aside = {"aside": {"attack": "pgd", "eps": 1.0, "aside": True}, "wrm": {"gamma": 1000.0, "steps": 3}}
+    for individual in (True, False):
+        records, _ = outcomes(Centred(), suite(individual, **PAIR, **aside))
+        without, _ = outcomes(Centred(), suite(individual, **PAIR))
+        assert records["worst_case"] == without["worst_case"]
+        assert records["aside"]["aside"]
+        assert records["wrm"]["aside"]
+        assert records["aside"]["correct"] == 0 < records["worst_case"]["correct"]
+        assert records["aside"]["attacked"] == 24
+
+
+def test_a_network_that_is_always_wrong_is_not_attacked() -> None:
+    class Wrong(Centred):
+        def forward(self, x: Tensor) -> Tensor:
+            return -super().forward(x)
+
+    for individual in (True, False):
+        records, _ = outcomes(Wrong(), suite(individual, **PAIR))
+        assert [records[name]["correct"] for name in records] == [0, 0, 0, 0]
+        assert records["strong"]["attacked"] == 0
+
+
+def test_one_image() -> None:
+    with Evaluator(Centred(), images(1, 5), 0) as evaluator:
+        records, _ = evaluate(evaluator, suite(True, **PAIR))
+    assert records["strong"]["images"] == 1
+
+
+def test_no_image_is_refused() -> None:
+    with pytest.raises(UserError, match="no image to evaluate"), Evaluator(Centred(), images(0, 5), 0):
+        pass
+
+
+def test_a_network_of_nan_is_refused_with_the_image() -> None:
+    class Broken(Centred):
+        def forward(self, x: Tensor) -> Tensor:
+            logits = super().forward(x)
+            return torch.where(torch.arange(len(x))[:, None] == 3, torch.nan, logits)
+
+    with pytest.raises(UserError, match="NaN or infinity for test image 3"), Evaluator(Broken(), split(), 0):
+        pass
+
+
+def test_a_network_of_nan_near_its_images_is_one_clear_error() -> None:
+    class Edge(Centred):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + 0 * (0.9 - x.amax()).sqrt()
+
+    with Evaluator(Edge(), split(), 0) as evaluator, pytest.raises(UserError, match="attack pgd gave no valid images"):
+        evaluate(evaluator, suite(True, pgd={"eps": 9.0, "norm": "L2"}))
+
+
+def test_an_image_for_which_the_network_returns_nan_is_not_classified_right() -> None:
+    class Edge(Centred):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + torch.where(x.flatten(1).amax(1) > 0.9, torch.nan, 0.0)[:, None]
+
+    class Border(Attack):
+        cost = 1
+
+        def settings(self) -> dict:
+            return {"name": "border"}
+
+        def perturb(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+            return (x + 0.2).clamp(max=1)
+
+    with Evaluator(Edge(), split(), 0) as evaluator:
+        assert not evaluator.under("border", Border(0.2), evaluator.clean).right.any()
+
+
+def test_minimum_norm_attacks_tell_distances_individually(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = suite(True)
+    monkeypatch.setattr(SuiteConfig, "build", lambda self: {"halving": Halving(0.04)})
+    monkeypatch.setattr(Evaluator, "_right", lambda self, x, y: torch.zeros(len(x), dtype=torch.bool))
+    config.attacks = {"halving": {}}
+    records, found = outcomes(Centred(), config)
+    distance = found["halving.distance"]
+    assert distance[:10] == pytest.approx([0, np.inf, 0.02, np.inf, 0.04, np.inf, 0.06, np.inf, 0.08, np.inf])
+    assert np.array_equal(found["halving"], distance > 0.04 * (1 + 1e-6))
+    assert records["halving"]["median_distance"] is None
+
+
+def test_distances_count_only_where_the_network_itself_is_fooled(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Evaluator(Centred(), split(), 0, 10) as evaluator:
+        outcome = evaluator.under("halving", Halving(0.04), evaluator.clean, distances=True)
+    assert np.isinf(outcome.distance).all()
+    assert outcome.right.all()
+
+
+class StoppedError(Exception):
+    pass
+
+
+@dataclass
+class Recorded(Attack):
+    """FGSM that counts its batches and stops the evaluation at one of them."""
+
+    cost = 2
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        self.calls = getattr(self, "calls", 0) + 1
+        if self.calls == getattr(self, "stop", 0):
+            raise StoppedError
+        return PGD(self.eps, steps=2).perturb(model, x, y, generator)
+
+    def settings(self) -> dict:
+        return {"name": "recorded", "eps": self.eps}
+
+
+@pytest.mark.parametrize("distances", [False, True])
+def test_a_stopped_evaluation_goes_on_where_it_was(tmp_path: Path, distances: bool) -> None:
+    path = tmp_path / "ledger.npz"
+    with Evaluator(Centred(), split(), 0, 5) as evaluator:
+        wanted = evaluator.under("a", Recorded(0.22), evaluator.clean)
+    attack = Recorded(0.22)
+    attack.stop = 4
+    with Evaluator(Centred(), split(), 0, 5, Ledger(path, "k")) as evaluator, pytest.raises(StoppedError):
+        evaluator.under("a", attack, evaluator.clean)
+    again = Recorded(0.22)
+    with Evaluator(Centred(), split(), 0, 5, Ledger(path, "k")) as evaluator:
+        outcome = evaluator.under("a", again, evaluator.clean)
+    assert again.calls == 2  # batches 4 and 5 of 5
+    assert np.array_equal(outcome.right, wanted.right)
+    assert 0 < outcome.right.sum() < 24
+    other = Recorded(0.22)
+    with Evaluator(Centred(), split(), 0, 5, Ledger(path, "another network")) as evaluator:
+        evaluator.under("a", other, evaluator.clean)
+    assert other.calls == 5
+    ledger = Ledger(path, "another network")
+    assert ledger.recall("unknown") == ({}, 0, 0.0)
+    ledger.close()
+    assert not path.exists()
+
+
+def test_the_bar_is_told_of_images_as_passes_are_spent() -> None:
+    told: list[tuple[str, float, int]] = []
+    with Evaluator(Centred(), split(), 0, 12, advance=lambda *call: told.append(call)) as evaluator:
+        evaluator.under("pgd", PGD(0.1, steps=4), evaluator.clean)
+    assert [done for _, done, _ in told] == [3, 6, 9, 12, 12, 15, 18, 21, 24, 24]
+    assert {(name, total) for name, _, total in told} == {("pgd", 24)}
+
+
+def test_attacks_run_on_the_folded_copy_and_the_network_decides() -> None:
+    model = ResNetConfig(width=0.1).build((1, 16, 16), 3)
+    randomise_batch_norm(model)
+    with Evaluator(model.train(), split(), 0) as evaluator:
+        assert evaluator.view is not model
+        assert not any(isinstance(module, nn.BatchNorm2d) for module in evaluator.view.modules())
+        assert torch.allclose(evaluator.view(x := evaluator.images(np.arange(5))[0]), model(x), atol=1e-4)
+        assert evaluator._target(FGSM(0.1, bn_mode="train")) is model
+
+
+def test_a_network_that_a_copy_does_not_follow_is_attacked_itself() -> None:
+    class Noisy(Centred):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x + 0.1 * torch.randn_like(x))
+
+    class Closed(Centred):  # its forward reads the original's weights, whatever is copied
+        def __init__(self) -> None:
+            super().__init__()
+            bands = self.bands
+            self.hidden = lambda x: bands(x.flatten(1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.hidden(x)
+
+    for model, own in ((Noisy(), True), (Closed(), False), (Centred(), False)):
+        with Evaluator(model, split(), 0) as evaluator:
+            assert (evaluator.view is model) == own
+
+
+def test_examples_are_made_batch_by_batch() -> None:
+    with Evaluator(Centred(), split(), 0, 10) as evaluator:
+        parts = list(evaluator.examples("pgd", PGD(0.1), np.ones(24, bool)))
+        rest = list(evaluator.examples("pgd", PGD(0.1), np.arange(24) > 2, done=10))
+        first = PGD(0.1)(Centred(), *evaluator.images(np.arange(10)), rng())
+    assert [len(index) for index, _, _ in parts] == [10, 10, 4]
+    assert [list(index) for index, _, _ in rest] == [list(range(13, 23)), [23]]
+    assert parts[0][1].shape == first.shape
+    assert torch.equal(torch.cat([y for _, _, y in parts]), split().labels)
+
+
+def test_proportions_have_wilson_intervals() -> None:
+    entry = proportion(np.array([True, True, False, True]))
+    assert (entry["value"], entry["correct"], entry["images"]) == (0.75, 3, 4)
+    assert entry["interval"] == pytest.approx([0.3006, 0.9544], abs=1e-4)

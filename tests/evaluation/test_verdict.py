@@ -1,0 +1,132 @@
+"""The verdict flags what hides gradients, by its name, and leaves honest networks alone."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from tiny import images, two_layers
+from torch import nn
+from torch.nn import functional as F
+
+from robcomp.attacks import PGD, SuiteConfig
+from robcomp.data import Split, to_float
+from robcomp.evaluation.robustness import Evaluator
+from robcomp.evaluation.suite import evaluate
+from robcomp.evaluation.verdict import examine
+
+EPS = 0.12
+QUICK = SuiteConfig(attacks={
+    "fgsm": {"eps": EPS}, "pgd": {"eps": EPS, "steps": 20},
+    "margin": {"attack": "pgd", "eps": EPS, "steps": 20, "loss": "margin"},
+})  # fmt: skip
+
+
+def trial() -> ModuleType:
+    path = Path(__file__).parents[2] / "scripts" / "trial_verdict.py"
+    spec = importlib.util.spec_from_file_location("trial_verdict", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def trained(seed: int, adversarial: bool) -> nn.Module:
+    """A small network on `tiny` images, a second's training."""
+    model, split, random = two_layers(seed, hidden=24), images(240, 1), torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    x, y = to_float(split.images), split.labels
+    for _ in range(60):
+        inputs = PGD(EPS, steps=4)(model, x, y, random) if adversarial else x
+        loss = F.cross_entropy(model(inputs), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model.eval()
+
+
+def verdict(model: nn.Module, suite: SuiteConfig = QUICK, test: Split | None = None) -> dict:
+    torch.manual_seed(0)
+    with Evaluator(model, test or images(60, 9), 0) as evaluator:
+        _, outcomes = evaluate(evaluator, suite)
+        return examine(evaluator, suite.build(), outcomes["worst_case"], 60)
+
+
+def flags(model: nn.Module, suite: SuiteConfig = QUICK) -> set[str]:
+    found = verdict(model, suite)
+    raised = {check["name"] for check in found["checks"] if check["flag"]}
+    assert found["trusted"] == (not raised)
+    assert all(check["evidence"].endswith(".") for check in found["checks"])
+    return raised
+
+
+@pytest.fixture(scope="module")
+def honest() -> list[nn.Module]:
+    return [trained(seed, adversarial) for seed in (0, 1) for adversarial in (False, True)]
+
+
+def test_honest_networks_raise_no_flag(honest: list[nn.Module]) -> None:
+    assert sum(len(flags(model)) for model in honest) == 0
+
+
+@pytest.mark.parametrize(
+    ("mask", "reason"),
+    [
+        ("saturating input", "zero_gradients"),
+        ("logits x 1000", "zero_gradients"),
+        ("rounded input", "zero_gradients"),
+        ("random noise", "random_output"),
+        ("softmax output", "probabilities"),
+    ],
+)
+def test_masked_networks_are_flagged_for_what_they_are(honest: list[nn.Module], mask: str, reason: str) -> None:
+    masks = trial().MASKS
+    if mask == "saturating input":  # grey levels around the step would not saturate by themselves
+        masks[mask] = lambda net: nn.Sequential(Steep(), net)
+    for model in honest[:2]:
+        assert reason in flags(masks[mask](model)), mask
+
+
+class Steep(nn.Module):
+    """Nearly black and white: a sigmoid so steep that almost no pixel has a slope."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(2000 * (x - 0.45))
+
+
+def test_a_suite_that_is_too_weak_is_flagged(honest: list[nn.Module]) -> None:
+    timid = SuiteConfig(attacks={"pgd": {"eps": 3 * EPS, "steps": 1, "step_size": EPS / 50, "random_start": False}})
+    assert "too_few_iterations" in flags(honest[0], timid)
+
+
+def test_one_step_that_beats_many_is_flagged() -> None:
+    class Valley(nn.Module):
+        """The loss has a hollow behind the image: small steps end in it, one full step crosses it."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            t = x.flatten(1).mean(1) - 0.5
+            near = torch.where(t < 0.03, 1 - 10 * t, 0.7 + 5 * (t - 0.03))
+            height = torch.where(t < 0.1, near, -1.0)
+            return torch.stack([height, torch.zeros_like(height), torch.full_like(height, -9.0)], 1)
+
+    split = Split(torch.full((40, 1, 16, 16), 129, dtype=torch.uint8), torch.zeros(40, dtype=torch.int64))
+    raised = {check["name"] for check in verdict(Valley(), test=split)["checks"] if check["flag"]}
+    assert "one_step_beats_many" in raised
+
+
+def test_nothing_to_check_is_no_verdict() -> None:
+    with Evaluator(two_layers(), images(12, 9), 0) as evaluator:
+        standing = np.ones(12, bool)
+        assert examine(evaluator, QUICK.build(), standing, 0) is None
+        assert examine(evaluator, {"zero": PGD(0)}, standing, 10) is None
+        assert examine(evaluator, {}, standing, 10) is None
+
+
+def test_where_nothing_is_right_no_figure_can_be_too_high() -> None:
+    class Wrong(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.zeros(len(x), 3) - torch.eye(3)[images(60, 9).labels[: len(x)]] + 0 * x.sum()
+
+    found = verdict(Wrong())
+    assert found == {"trusted": True, "images": 0, "checks": []}
