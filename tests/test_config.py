@@ -47,11 +47,45 @@ def test_a_network_without_batch_norm_learns_slower_where_the_recipe_is_not_its_
     assert config.method.stages(config.task())[0].schedule.lr == pytest.approx(rate)
 
 
-@pytest.mark.parametrize("attack", choices("attack"))
+@pytest.mark.parametrize("attack", sorted({*choices("attack")} - {"atmc_panel", "dnr", "iccv", "iccv_cifar"}))
 def test_every_suite_builds_at_the_threat_models_eps(attack: str) -> None:
-    suite = compose_config([f"attack={attack}", "threat.eps=3/255", "threat.norm=L2"]).attack.build()
-    assert {entry.eps for entry in suite.values()} == {3 / 255}
-    assert {entry.norm for entry in suite.values()} == {"L2"}
+    config = compose_config([f"attack={attack}", "threat.eps=3/255", "threat.norm=L2"]).attack
+    within = {name: entry for name, entry in config.build().items() if name not in config.aside()}
+    assert {entry.eps for entry in within.values()} == {3 / 255}
+    assert {entry.norm for entry in within.values()} == {"L2"}
+
+
+def test_suites_of_published_settings() -> None:
+    """ALGORITHMS B: eps, steps and step sizes in grey levels (DNR's step: 0.01 of the range)."""
+    suites = {name: compose_config([f"attack={name}"]).attack for name in ("atmc_panel", "dnr", "iccv", "iccv_cifar")}
+    built = {name: suite.build() for name, suite in suites.items()}
+    grey = {
+        (name, key): (255 * attack.eps, attack.steps, 255 * attack.step_size, attack.random_start)
+        for name, suite in built.items() for key, attack in suite.items() if isinstance(attack, PGD)
+    }  # fmt: skip
+    assert grey == {
+        ("atmc_panel", "pgd_2"): (pytest.approx(2), 7, pytest.approx(2.5 / 7), False),
+        ("atmc_panel", "pgd_8"): (pytest.approx(8), 7, pytest.approx(10 / 7), False),
+        ("dnr", "pgd"): (pytest.approx(8), 7, pytest.approx(2.55), True),
+        ("iccv", "pgd"): (pytest.approx(76.5), 40, pytest.approx(2.55), True),
+        ("iccv_cifar", "pgd"): (pytest.approx(8), 10, pytest.approx(2), True),
+    }
+    assert suites["atmc_panel"].aside() == {"wrm"}
+    assert (built["atmc_panel"]["wrm"].gamma, built["atmc_panel"]["wrm"].steps) == (1.3, 7)
+    assert 255 * built["atmc_panel"]["fgsm_4"].eps == pytest.approx(4)
+
+
+def test_the_suites_of_autoattack_and_the_thesis() -> None:
+    standard = compose_config(["attack=autoattack"]).attack
+    assert not standard.individual
+    attacks = standard.build()
+    assert list(attacks) == ["apgd_ce", "apgd_t", "fab_t", "square"]
+    assert (attacks["apgd_ce"].steps, attacks["apgd_t"].steps, attacks["fab_t"].steps) == (100, 100, 100)
+    assert (attacks["apgd_t"].targets, attacks["fab_t"].targets, attacks["square"].queries) == (9, 9, 5000)
+    assert {attack.restarts for attack in attacks.values()} == {1}
+    thesis = compose_config(["attack=thesis"]).attack.build()
+    assert {*thesis} == {"pgd_100", "cw", "apgd_ce", "apgd_dlr", "fab", "square"}
+    assert (thesis["fab"].restarts, thesis["fab"].steps, thesis["square"].queries) == (5, 100, 5000)
 
 
 def test_the_defaults() -> None:
@@ -78,7 +112,7 @@ def test_eps_on_the_command_line(text: str) -> None:
 def test_eps_in_a_suite_and_attacks_added_and_removed() -> None:
     added = "+attack.attacks.big={attack: pgd, eps: 16/255, steps: 3}"
     suite = compose_config([added, "~attack.attacks.fgsm", "attack.attacks.pgd.eps=2/255"]).attack.build()
-    assert set(suite) == {"pgd", "big"}
+    assert set(suite) == {"pgd", "margin", "big"}
     assert (suite["big"].eps, suite["pgd"].eps) == pytest.approx((16 / 255, 2 / 255))
     assert isinstance(suite["big"], PGD)
 
@@ -141,12 +175,18 @@ WRONG = {
     "unknown_method": ("method=atcm", "unknown method 'atcm'", "Did you mean atmc"),
     "unknown_model": ("model=resnet", "unknown model 'resnet'", "Did you mean resnet"),
     "unknown_dataset": ("dataset=cifar", "unknown dataset 'cifar'", "Did you mean cifar10"),
-    "unknown_suite": ("attack=fast", "unknown attack 'fast'", "choose from atmc, quick"),
+    "unknown_suite": ("attack=fast", "unknown attack 'fast'", "choose from atmc, atmc_panel"),
     "empty_choice": ("method=", "method", "choose from"),
     "removed_method": ("~method", "method", ""),
     "two_methods": ("method=[al0,atmc]", "method", ""),
     "unknown_attack": ("+attack.attacks.x={attack: pdg, eps: 0.1}", "unknown attack 'pdg'", "Did you mean pgd?"),
-    "unknown_attack_by_name": ("+attack.attacks.pgdd.eps=0.1", "unknown attack 'pgdd'", "Did you mean pgd?"),
+    "half_a_wrm": ("+attack.attacks.wrm.gamma=1.3", "wrm has gamma=1.3 and steps=0", "give both"),
+    "unknown_target": ("+attack.attacks.pgd.target=5", "attack.attacks.pgd.target=5", "a string is allowed"),
+    "target_rule": ("+attack.attacks.pgd.target=far", "target='far'", "least_likely"),
+    "unknown_loss": ("+attack.attacks.pgd.loss=hinge", "unknown loss 'hinge'", "ce, dlr, margin"),
+    "momentum_range": ("+attack.attacks.pgd.momentum=2", "momentum=2", "[0, 1]"),
+    "verdict_range": ("attack.verdict=-1", "attack.verdict=-1", "at least"),
+    "unknown_attack_by_name": ("+attack.attacks.pgdd.eps=0.1", "unknown attack 'pgdd'", "Did you mean pgd or"),
     "unknown_setting": ("+attack.attacks.pgd.stpes=3", "attack.attacks.pgd 'stpes'", "Did you mean steps"),
     "attack_type": ("attack.attacks.pgd.steps=many", "attack.attacks.pgd.steps", "whole number"),
     "attack_type_bool": ("+attack.attacks.pgd.random_start=3", "attack.attacks.pgd.random_start", "true or false"),
@@ -155,7 +195,7 @@ WRONG = {
     "attack_no_settings": ("+attack.attacks.x=pgd", "attack.attacks.x='pgd'", "write {attack: pgd"),
     "attack_no_eps": ("+attack.attacks.x={attack: pgd}", "attack.attacks.x has no eps", "attack.attacks.x.eps=8/255"),
     "attack_reserved": ("+attack.attacks.clean={eps: 0.1}", "'clean'", "letters"),
-    "no_attacks": ("~attack.attacks.pgd ~attack.attacks.fgsm", "attack.attacks is empty", "+attack.attacks.pgd"),
+    "no_attacks": ("~attack.attacks.pgd ~attack.attacks.fgsm ~attack.attacks.margin", "attack.attacks is empty", "+attack.attacks.pgd"),
     "attack_name": ("+attack.attacks.file={attack: fgsm, eps: 0.1}", "'file'", "letters"),
     "attack_kind": ("+attack.attacks.x={attack: [a], eps: 0.1}", "attack.attacks.x.attack", "a string"),
     "eps_overflow": ("attack.attacks.pgd.eps='1e400'", "1e400", "8/255"),

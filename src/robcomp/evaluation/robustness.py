@@ -106,7 +106,7 @@ class Evaluator:
     def examples(
         self, name: str, attack: Attack, candidates: np.ndarray, done: int = 0
     ) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
-        """(index, x_adv, y) of the candidates (bool [N]) after the attack, batch by batch, the first `done` left out."""
+        """(index, x_adv, y) of the candidates (bool [N]) after the attack, batch by batch, without the first `done`."""
         index = np.flatnonzero(candidates)
         for start in range(done, len(index), self.batch_size):
             chosen = index[start : start + self.batch_size]
