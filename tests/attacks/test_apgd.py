@@ -173,7 +173,13 @@ def test_an_image_that_withstands_costs_what_cost_says(kind: type[APGD], norm: s
     assert attack.cost == 2 * (2 * 11 + 1) + (kind is APGDT)
 
 
+@pytest.fixture
+def one_run_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("robcomp.attacks.found.ROWS", 1)
+
+
 @every_kind
+@pytest.mark.usefixtures("one_run_at_a_time")
 def test_fooled_images_cost_no_further_pass(kind: type[APGD], norm: str) -> None:
     w = torch.randn(48, generator=rng(2))
     wanted = torch.tensor([-3.0, 3, -3, 3, -3]) * 0.05 * dual(w, norm)
@@ -187,6 +193,21 @@ def test_fooled_images_cost_no_further_pass(kind: type[APGD], norm: str) -> None
 
 
 @every_kind
+def test_runs_side_by_side_fool_the_same_images(kind: type[APGD], norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of images that no run fools the same point is returned, that of the highest loss over all runs."""
+    model, x, y = trained()
+    attack = kind(0.18 if norm == "Linf" else 2, norm, steps=20, restarts=3)
+    together = attack(model, x, y, rng())
+    monkeypatch.setattr("robcomp.attacks.found.ROWS", 1)
+    one_by_one = attack(model, x, y, rng())
+    left = held(model, together, y)
+    assert 0 < left.sum() < len(x)
+    assert torch.equal(left, held(model, one_by_one, y))
+    assert torch.allclose(together[left], one_by_one[left], atol=1e-3)
+
+
+@every_kind
+@pytest.mark.usefixtures("one_run_at_a_time")
 def test_no_image_depends_on_its_companions(kind: type[APGD], norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither on whether they stay, in the same batch, nor on there being any, from the same start."""
     model, x, y = trained()

@@ -145,7 +145,8 @@ def test_the_boundary_is_that_of_the_nearest_class(norm: str) -> None:
 
 
 @BOTH
-def test_images_that_are_near_enough_stop_at_once(attack: type[FAB]) -> None:
+def test_images_that_are_near_enough_stop_at_once(attack: type[FAB], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("robcomp.attacks.found.ROWS", 1)
     model, x = Counted(linear(10)), images(30, 0.2)
     y = prediction(model, x)
     model.images = 0
@@ -158,6 +159,22 @@ def test_images_that_are_near_enough_stop_at_once(attack: type[FAB]) -> None:
     model.images = 0
     attack(1.0, steps=20)(model, x, y, rng())
     assert model.images <= 30 * (1 + 2 * 3)
+
+
+def test_targets_side_by_side_find_the_same_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All the same without `enough`; with it, an image may be done by another target first, yet near enough."""
+    model, x = Counted(linear(10)), images(30, 0.2)
+    y = prediction(model, x)
+    attack = FABT(0.1, steps=20)
+    together = attack.find(model, x, y, rng())
+    eps = together[1].median().item()
+    within = FABT(eps, steps=20)(model, x, y, rng())
+    monkeypatch.setattr("robcomp.attacks.found.ROWS", 1)
+    one_by_one = attack.find(model, x, y, rng())
+    assert torch.allclose(together[0], one_by_one[0], atol=1e-5)
+    assert torch.allclose(together[1], one_by_one[1], atol=1e-5)
+    fooled = FABT(eps, steps=20)(model, x, y, rng())
+    assert torch.equal(prediction(model, within) == y, prediction(model, fooled) == y)
 
 
 @BOTH

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from robcomp.attacks.base import ATTACKS, Attack, norms, per_image
-from robcomp.attacks.found import Survivors
+from robcomp.attacks.found import Survivors, runs_at_once
 from robcomp.attacks.losses import cross_entropy, dlr, gradient, targeted_dlr, targets
 from robcomp.errors import UserError
 
@@ -55,13 +55,14 @@ class APGD(Attack):
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         result, highest = x.clone(), x.new_full((len(x),), -torch.inf)
         left = torch.arange(len(x), device=x.device)
-        for target in self.targets_of(model, x, y) * self.restarts if len(x) else []:
-            start = self.start(x, generator)
-            run = Run(left, x[left], y[left], target[left], start[left])
+        aims = self.targets_of(model, x, y) * self.restarts if len(x) else []
+        while aims and len(left):
+            runs = min(runs_at_once(len(left), len(x)), len(aims))
+            target, rows = torch.cat([aim[left] for aim in aims[:runs]]), left.repeat(runs)
+            start = torch.cat([self.start(x, generator)[left] for _ in range(runs)])
+            run = Run(rows, x[rows], y[rows], target, start)
             self._ascend(model, run, result)
-            left = run.settle(result, highest)
-            if not len(left):
-                break
+            left, aims = run.settle(result, highest, runs), aims[runs:]
         return result
 
     def start(self, x: Tensor, generator: torch.Generator) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from robcomp.attacks.base import ATTACKS, MinimumNorm, norms, per_image
-from robcomp.attacks.found import Nearest
+from robcomp.attacks.found import Nearest, runs_at_once
 from robcomp.attacks.losses import gradient, own, targets
 from robcomp.errors import UserError
 from robcomp.projections.hyperplane import nearest_on_hyperplane
@@ -57,17 +57,21 @@ class FAB(MinimumNorm):
     ) -> tuple[Tensor, Tensor]:
         logits = model(x).float()
         found = Nearest(x, logits.argmax(1) != y, self.norm, enough)
-        for target in self.goals(logits, y):
+        goals = self.goals(logits, y)
+        while goals and len(rows := found.all_open()):
+            runs = min(runs_at_once(len(rows), len(x)), len(goals))
             for restart in range(self.restarts):
                 rows = found.all_open()
-                if len(rows):
-                    start = self._near(found, rows, generator) if restart else x[rows]
-                    self._search(model, found, rows, y[rows], None if target is None else target[rows], start)
+                start = self._near(found, rows, generator) if restart else x[rows]
+                target = torch.cat([goal[rows] for goal in goals[:runs]])
+                start = start.repeat(runs, *[1] * (x.dim() - 1))
+                self._search(model, found, rows.repeat(runs), y[rows].repeat(runs), target, start, runs)
+            goals = goals[runs:]
         return found.points, found.distance
 
-    def goals(self, logits: Tensor, y: Tensor) -> list[Tensor | None]:
-        """The classes [N] to look for in turn; None is whichever is nearest."""
-        return [None]
+    def goals(self, logits: Tensor, y: Tensor) -> list[Tensor]:
+        """The classes [N] to look for, a run each; the untargeted attack makes one run and looks at none."""
+        return [y]
 
     def _near(self, found: Nearest, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Random points at half of the best distance of each image, or of eps, before they are clipped to [0, 1]."""
@@ -80,26 +84,23 @@ class FAB(MinimumNorm):
         return (x + direction * per_image(radius / norms(direction, self.norm), x)).clamp(*self.threat.bounds)
 
     def _search(
-        self, model: nn.Module, found: Nearest, rows: Tensor, y: Tensor, target: Tensor | None, point: Tensor
+        self, model: nn.Module, found: Nearest, rows: Tensor, y: Tensor, target: Tensor, point: Tensor, runs: int
     ) -> None:
-        """`steps` steps from `point` for the images `rows`; those that are done leave at once."""
+        """`steps` steps from `point` for the images `rows`, in `runs` times; those that are done leave at once."""
         for _ in range(self.steps):
             x = found.x[rows]
             gap, slope = self._boundary(model, point, y, target)
             point = self._step(x, point, gap, slope)
             wrong = model(point).argmax(1) != y
-            found.offer(rows, point, wrong)
+            found.offer(rows, point, wrong, runs)
             point = torch.where(per_image(wrong, x), torch.lerp(x, point, self.beta), point)
             if not bool((still := found.open(rows)).all()):
-                rows, y, point = rows[still], y[still], point[still]
-                target = None if target is None else target[still]
+                rows, y, point, target = rows[still], y[still], point[still], target[still]
                 if not len(rows):
                     return
 
-    def _boundary(self, model: nn.Module, point: Tensor, y: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(z_k - z_y [N], its gradient like point) for the target k, or the class whose boundary seems nearest."""
-        if target is not None:
-            return gradient(model, point, lambda logits: own(logits, target) - own(logits, y))[:2]
+    def _boundary(self, model: nn.Module, point: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """(z_k - z_y [N], its gradient like point) for the class k whose boundary seems nearest."""
         return nearest_boundary(model, point, y, self.norm)
 
     def _step(self, x: Tensor, point: Tensor, gap: Tensor, slope: Tensor) -> Tensor:
@@ -133,8 +134,11 @@ class FABT(FAB):
     def cost(self) -> int:
         return 1 + min(self.targets, USUAL_CLASSES - 1) * self.restarts * self.steps * 3
 
-    def goals(self, logits: Tensor, y: Tensor) -> list[Tensor | None]:
-        return list(targets(logits, y, self.targets))
+    def goals(self, logits: Tensor, y: Tensor) -> list[Tensor]:
+        return targets(logits, y, self.targets)
+
+    def _boundary(self, model: nn.Module, point: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        return gradient(model, point, lambda logits: own(logits, target) - own(logits, y))[:2]
 
 
 def nearest_boundary(model: nn.Module, x: Tensor, y: Tensor, norm: str) -> tuple[Tensor, Tensor]:

@@ -5,11 +5,19 @@ from torch import Tensor
 
 from robcomp.attacks.base import norms, per_image
 
+ROWS = 128  # few images are attacked by several runs at once, up to as many rows: small batches waste the machine
+
+
+def runs_at_once(images: int, batch: int) -> int:
+    """How many runs over `images` left of a `batch` fit side by side, in at most the batch's memory or ROWS."""
+    return max(max(batch, ROWS) // max(images, 1), 1)
+
 
 class Survivors:
-    """The images that an attack has not fooled so far: tensors of one row an image, all dropped together.
+    """The images that an attack has not fooled so far: tensors of one row an image, or one for each run of an image.
 
-    index [n]: where each stands in the batch; best [n, C, H, W]: its best point so far, of loss best_loss [n].
+    index [n]: where each stands in the batch; best [n, C, H, W]: its best point so far, of loss best_loss [n]. Several
+    runs stand one after the other, each with the same images in the same order.
     """
 
     def __init__(self, index: Tensor, x: Tensor, y: Tensor, start: Tensor) -> None:
@@ -17,19 +25,25 @@ class Survivors:
         self.best_loss = start.new_full((len(x),), -torch.inf)
 
     def leave(self, fooled: Tensor, x_adv: Tensor, result: Tensor) -> None:
-        """Write the rows of `x_adv` where `fooled` [n] holds into the batch's `result`, and drop them here."""
+        """Write the rows of `x_adv` where `fooled` [n] holds into the batch's `result`, and drop those images here."""
         if fooled.any():
-            gone, stay = fooled.nonzero()[:, 0], (~fooled).nonzero()[:, 0]
+            gone = fooled.nonzero()[:, 0]
             result[self.index[gone]] = x_adv[gone]
+            done = torch.zeros(len(result), dtype=torch.bool, device=fooled.device)
+            done[self.index[gone]] = True  # in every run
+            stay = (~done[self.index]).nonzero()[:, 0]
             for name, rows in vars(self).items():
                 setattr(self, name, rows[stay])
 
-    def settle(self, result: Tensor, highest: Tensor) -> Tensor:
-        """Write the best points into `result` where they beat the batch's `highest` losses; returns `index`."""
-        better = self.best_loss > highest[self.index]
-        result[self.index] = torch.where(per_image(better, self.best), self.best, result[self.index])
-        highest[self.index] = torch.where(better, self.best_loss, highest[self.index])
-        return self.index
+    def settle(self, result: Tensor, highest: Tensor, runs: int = 1) -> Tensor:
+        """Write the best points into `result` where they beat the batch's `highest` losses; returns the images left."""
+        for index, best, loss in zip(
+            self.index.chunk(runs), self.best.chunk(runs), self.best_loss.chunk(runs), strict=True
+        ):
+            better = loss > highest[index]
+            result[index] = torch.where(per_image(better, best), best, result[index])
+            highest[index] = torch.where(better, loss, highest[index])
+        return self.index[: len(self.index) // runs]
 
 
 class Nearest:
@@ -40,12 +54,16 @@ class Nearest:
         self.points = x.clone()
         self.distance = torch.where(wrong, 0.0, torch.inf)
 
-    def offer(self, rows: Tensor, points: Tensor, wrong: Tensor) -> None:
-        """Points of the images `rows`, kept where they are misclassified and nearer than those before."""
-        distance = norms(points - self.x[rows], self.norm)
-        nearer = wrong & (distance < self.distance[rows])
-        self.points[rows] = torch.where(per_image(nearer, points), points, self.points[rows])
-        self.distance[rows] = torch.where(nearer, distance, self.distance[rows])
+    def offer(self, rows: Tensor, points: Tensor, wrong: Tensor, runs: int = 1) -> None:
+        """Points of the images `rows`, kept where they are misclassified and nearer than those before.
+
+        With several `runs`, which stand one after the other, an image has a point of each.
+        """
+        for images, found, fooled in zip(rows.chunk(runs), points.chunk(runs), wrong.chunk(runs), strict=True):
+            distance = norms(found - self.x[images], self.norm)
+            nearer = fooled & (distance < self.distance[images])
+            self.points[images] = torch.where(per_image(nearer, found), found, self.points[images])
+            self.distance[images] = torch.where(nearer, distance, self.distance[images])
 
     def open(self, rows: Tensor) -> Tensor:
         """Which of the images `rows` are not done: True where the distance exceeds `enough`."""
