@@ -6,7 +6,7 @@ SCALE ?= cpu
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test lint results clean
+.PHONY: help install quickstart test test-oracle lint results clean
 
 help:  ## this list
 	@grep -hE '^[a-zA-Z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-zA-Z%-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -24,6 +24,10 @@ quickstart: $(VENV)/ready  ## install, then train, pack, attack and report ATMC 
 
 test: $(VENV)/ready lint  ## every test, two at a time (real data where ROBCOMP_DATA_DIR points to some)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+test-oracle: $(VENV)/ready  ## attacks beside pyautoattack and torchattacks on MNIST and CIFAR-10 (installs both; an hour)
+	$(BIN)/pip install --quiet --no-deps pyautoattack==0.2 torchattacks==3.5.1
+	ROBCOMP_ORACLE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/test_oracle.py
 
 lint: $(VENV)/ready  ## style of sources, tests and scripts
 	$(BIN)/ruff check src tests scripts

@@ -1,0 +1,35 @@
+"""The attacks beside those of other libraries; only by `make test-oracle`, which installs them and takes an hour."""
+
+import importlib.util
+import os
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RUNS = {"mnist": ("mnist-cpu/dbe2689f715d", 500), "cifar10": ("cifar10-cpu/8166c4e1fb26", 100)}
+
+pytestmark = pytest.mark.skipif(
+    "ROBCOMP_ORACLE" not in os.environ, reason="opt-in: make test-oracle installs other libraries and runs for an hour"
+)
+
+
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("compare_attacks", ROOT / "scripts" / "compare_attacks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_attacks_are_as_strong_as_the_libraries(name: str) -> None:
+    """Each attack and suite at most 1 point weaker, and on average over them at most 0.2 points."""
+    compare = script()
+    run, images = RUNS[name]
+    task = compare.Task.of(ROOT / "results" / run, images)
+    rows = compare.table(task, [*compare.ATTACKS, "standard"], list(compare.LIBRARIES), seeds=1)
+    for library in compare.LIBRARIES[1:]:
+        weaker = [100 * (row["robcomp"]["robust"] - row[library]["robust"]) for row in rows]
+        assert max(weaker) <= 1.0001, (library, weaker)
+        assert sum(weaker) / len(weaker) <= 0.2, (library, weaker)
