@@ -18,14 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robcomp import artifact, data
 from robcomp.attacks import SuiteConfig
-from robcomp.config import compose_config
 from robcomp.data import Split, to_float
 from robcomp.evaluation.robustness import Evaluator
+from robcomp.finished import Finished, load
 from robcomp.hardware import machine
 from robcomp.models.parameterisation import effective_weight, weight_layers
-from robcomp.report import schema
 
 BATCH = 250
 ATTACKS = ("apgd_ce", "apgd_t", "fab_t", "square")
@@ -61,18 +59,15 @@ class Task:
 
     @classmethod
     def of(cls, run: Path, images: int) -> "Task":
-        report = schema.read(run / "report.json")
-        facts, eps = report["run"], report["threat"]["eps"]
-        given = [o for o in facts["overrides"] if not o.startswith(("out=", "attack", "dataset.test_subset"))]
-        config = compose_config([*given, f"dataset.test_subset={images}"])
-        test = data.load(config.dataset, Path(config.data_dir), torch.device("cpu")).test
+        finished = load(run, ["attack=autoattack", f"dataset.test_subset={images}", "device=cpu"])
+        facts, eps, test = finished.report["run"], finished.report["threat"]["eps"], finished.dataset.test
         where = machine(torch.device("cpu"), "float32")
         header = (
             f"{facts['dataset']} {facts['model']} {facts['method']} {facts['id']}: {len(test)} test images, "
             f"Linf eps {eps:.4g}, batches of {BATCH}; "
             f"{where['name']}, {where['threads']} thread(s), torch {where['torch']}"
         )
-        return cls(_plain(run), test, eps, header)
+        return cls(_plain(finished), test, eps, header)
 
     def robust(self, x_adv: Tensor) -> float:
         """The share of images that are right, and still right at x_adv; a point out of bounds counts as no attack."""
@@ -83,12 +78,11 @@ class Task:
         return float((self.clean & ~(wrong & inside)).float().mean())
 
 
-def _plain(run: Path) -> nn.Module:
+def _plain(run: Finished) -> nn.Module:
     """The run's network as one would hand it to any library: dense layers, batch norm apart, weights that train."""
-    model, spec, _ = artifact.load(run / "model.rcz")
-    plain = spec.build()
-    held, own = model.state_dict(), plain.state_dict()
-    effective = {f"{name}.weight": effective_weight(layer).detach() for name, layer in weight_layers(model).items()}
+    plain, layers = run.spec.build(), weight_layers(run.model)
+    held, own = run.model.state_dict(), plain.state_dict()
+    effective = {f"{name}.weight": effective_weight(layer).detach() for name, layer in layers.items()}
     plain.load_state_dict({name: effective.get(name, held.get(name)) for name in own})
     return plain
 
@@ -100,7 +94,7 @@ def ours(task: Task, attack: str, seed: int) -> Tensor:
     x_adv, standing = task.x.clone(), task.clean.numpy().copy()
     with Evaluator(task.model, task.split, seed, BATCH) as evaluator:
         for name, one in suite.items():
-            for index, found, y in evaluator.examples(name, one, standing):
+            for index, found, y, _ in evaluator.batches(name, one, standing):
                 fooled = (evaluator.logits(found).argmax(1) != y).numpy()
                 x_adv[index[fooled]] = found[fooled]
                 standing[index[fooled]] = False

@@ -15,12 +15,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from robcomp import artifact, data
-from robcomp.config import compose_config
 from robcomp.evaluation.robustness import Evaluator
 from robcomp.evaluation.suite import evaluate
 from robcomp.evaluation.verdict import examine
-from robcomp.report import schema
+from robcomp.finished import load
 
 
 class Wrapped(nn.Module):
@@ -61,17 +59,14 @@ def main() -> None:
 
 
 def line(run: Path, mask: str, images: int) -> str:
-    report = schema.read(run / "report.json")
-    given = [o for o in report["run"]["overrides"] if not o.startswith(("out=", "attack", "dataset.test_subset"))]
-    config = compose_config([*given, f"dataset.test_subset={images}"])
-    test = data.load(config.dataset, Path(config.data_dir), torch.device("cpu")).test
-    net = MASKS[mask](artifact.load(run / "model.rcz")[0])
+    finished = load(run, ["attack=quick", f"dataset.test_subset={images}", "device=cpu"])
+    report, suite = finished.report, finished.config.attack
     torch.manual_seed(0)
     started = time.monotonic()
-    with Evaluator(net, test, 0) as evaluator:
-        records, outcomes = evaluate(evaluator, config.attack)
+    with Evaluator(MASKS[mask](finished.model), finished.dataset.test, 0) as evaluator:
+        records, outcomes = evaluate(evaluator, suite)
         attacked = time.monotonic()
-        verdict = examine(evaluator, config.attack.build(), outcomes["worst_case"], images)
+        verdict = examine(evaluator, suite.counted(), outcomes["worst_case"], images)
     flags = [f"{c['name']} ({c['evidence']})" for c in verdict["checks"] if c["flag"]]
     name = f"{report['run']['dataset']} {report['run']['model']} {report['run']['method']} seed {report['run']['seed']}"
     return (

@@ -196,7 +196,12 @@ WRONG = {
     "attack_no_eps": ("+attack.attacks.x={attack: pgd}", "attack.attacks.x has no eps", "attack.attacks.x.eps=8/255"),
     "attack_reserved": ("+attack.attacks.clean={eps: 0.1}", "'clean'", "letters"),
     "no_attacks": ("attack.attacks=null", "attack.attacks", ""),
-    "attacks_taken_out": ("~attack.attacks.pgd ~attack.attacks.fgsm ~attack.attacks.margin", "is empty", "attack=quick"),
+    "attacks_taken_out": ("~attack.attacks.pgd ~attack.attacks.fgsm ~attack.attacks.margin", "is empty", "quick"),
+    "attacks_aside": (
+        "attack=atmc_panel ~attack.attacks.pgd_2 ~attack.attacks.pgd_8 ~attack.attacks.fgsm_4",
+        "no attack of wrm counts in the worst case", "+attack.attacks.pgd",
+    ),
+    "verdict_on_few": ("attack.verdict=5", "attack.verdict=5", "at least 20"),
     "attack_name": ("+attack.attacks.file={attack: fgsm, eps: 0.1}", "'file'", "letters"),
     "attack_kind": ("+attack.attacks.x={attack: [a], eps: 0.1}", "attack.attacks.x.attack", "a string"),
     "eps_overflow": ("attack.attacks.pgd.eps='1e400'", "1e400", "8/255"),

@@ -88,9 +88,17 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--cfg", choices=["job"], help="show the composed configuration and do nothing")
     train.set_defaults(run=verbs.train)
 
-    evaluate = _verb(choices, "evaluate", "attack a finished run again, with another suite", _evaluate_help())
+    evaluate = _verb(
+        choices,
+        "evaluate",
+        "attack a finished run again with another suite, or a network trained elsewhere",
+        _evaluate_help(),
+    )
     evaluate.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="run=DIR, and overrides such as attack=atmc"
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="run=DIR or model.weights=FILE, and overrides such as attack=autoattack",
     )
     evaluate.set_defaults(run=verbs.evaluate)
 
@@ -155,11 +163,16 @@ Runs go to out=DIR (default outputs). A finished run is skipped, a stopped one g
 
 
 def _evaluate_help() -> str:
-    return f"""suites for attack=:
+    return f"""suites for attack= (robcomp list attacks says what each is):
   {", ".join(catalogue.choices("attack"))}
 
-example:
-  robcomp evaluate run=outputs/digits-lenet-atmc/HASH attack=quick threat.eps=0.15"""
+examples:
+  robcomp evaluate run=outputs/digits-lenet-atmc/HASH attack=autoattack dataset.test_subset=500
+  robcomp evaluate run=outputs/digits-lenet-atmc/HASH attack=quick threat.eps=0.15 attack.attacks.pgd.steps=100
+  robcomp evaluate dataset=cifar10 model=resnet18 model.weights=net.pt attack=autoattack   a network trained elsewhere
+
+Writes evaluation-HASH.json and .npz into the run's directory, or for a network from elsewhere a directory of its own
+under out=DIR. A finished evaluation is shown again, a stopped one goes on; fresh=true attacks again."""
 
 
 def _tables_help() -> str:

@@ -205,7 +205,11 @@ def validate(config: Config) -> None:
         config.inner_attack()
     except UserError as error:
         raise UserError(f"training.attack: {error}") from None
-    config.attack.build()
+    if not config.attack.counted():
+        raise UserError(
+            f"no attack of {', '.join(config.attack.attacks)} counts in the worst case (aside, or without a ball); add "
+            "one that does, as in '+attack.attacks.pgd={eps: 8/255}'."
+        )
     config.method.stages(config.task())
 
 

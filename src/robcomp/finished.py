@@ -14,7 +14,7 @@ from robcomp.artifact import NetworkSpec
 from robcomp.config import Config, compose_config
 from robcomp.errors import UserError
 from robcomp.hardware import choose_device
-from robcomp.report import schema
+from robcomp.report import render, schema
 
 SUITE = "pgd100"  # the suite of every protocol, unless attack= is given
 
@@ -23,7 +23,8 @@ SUITE = "pgd100"  # the suite of every protocol, unless attack= is given
 class Finished:
     """A finished run: its checked report, its network in eval mode on `device`, and the images it was trained for.
 
-    `config` is the run's own configuration under the overrides given now; `label` names the run in tables and figures.
+    `config` is the run's own configuration under the overrides given now; `label` names the run in tables and figures,
+    with the mark of doubt where its verdict has a flag.
     """
 
     folder: Path
@@ -58,7 +59,7 @@ def load(folder: Path, overrides: Sequence[str]) -> Finished:
             f"{folder} was trained on other {dataset.name} images, or on another split of them, than those at hand, so "
             "its test images may be among them; bring the former state back, or train on this one."
         )
-    label = f"{report['run']['model']} {report['run']['method']} {report['run']['id'][:6]}"
+    label = f"{report['run']['model']} {report['run']['method']} {report['run']['id'][:6]}{render.doubt(report)}"
     return Finished(folder, label, report, model.to(device), spec, config, dataset, device)
 
 

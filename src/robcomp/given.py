@@ -44,8 +44,7 @@ def evaluate(config: Config, overrides: Sequence[str], console: Console) -> Path
             env = Environment(device, "float32")
             report = measure.report(config, overrides, folder, dataset, env, [], console)
             report["run"] |= {"method": "given"}
-            storage.write_text(folder / "report.md", render.markdown(report))
-            storage.write_json(folder / "report.json", schema.check(report))
+            measure.finish(folder, report)
         render.console(schema.read(folder / "report.json"), console)
     console.print(f"run directory: {folder}")
     return folder

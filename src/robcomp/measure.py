@@ -2,44 +2,48 @@
 
 import datetime
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from rich.console import Console
 from torch import nn
 
 import robcomp
 from robcomp import artifact, data, finished, storage
 from robcomp.config import Config
+from robcomp.evaluation import robustness, verdict
 from robcomp.evaluation.cost import macs
 from robcomp.evaluation.ledger import Ledger
-from robcomp.evaluation.robustness import Evaluator
 from robcomp.evaluation.size import sizes
 from robcomp.evaluation.suite import evaluate
-from robcomp.evaluation.verdict import examine
 from robcomp.hardware import machine
 from robcomp.models.parameterisation import LowRankForm, dense_weight_counts, form_of, stored_weights, weight_layers
 from robcomp.progress import EvaluationProgress
 from robcomp.report import render, schema
 from robcomp.trainers.state import Environment
 
+PART = "outcomes.part.npz"  # what a run's evaluation has found so far
+
 
 def report(
     config: Config, overrides: Sequence[str], folder: Path, dataset: data.Dataset, env: Environment,
     stages: list[dict[str, Any]], console: Console,
 ) -> dict[str, Any]:  # fmt: skip
-    """report.json's content, all of it measured on `folder`/model.rcz; writes outcomes.npz beside it."""
+    """report.json's content, all of it measured on `folder`/model.rcz; writes outcomes.npz beside it.
+
+    What the attacks found is kept in a ledger until `finish`.
+    """
     network = folder / "model.rcz"
     model, spec, bits = artifact.load(network)
-    with _ledger(folder / "outcomes.part.npz", network, dataset) as ledger:
-        started = time.monotonic()
-        measured, outcomes = attacked(model.to(env.device), dataset, config, ledger, console)
-        seconds = time.monotonic() - started
-        storage.write_atomic(folder / "outcomes.npz", lambda path: _save_outcomes(path, outcomes))
+    started = time.monotonic()
+    ledger = _ledger(folder / PART, network, dataset, config)
+    measured, outcomes = attacked(model.to(env.device), dataset, config, ledger, console)
+    seconds = time.monotonic() - started
+    storage.write_atomic(folder / "outcomes.npz", lambda path: _save_outcomes(path, outcomes))
     layers = {name: dict(stored_weights(layer)) for name, layer in weight_layers(model.cpu()).items()}
     ranks = form.ranks if isinstance(form := form_of(model), LowRankForm) else {}
     dense_bytes = artifact.dense_bytes(spec.build().state_dict())
@@ -68,6 +72,13 @@ def report(
     }
 
 
+def finish(folder: Path, report: dict[str, Any]) -> None:
+    """Write report.md and, last of all, report.json: its presence says that the run is finished."""
+    storage.write_text(folder / "report.md", render.markdown(report))
+    storage.write_json(folder / "report.json", schema.check(report))
+    (folder / PART).unlink(missing_ok=True)
+
+
 def attacked(
     model: nn.Module, dataset: data.Dataset, config: Config, ledger: Ledger, console: Console
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -75,13 +86,12 @@ def attacked(
     suite = config.attack
     with (
         EvaluationProgress(console) as progress,
-        Evaluator(model, dataset.test, config.seed, suite.batch_size, ledger, progress.advance) as evaluator,
+        robustness.Evaluator(model, dataset.test, config.seed, suite.batch_size, ledger, progress.advance) as evaluator,
     ):
         progress.plan({name: attack.cost for name, attack in suite.build().items()}, int(evaluator.clean.sum()))
         accuracy, outcomes = evaluate(evaluator, suite)
-        within = {name: attack for name, attack in suite.build().items() if name not in suite.aside()}
-        verdict = examine(evaluator, within, outcomes["worst_case"], suite.verdict)
-    return {"accuracy": accuracy} | ({"verdict": verdict} if verdict else {}), outcomes
+        judged = verdict.examine(evaluator, suite.counted(), outcomes["worst_case"], suite.verdict)
+    return {"accuracy": accuracy} | ({"verdict": judged} if judged else {}), outcomes
 
 
 def evaluate_run(folder: Path, overrides: Sequence[str], console: Console) -> Path:
@@ -92,41 +102,47 @@ def evaluate_run(folder: Path, overrides: Sequence[str], console: Console) -> Pa
     """
     run = finished.load(folder, overrides)
     config, report = run.config, run.report
-    page = folder / f"evaluation-{identity(config, run.dataset)}.json"
-    if page.exists() and not config.fresh:
-        console.print("already evaluated (fresh=true attacks again)")
-        render.console(schema.read(page), console)
-        return page
-    with _ledger(page.with_suffix(".part.npz"), folder / "model.rcz", run.dataset) as ledger:
-        measured, outcomes = attacked(run.model, run.dataset, config, ledger, console)
-        report.pop("verdict", None)
-        report |= {
-            **measured,
-            "evaluation": {
-                "finished": _now(),
-                "overrides": list(overrides),
-                "machine": machine(run.device, "float32"),
-                "threat": asdict(config.threat),
-                "data": _data(config, run.dataset),
-            },
-        }
-        storage.write_atomic(page.with_suffix(".npz"), lambda path: _save_outcomes(path, outcomes))
-        storage.write_json(page, schema.check(report))
+    page = folder / f"evaluation-{storage.digest([identity(config, run.dataset), run.network])}.json"
+    with FileLock(folder / "lock"):
+        if page.exists() and not config.fresh:
+            console.print("already evaluated (fresh=true attacks again)")
+            report = schema.read(page)
+        else:
+            ledger = _ledger(page.with_suffix(".part.npz"), folder / "model.rcz", run.dataset, config)
+            measured, outcomes = attacked(run.model, run.dataset, config, ledger, console)
+            report.pop("verdict", None)
+            report |= {
+                **measured,
+                "evaluation": {
+                    "finished": _now(),
+                    "overrides": list(overrides),
+                    "machine": machine(run.device, "float32"),
+                    "threat": asdict(config.threat),
+                    "data": _data(config, run.dataset),
+                },
+            }
+            storage.write_atomic(page.with_suffix(".npz"), lambda path: _save_outcomes(path, outcomes))
+            storage.write_json(page, schema.check(report))
+            ledger.close()
     render.console(report, console)
     return page
 
 
-def identity(config: Config, dataset: data.Dataset) -> str:
-    """The digest of all that decides an evaluation's figures, the network apart."""
-    return storage.digest([config.attack.identity(), config.seed, config.dataset.test_subset, dataset.checksum])
+def identity(config: Config, dataset: data.Dataset) -> list[Any]:
+    """All that decides an evaluation's figures, the network apart, as JSON."""
+    return [*suite_identity(config), config.seed, config.dataset.test_subset, dataset.checksum]
 
 
-@contextmanager
-def _ledger(path: Path, network: Path, dataset: data.Dataset) -> Iterator[Ledger]:
-    """What an evaluation that was stopped had found of this network on these images; gone when this one ends well."""
-    ledger = Ledger(path, storage.digest([storage.file_digest(network), dataset.checksum, len(dataset.test)]))
-    yield ledger
-    ledger.close()
+def suite_identity(config: Config) -> list[Any]:
+    """The suite with the revisions of what runs it, as JSON."""
+    return [config.attack.identity(), robustness.REVISION, verdict.REVISION]
+
+
+def _ledger(path: Path, network: Path, dataset: data.Dataset, config: Config) -> Ledger:
+    """What an evaluation that was stopped had found of this network on these images; nothing with fresh=true."""
+    if config.fresh:
+        path.unlink(missing_ok=True)
+    return Ledger(path, storage.digest([storage.file_digest(network), dataset.checksum, len(dataset.test)]))
 
 
 def _now() -> str:

@@ -41,7 +41,7 @@ def run_directory(config: Config) -> Path:
     if config.dataset.path:
         identity["images"] = data.stamp(config.dataset, Path(config.data_dir)), config.dataset.test_fraction
     identity["stages"] = describe(config.method.stages(config.task()))
-    identity["attacks"] = config.attack.identity()
+    identity["attacks"] = measure.suite_identity(config)
     identity["precision"] = choose_precision(config.training.precision, choose_device(config.device))
     name = f"{config.dataset.name}-{config.model.name}-{config.method.name}"
     return Path(config.out) / name / storage.digest([loop.REVISION, identity])
@@ -123,8 +123,7 @@ class Run:
             curves.training_curves(self.folder / "log.jsonl", self.folder / "curves.png")
         except UserError as error:  # no matplotlib: the run is no worse for it
             self.console.print(f"no curves.png: {error}")
-        storage.write_text(self.folder / "report.md", render.markdown(report))
-        storage.write_json(self.folder / "report.json", schema.check(report))
+        measure.finish(self.folder, report)
 
     def _train(self) -> tuple[StageResult, list[dict[str, Any]]]:
         """Every stage in turn, or from the cache where a run has been there; the last result, and the stages' story."""

@@ -40,7 +40,7 @@ def evaluate(args: argparse.Namespace) -> int:
 
         given.evaluate(config.compose_config(overrides), overrides, console)
         return 0
-    (folder,) = words.folders("run", [words.single("run", mine["run"])])
+    folder = words.folder("run", mine["run"])
     from robcomp import measure
 
     page = measure.evaluate_run(folder, overrides, console)

@@ -284,6 +284,63 @@ def test_restarts_keep_the_worst_case_of_each_image() -> None:
     assert len(losses.argmax(0).unique()) > 1
 
 
+def test_restarts_lose_no_misclassified_image_to_a_higher_loss() -> None:
+    """Logits (0, a, -a) by the sign of the first pixel's move: one side is wrong by a hair, the other is right at more.
+
+    Right at 1/3 against 1/3 costs log 3, wrong at 0.45 against 0.55 only 0.8: the loss alone takes the right one.
+    """
+
+    class Sides(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            t = (x[:, 0, 0, 0] - 0.5).sign()[:, None]
+            level, won = torch.tensor([[0.01, 0.0, 0.0]]), torch.tensor([[0.45, 0.55, 1e-6]]).log()
+            return torch.where(t > 0, level, won) + 0 * x.flatten(1).sum(1, keepdim=True)
+
+    x, y = torch.full((12, 1, 2, 2), 0.5), torch.zeros(12, dtype=torch.int64)
+    x_adv = PGD(0.1, steps=1, step_size=1e-9, restarts=20)(Sides(), x, y, rng())
+    assert (Sides()(x_adv).argmax(1) == 1).all()
+
+
+def test_images_out_of_range_are_refused_by_name(row: Row) -> None:
+    x, y = batch()
+    for wrong in (x + 0.5, x - 0.5, x * torch.nan):
+        with pytest.raises(ValueError, match="normalisation belongs into the network"):
+            row.build(0.1)(network(), wrong, y, rng())
+
+
+def test_a_network_without_a_useful_gradient_is_attacked_without_an_error(row: Row) -> None:
+    """A step function, one whose gradient is not finite, and one without a path from the input."""
+
+    class Blind(nn.Module):
+        def __init__(self, how: Callable[[Tensor], Tensor]) -> None:
+            super().__init__()
+            self.net, self.how = network(), how
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(self.how(x))
+
+    x, y = batch()
+    for how in (torch.round, torch.detach, lambda x: x + 0 * (x - x.detach()).sqrt()):
+        x_adv = row.build(0.1)(Blind(how), x, y, rng())
+        assert x_adv.isfinite().all()
+
+
+def test_probabilities_and_logits_without_an_end_are_attacked_without_an_error(row: Row) -> None:
+    x, y = batch()
+    for scale, end in ((1.0, nn.Softmax(1)), (1e6, nn.Identity())):
+        model = nn.Sequential(network(), Scaled(scale), end)
+        assert row.build(0.1)(model, x, y, rng()).isfinite().all()
+
+
+class Scaled(nn.Module):
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
+
+
 def test_one_step_from_x_is_fgsm() -> None:
     (x, y), model = batch(), network()
     pgd = PGD(0.05, steps=1, step_size=0.05, random_start=False)(model, x, y, rng())
@@ -336,7 +393,7 @@ class Dishonest(Attack):
 )
 def test_the_harness_refuses_what_no_attack_may_return(norm: str, result: Callable[[Tensor], Tensor]) -> None:
     model = network().train()
-    with pytest.raises(ValueError, match=r"Dishonest (left the|returned shape)"):
+    with pytest.raises(ValueError, match=r"Dishonest (left|returned shape)"):
         Dishonest(0.1, norm, result=result)(model, *batch(), rng())
     assert all(module.training for module in model.modules())
 

@@ -111,13 +111,32 @@ def test_an_attack_aside_is_no_part_of_the_worst_case(tmp_path: Path) -> None:
     assert "paired" in compare(more, less)["accuracy"]["worst_case"]
 
 
+def test_what_is_in_doubt_is_marked(tmp_path: Path) -> None:
+    one, other = ({key: numbers(0, correct) for key in FIGURES} for correct in (20, 2))
+    flagged = {"trusted": False, "images": 100, "checks": []}
+    doubted, plain = made(tmp_path / "a", one, verdict=flagged), made(tmp_path / "b", other)
+    for result in (compare(doubted, plain), compare(plain, doubted)):
+        assert result["accuracy"]["pgd"]["verdict"].endswith("more robust (!)")
+        assert result["accuracy"]["clean"]["verdict"].endswith("more accurate")
+    assert compare(doubted, plain)["a"]["label"].endswith("(!)")
+
+
+def test_the_order_of_a_cumulative_suite_matters(tmp_path: Path) -> None:
+    right = {key: numbers(0, 20) for key in ("clean", "pgd", "fgsm", "worst_case")}
+    turned = {key: right[key] for key in ("clean", "fgsm", "pgd", "worst_case")}
+    cumulative = {"accuracy__pgd__cumulative": True, "accuracy__fgsm__cumulative": True}
+    first, second = made(tmp_path / "a", right, **cumulative), made(tmp_path / "b", turned, **cumulative)
+    assert "differ" in compare(first, second)["accuracy"]["pgd"]["not_comparable"]
+
+
 def test_a_later_evaluation_brings_its_own_outcomes_and_images(tmp_path: Path, pair: tuple[Path, Path]) -> None:
     right = {key: numbers(0, 10) for key in FIGURES}
-    data = {"name": "mnist", "checksum": "0123", "test": 20}
-    folder = made(pair[0], right, images=20, name="evaluation-x", evaluation={"data": data}, data__test=40)
+    later = {"data": {"name": "mnist", "checksum": "0123", "test": 20}, "threat": {"norm": "L2", "eps": 0.5}}
+    folder = made(pair[0], right, images=20, name="evaluation-x", evaluation=later, data__test=40)
     other = made(tmp_path / "c", {key: numbers(0, 5) for key in FIGURES}, images=20)
     result = compare(folder / "evaluation-x.json", other)
     assert result["images"] == 20
+    assert (result["a"]["threat"], result["b"]["threat"]["norm"]) == (later["threat"], "Linf")
     assert result["accuracy"]["pgd"]["paired"]["only_a"] == 5
 
 

@@ -32,9 +32,7 @@ class APGD(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("steps", "restarts"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}={getattr(self, name)} is out of range; an attack takes at least 1.")
+        self.at_least_one("steps", "restarts")
         if not 0 <= self.rho <= 1:
             raise UserError(f"rho={self.rho:g} is out of range; allowed is [0, 1].")
 

@@ -42,10 +42,12 @@ class ThreatModel:
 
     def violated(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """A zero-dimensional bool on x's device: is any image non-finite, out of bounds or outside the ball?"""
-        size = norms(x_adv - x, self.norm)
+        return self.outside(x_adv) | ~(norms(x_adv - x, self.norm) <= self.eps * (1 + TOLERANCE) + TOLERANCE).all()
+
+    def outside(self, x: Tensor) -> Tensor:
+        """A zero-dimensional bool on x's device: is any image non-finite or out of bounds?"""
         low, high = self.bounds
-        outside = (x_adv < low) | (x_adv > high) | ~x_adv.isfinite()
-        return outside.any() | ~(size <= self.eps * (1 + TOLERANCE) + TOLERANCE).all()
+        return ~((x >= low) & (x <= high)).all()
 
 
 @dataclass
@@ -70,8 +72,14 @@ class Attack:
             raise UserError(f"bn_mode={self.bn_mode!r} is not allowed; choose eval or train.")
 
     def settings(self) -> dict[str, Any]:
-        """The attack as JSON: its registered name and every setting."""
-        return {"name": ATTACKS.name_of(type(self)), **asdict(self)}
+        """The attack as JSON: its registered name, the revision of its algorithm and every setting."""
+        return {"name": ATTACKS.name_of(type(self)), "revision": self.revision, **asdict(self)}
+
+    def at_least_one(self, *names: str) -> None:
+        """UserError unless each of the named settings is 1 or more."""
+        for name in names:
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}={getattr(self, name)} is out of range; an attack takes at least 1.")
 
     @property
     def cost(self) -> int:
@@ -83,17 +91,24 @@ class Attack:
         raise TypeError(f"{type(self).__name__} defines no perturb()")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-        """`perturb` inside the harness, its result checked (one host synchronisation a call)."""
+        """`perturb` inside the harness. x out of [0, 1] is refused, what comes back is checked (ValueError)."""
+        self._refuse(x)
         with adversary_view(model, self.bn_mode):
             x_adv = self.perturb(model, x, y, generator).detach()
         self._check(x_adv, x)
         if self.bounded and len(x) and self.threat.violated(x_adv, x):
-            raise ValueError(f"{type(self).__name__} left the {self.norm} ball of eps {self.eps:g}, or [0, 1]")
+            raise ValueError(f"{type(self).__name__} left the {self.norm} ball of eps {self.eps:g}")
         return x_adv
+
+    def _refuse(self, x: Tensor) -> None:
+        if len(x) and self.threat.outside(x):
+            raise ValueError("the images to attack are not in [0, 1]: normalisation belongs into the network")
 
     def _check(self, x_adv: Tensor, x: Tensor) -> None:
         if x_adv.shape != x.shape:
             raise ValueError(f"{type(self).__name__} returned shape {tuple(x_adv.shape)} for {tuple(x.shape)}")
+        if len(x) and self.threat.outside(x_adv):
+            raise ValueError(f"{type(self).__name__} left [0, 1], or returned NaN")
 
 
 @dataclass
@@ -117,17 +132,15 @@ class MinimumNorm(Attack):
         return torch.where(per_image(distance <= self.eps, x), x_adv, x)
 
     def find(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """`nearest` inside the harness, its result checked."""
+        """`nearest` inside the harness, as in a call."""
+        self._refuse(x)
         with adversary_view(model, self.bn_mode):
             x_adv, distance = self.nearest(model, x, y, generator)
         self._check(x_adv, x)
         size = norms(x_adv - x, self.norm)
         found = distance.isfinite()
-        low, high = self.threat.bounds
         if not torch.allclose(size[found], distance[found], rtol=1e-4, atol=TOLERANCE):
             raise ValueError(f"{type(self).__name__} returned distances that its images do not have")
-        if len(x) and not bool(((x_adv >= low) & (x_adv <= high)).all()):
-            raise ValueError(f"{type(self).__name__} left [0, 1]")
         return x_adv.detach(), distance.detach()
 
 

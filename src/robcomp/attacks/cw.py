@@ -42,9 +42,7 @@ class CW(MinimumNorm):
             raise UserError(
                 f"norm={self.norm!r} is not for cw, which minimises L2; cw_margin is its loss in that ball."
             )
-        for name in ("steps", "searches"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}={getattr(self, name)} is out of range; an attack takes at least 1.")
+        self.at_least_one("steps", "searches")
         self.lr = fraction(self.lr, "lr", open_low=True)
         self.initial_c = fraction(self.initial_c, "initial_c", open_low=True)
         self.confidence = fraction(self.confidence, "confidence")

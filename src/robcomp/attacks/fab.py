@@ -7,18 +7,20 @@ from torch import Tensor, nn
 
 from robcomp.attacks.base import ATTACKS, MinimumNorm, norms, per_image
 from robcomp.attacks.found import Nearest, runs_at_once
-from robcomp.attacks.losses import gradient, own, targets
+from robcomp.attacks.losses import gradient, margin, own, targets
 from robcomp.errors import UserError
 from robcomp.projections.hyperplane import nearest_on_hyperplane
 
 TINY = 1e-12  # keeps ratios of lengths finite
+FINAL = 3  # steps of the final search
+SHORT = 0.95  # of the way to the boundary as the secant sees it
 USUAL_CLASSES = 10  # what `cost` counts with: the attack meets the model later
 
 
 @ATTACKS.register("fab")
 @dataclass
 class FAB(MinimumNorm):
-    """Algorithm 1 of FAB (Croce and Hein, 2020) for Linf and L2, without its final search along the segment to x.
+    """Algorithm 1 of FAB (Croce and Hein, 2020) for Linf and L2.
 
     Each of `steps` steps linearises the boundary between the class y and that other class whose linearised boundary is
     nearest, projects both x and the current point on it inside [0, 1], goes beyond both projections by the factor `eta`
@@ -38,9 +40,7 @@ class FAB(MinimumNorm):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("steps", "restarts"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}={getattr(self, name)} is out of range; an attack takes at least 1.")
+        self.at_least_one("steps", "restarts")
         for name in ("alpha_max", "beta"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name}={getattr(self, name):g} is out of range; allowed is [0, 1].")
@@ -49,7 +49,7 @@ class FAB(MinimumNorm):
 
     @property
     def cost(self) -> int:
-        return 1 + self.restarts * self.steps * (USUAL_CLASSES + 1)
+        return 3 + FINAL + self.restarts * self.steps * (USUAL_CLASSES + 1)
 
     @torch.no_grad()
     def nearest(
@@ -67,6 +67,7 @@ class FAB(MinimumNorm):
                 start = start.repeat(runs, *[1] * (x.dim() - 1))
                 self._search(model, found, rows.repeat(runs), y[rows].repeat(runs), target, start, runs)
             goals = goals[runs:]
+        self._refine(model, found, y)
         return found.points, found.distance
 
     def goals(self, logits: Tensor, y: Tensor) -> list[Tensor]:
@@ -82,6 +83,25 @@ class FAB(MinimumNorm):
             direction = torch.randn(x.shape, generator=generator, device=x.device)
         radius = found.distance[rows].clamp_max(self.eps) / 2
         return (x + direction * per_image(radius / norms(direction, self.norm), x)).clamp(*self.threat.bounds)
+
+    def _refine(self, model: nn.Module, found: Nearest, y: Tensor) -> None:
+        """The final search: from each point found, `FINAL` secant steps of the margin along the segment to x.
+
+        Each stops a little short of the boundary, so that no later rounding puts the point on its other side.
+        """
+        rows = (found.open(slice(None)) & found.distance.isfinite()).nonzero()[:, 0]
+        if not len(rows):
+            return
+        y, inside, outside = y[rows], found.x[rows], found.points[rows]
+        below, above = margin(model(inside).float(), y), margin(model(outside).float(), y)
+        for _ in range(FINAL):
+            share = SHORT * (above / (above - below).clamp_min(TINY)).clamp(0, 1)
+            point = torch.lerp(outside, inside, per_image(share, inside))
+            logits = model(point).float()
+            wrong, gap = logits.argmax(1) != y, margin(logits, y)
+            found.offer(rows, point, wrong)
+            outside, above = torch.where(per_image(wrong, point), point, outside), torch.where(wrong, gap, above)
+            inside, below = torch.where(per_image(wrong, point), inside, point), torch.where(wrong, below, gap)
 
     def _search(
         self, model: nn.Module, found: Nearest, rows: Tensor, y: Tensor, target: Tensor, point: Tensor, runs: int
@@ -127,12 +147,11 @@ class FABT(FAB):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.targets < 1:
-            raise UserError(f"targets={self.targets} is out of range; an attack takes at least 1.")
+        self.at_least_one("targets")
 
     @property
     def cost(self) -> int:
-        return 1 + min(self.targets, USUAL_CLASSES - 1) * self.restarts * self.steps * 3
+        return 3 + FINAL + min(self.targets, USUAL_CLASSES - 1) * self.restarts * self.steps * 3
 
     def goals(self, logits: Tensor, y: Tensor) -> list[Tensor]:
         return targets(logits, y, self.targets)

@@ -65,7 +65,7 @@ class Nearest:
             self.points[images] = torch.where(per_image(nearer, found), found, self.points[images])
             self.distance[images] = torch.where(nearer, distance, self.distance[images])
 
-    def open(self, rows: Tensor) -> Tensor:
+    def open(self, rows: Tensor | slice) -> Tensor:
         """Which of the images `rows` are not done: True where the distance exceeds `enough`."""
         return self.distance[rows] > self.enough
 

@@ -74,7 +74,8 @@ def gradient(model: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor]) -> t
     """(loss [N], d loss / d x [N, C, H, W], logits [N, K]), by one forward and one backward pass.
 
     `loss` maps the logits to one number an image. No weight gradient is computed. Where no path leads from the input
-    to the output (a rounding, a detached step) the gradient is zero, as it is for a step function.
+    to the output (a rounding, a detached step) the gradient is zero, as it is for a step function; where an entry is
+    not finite it is zero too, so that all attacks meet such a network alike. The verdict flags both.
     """
     with torch.enable_grad():
         x = x.detach().requires_grad_()
@@ -83,7 +84,8 @@ def gradient(model: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor]) -> t
         if not values.requires_grad:
             return values, torch.zeros_like(x), logits
         (slope,) = torch.autograd.grad(values.sum(), x, allow_unused=True)
-    return values.detach(), torch.zeros_like(x) if slope is None else slope, logits.detach()
+    slope = torch.zeros_like(x) if slope is None else slope.nan_to_num(0.0, 0.0, 0.0)
+    return values.detach(), slope, logits.detach()
 
 
 def targets(logits: Tensor, y: Tensor, count: int) -> list[Tensor]:

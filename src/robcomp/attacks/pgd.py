@@ -21,7 +21,7 @@ class PGD(Attack):
     (util*.py pgd_gt). With `momentum` the step follows a decaying sum of gradients, each divided by its mean absolute
     entry (MI-FGSM, Dong et al., 2018). `loss` is ce, margin or dlr; with a `target` (least_likely, second, random or a
     shift such as '+5') the attack descends the loss towards that class instead. Of several `restarts` each image keeps
-    the one with the highest loss.
+    a misclassified one, and among those the one with the highest loss.
     """
 
     steps: int = 10
@@ -35,9 +35,7 @@ class PGD(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("steps", "restarts"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}={getattr(self, name)} is out of range; an attack takes at least 1.")
+        self.at_least_one("steps", "restarts")
         if not 0 <= self.momentum <= 1:
             raise UserError(f"momentum={self.momentum:g} is out of range; allowed is [0, 1].")
         loss_named(self.loss)
@@ -54,13 +52,13 @@ class PGD(Attack):
         best = self.ascend(model, x, self.start(x, generator), objective)
         if self.restarts == 1:
             return best
-        loss = _losses(model, best, objective)
+        rank = _rank(model, best, y, objective)
         for _ in range(self.restarts - 1):
             candidate = self.ascend(model, x, self.start(x, generator), objective)
-            candidate_loss = _losses(model, candidate, objective)
-            better = candidate_loss > loss
+            other = _rank(model, candidate, y, objective)
+            better = (other[0] > rank[0]) | ((other[0] == rank[0]) & (other[1] > rank[1]))
             best = torch.where(per_image(better, x), candidate, best)
-            loss = torch.where(better, candidate_loss, loss)
+            rank = torch.where(better, other, rank)
         return best
 
     def _objective(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> "Objective":
@@ -112,5 +110,7 @@ class Objective:
 
 
 @torch.no_grad()
-def _losses(model: nn.Module, x: Tensor, objective: Objective) -> Tensor:
-    return objective(model(x).float())
+def _rank(model: nn.Module, x: Tensor, y: Tensor, objective: Objective) -> Tensor:
+    """[2, N]: is the image misclassified, and its loss; a higher loss alone does not make it so."""
+    logits = model(x).float()
+    return torch.stack([(logits.argmax(1) != y).float(), objective(logits)])

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from robcomp.attacks.base import ATTACKS, Attack, norms, per_image
 from robcomp.attacks.found import Survivors
 from robcomp.attacks.losses import margin
-from robcomp.errors import UserError
 from robcomp.units import Fraction, fraction
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # the queries after which squares have half the area
@@ -40,9 +39,7 @@ class Square(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("queries", "restarts"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}={getattr(self, name)} is out of range; an attack takes at least 1.")
+        self.at_least_one("queries", "restarts")
         self.p_init = fraction(self.p_init, "p_init", high=1.0, open_low=True)
 
     @property

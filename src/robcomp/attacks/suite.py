@@ -7,6 +7,7 @@ from typing import Any
 from robcomp.attacks.base import ATTACKS, Attack
 from robcomp.errors import UserError, unknown
 
+LEAST = 20  # images on which a verdict says something: a count raises a flag above 2
 RESERVED = ("clean", "worst_case", "file")  # keys of the report and of numpy's archive
 
 
@@ -16,7 +17,8 @@ class SuiteConfig:
 
     Without `attack`, the name itself is the attack. With `individual` each attack is run on all images; without, only
     on those that the cheaper ones left standing. An attack marked `aside: true` takes no part in the worst case, nor
-    does one without a ball. `verdict` images are used to check whether the figures can be trusted; 0: no check.
+    does one without a ball, or in another norm than the first attack that does. `verdict` images are used to check
+    whether the figures can be trusted; 0: no check.
     """
 
     name: str = "suite"
@@ -26,9 +28,10 @@ class SuiteConfig:
     attacks: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.verdict < 0:
+        if self.batch_size < 1 or 0 < self.verdict < LEAST or self.verdict < 0:
             raise UserError(
-                f"attack.batch_size={self.batch_size}, attack.verdict={self.verdict}: give at least 1 and at least 0."
+                f"attack.batch_size={self.batch_size}, attack.verdict={self.verdict}: batches of at least 1 image are "
+                f"allowed, and a verdict on at least {LEAST} images, or 0 for none."
             )
 
     def build(self, eps: float | None = None) -> dict[str, Attack]:
@@ -40,12 +43,19 @@ class SuiteConfig:
 
     def identity(self) -> list[Any]:
         """All that decides the suite's figures, as JSON: not its name."""
-        attacks = [[name, attack.settings(), attack.revision] for name, attack in self.build().items()]
+        attacks = [[name, attack.settings()] for name, attack in self.build().items()]
         return [attacks, sorted(self.aside()), self.individual, self.verdict, self.batch_size]
+
+    def counted(self) -> dict[str, Attack]:
+        """The attacks of the worst case."""
+        able = {name: attack for name, attack in self.build().items()
+                if attack.bounded and not self.attacks[name].get("aside")}  # fmt: skip
+        norm = next((attack.norm for attack in able.values()), None)
+        return {name: attack for name, attack in able.items() if attack.norm == norm}
 
     def aside(self) -> set[str]:
         """The names of the attacks that take no part in the worst case."""
-        return {name for name, attack in self.build().items() if self.attacks[name].get("aside") or not attack.bounded}
+        return {*self.attacks} - self.counted().keys()
 
 
 def _attack(name: str, entry: Any, eps: float | None) -> Attack:

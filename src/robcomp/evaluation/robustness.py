@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from robcomp.models.snapshot import Snapshot
 from robcomp.seeding import generator
 from robcomp.storage import digest
 
+REVISION = 1  # rises when the same evaluation gives other outcomes: the attacks have revisions of their own
 BATCH = 250
 FAITHFUL = 1e-3  # largest difference between the logits of a network and its folded copy, of the logits' own size
 Advance = Callable[[str, float, int], None]
@@ -55,17 +56,18 @@ class Evaluator:
         self.device = next(model.parameters(), torch.empty(0)).device
         self.split = split.to(self.device)
         self.ledger = ledger or Ledger()
-        self._stack = ExitStack()
 
     def __len__(self) -> int:
         return len(self.split)
 
     def __enter__(self) -> "Evaluator":
-        self._stack.enter_context(exact_float32())
-        self._stack.enter_context(effective_weights(self.model))
-        self.model.eval()
-        self.view = self._folded()
-        self.clean = self._clean()
+        with ExitStack() as stack:
+            stack.enter_context(exact_float32())
+            stack.enter_context(effective_weights(self.model))
+            stack.enter_context(_eval_mode(self.model))
+            self.view = self._folded()
+            self.clean = self._clean()
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -81,54 +83,53 @@ class Evaluator:
 
         `distances` asks a minimum-norm attack for its distances; eps then plays no part in when it stops.
         """
-        index, distances = np.flatnonzero(candidates), distances and isinstance(attack, MinimumNorm)
-        entry = [name, attack.settings(), self.seed, self.batch_size, distances, digest(index.tolist())]
+        distances = distances and isinstance(attack, MinimumNorm)
+        entry = self.entry(name, attack, candidates, distances)
         arrays, done, seconds = self.ledger.recall(entry)
         if not arrays:
             arrays = {"right": np.zeros(len(self), bool)}
             arrays |= {"distance": np.full(len(self), np.nan, np.float32)} if distances else {}
-        for start in range(done, len(index), self.batch_size):
-            chosen, began = index[start : start + self.batch_size], time.monotonic()
-            x, y = self.images(chosen)
-            view = _Counted(self._target(attack), self._told(name, attack, start, len(chosen), len(index)))
-            x_adv, distance = self._attack(name, attack, view, x, y, start, distances)
-            right = self._right(x_adv, y)
+        began = time.monotonic()
+        for chosen, x_adv, y, distance in self.batches(name, attack, candidates, done, distances):
+            right = self.right(x_adv, y)
             if distance is not None:
                 distance[right & distance.isfinite()] = torch.inf  # fooled the folded copy alone
                 arrays["distance"][chosen] = distance.cpu().numpy()
                 right = distance > attack.eps
             arrays["right"][chosen] = right.cpu().numpy()
-            seconds += time.monotonic() - began
-            self.ledger.note(entry, arrays, start + len(chosen), seconds)
-            self.advance(name, start + len(chosen), len(index))
-        return Outcome(arrays["right"], len(index), seconds, arrays.get("distance"))
+            done += len(chosen)
+            self.ledger.note(entry, arrays, done, seconds + time.monotonic() - began)
+        return Outcome(
+            arrays["right"], int(candidates.sum()), seconds + time.monotonic() - began, arrays.get("distance")
+        )
 
-    def examples(
-        self, name: str, attack: Attack, candidates: np.ndarray, done: int = 0
-    ) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
-        """(index, x_adv, y) of the candidates (bool [N]) after the attack, batch by batch, without the first `done`."""
+    def entry(self, name: str, attack: Attack, candidates: np.ndarray, *more: object) -> list[object]:
+        """What names an attack in the ledger: all that decides its outcomes, the network and the images apart."""
+        index = np.flatnonzero(candidates).tolist()
+        return [REVISION, name, attack.settings(), self.seed, self.batch_size, digest(index), *more]
+
+    def batches(
+        self, name: str, attack: Attack, candidates: np.ndarray, done: int = 0, distances: bool = False
+    ) -> Iterator[tuple[np.ndarray, Tensor, Tensor, Tensor | None]]:
+        """(index, x_adv, y, distance or None) of the candidates (bool [N]) attacked, without the first `done`."""
         index = np.flatnonzero(candidates)
+        target = self.model if attack.bn_mode == "train" else self.view
         for start in range(done, len(index), self.batch_size):
             chosen = index[start : start + self.batch_size]
             x, y = self.images(chosen)
-            view = _Counted(self._target(attack), self._told(name, attack, start, len(chosen), len(index)))
-            yield chosen, self._attack(name, attack, view, x, y, start, False)[0], y
+            view = _Counted(target, self._told(name, attack, start, len(chosen), len(index)))
+            yield chosen, *self._attack(name, attack, view, x, y, start, distances)
             self.advance(name, start + len(chosen), len(index))
 
     def _attack(
         self, name: str, attack: Attack, view: nn.Module, x: Tensor, y: Tensor, start: int, distances: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         random = generator(self.device, self.seed, "evaluation", name, start)
         try:
-            return attack.find(view, x, y, random) if distances else (attack(view, x, y, random), None)
+            x_adv, distance = attack.find(view, x, y, random) if distances else (attack(view, x, y, random), None)
         except ValueError as error:
-            raise UserError(
-                f"attack {name} gave no valid images ({error}). A network that returns NaN or infinity near its images "
-                "does so; square, which needs no gradients, can attack it."
-            ) from None
-
-    def _target(self, attack: Attack) -> nn.Module:
-        return self.model if attack.bn_mode == "train" else self.view
+            raise UserError(f"attack {name} failed on this network: {error}.") from None
+        return x_adv, y, distance
 
     def _told(self, name: str, attack: Attack, start: int, size: int, total: int) -> Callable[[int], None]:
         """Turns the passes spent on a batch into images done, for the bar."""
@@ -141,7 +142,8 @@ class Evaluator:
 
         return spent
 
-    def _right(self, x: Tensor, y: Tensor) -> Tensor:
+    def right(self, x: Tensor, y: Tensor) -> Tensor:
+        """Which images the network classifies right (bool [n]); what it returns NaN or infinity for, it does not."""
         logits = self.logits(x)
         return (logits.argmax(1) == y) & logits.isfinite().all(1)
 
@@ -177,6 +179,18 @@ class Evaluator:
         except (RuntimeError, AttributeError, TypeError, NotImplementedError):
             return self.model
         return folded if bool(((mine - copied).abs() <= FAITHFUL * (1 + mine.abs())).all()) else self.model
+
+
+@contextmanager
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    """Inside, every module is in eval mode; afterwards each is in its own again."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def proportion(outcome: np.ndarray) -> dict[str, Any]:

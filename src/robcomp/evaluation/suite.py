@@ -18,18 +18,18 @@ def evaluate(evaluator: Evaluator, suite: SuiteConfig) -> tuple[Records, Outcome
     attack meets all other images and minimum-norm attacks tell their distances (`NAME.distance`, float32 [N]); else
     the attacks come cheapest first, each meets the images still standing, and its figure is the worst case so far.
     """
-    attacks, aside = suite.build(), suite.aside()
+    attacks, counted = suite.build(), suite.counted()
     clean = worst = evaluator.clean
     records: Records = {"clean": proportion(clean)}
     outcomes: Outcomes = {"clean": clean}
     for name in order(attacks, suite.individual):
-        alone = suite.individual or name in aside
+        alone = suite.individual or name not in counted
         outcome = evaluator.under(name, attacks[name], clean if alone else worst, distances=alone)
-        if name not in aside:
+        if name in counted:
             worst = worst & outcome.right
         outcomes[name] = outcome.right
         records[name] = _record(attacks[name], outcome, clean) | ({} if alone else {"cumulative": True})
-        if name in aside:
+        if name not in counted:
             records[name]["aside"] = True
         if outcome.distance is not None:
             outcomes[f"{name}.distance"] = np.where(clean, outcome.distance, 0).astype(np.float32)

@@ -13,8 +13,10 @@ from robcomp.attacks import FGSM, PGD, Attack
 from robcomp.attacks.base import norms
 from robcomp.attacks.losses import cross_entropy, gradient, margin
 from robcomp.attacks.square import Square
+from robcomp.attacks.suite import LEAST
 from robcomp.evaluation.robustness import Evaluator
 
+REVISION = 1  # rises when a check, its attack or its threshold changes
 RANDOM = 1e-3  # difference between two passes, of the logits' size, from which a network counts as random
 SHARE = 0.05  # of the images looked at: what is more than this (and than 2 images) raises a flag
 HIDDEN = 0.2  # that share for cross-entropy against margin, which differ by up to 14 in 100 on networks without a fault
@@ -33,7 +35,8 @@ def examine(e: Evaluator, attacks: dict[str, Attack], standing: np.ndarray, imag
     """The report's "verdict": the checks on the first `images` images that are right without an attack.
 
     attacks: those of the suite's worst case, whose largest eps is the budget here too; standing: bool [N], the images
-    that withstood them. None where nothing was asked for: images = 0, no attack, or only attacks of eps 0.
+    that withstood them. "trusted" is None where no flag was raised on too few images to tell. None altogether where
+    nothing was asked for: images = 0, or only attacks of eps 0.
     """
     budgets = [attack for attack in attacks.values() if attack.eps > 0]
     if not images or not budgets:
@@ -41,8 +44,9 @@ def examine(e: Evaluator, attacks: dict[str, Attack], standing: np.ndarray, imag
     looked = np.zeros(len(e), bool)
     looked[np.flatnonzero(e.clean)[:images]] = True
     checks = list(_Examination(e, max(budgets, key=lambda a: a.eps), looked, standing).checks()) if looked.any() else []
+    flagged = any(check.flag for check in checks)
     return {
-        "trusted": not any(check.flag for check in checks),
+        "trusted": None if 0 < looked.sum() < LEAST and not flagged else not flagged,
         "images": int(looked.sum()),
         "checks": [{"name": check.name, "flag": check.flag, "evidence": check.evidence} for check in checks],
     }

@@ -15,7 +15,7 @@ from robcomp.errors import UserError
 from robcomp.evaluation.statistics import paired_difference
 from robcomp.protocols import tables
 from robcomp.report import schema
-from robcomp.report.render import data, share
+from robcomp.report.render import data, doubt, share, threat_of
 
 SCHEMA = "robcomp-compare/1"
 LEVEL = 0.95
@@ -49,7 +49,7 @@ class Measured:
     def label(self) -> str:
         """What was run, and where it lies."""
         run = self.report["run"]
-        return f"{run['dataset']} {run['model']} {run['method']}, {self.path}"
+        return f"{run['dataset']} {run['model']} {run['method']}, {self.path}{doubt(self.report)}"
 
 
 def read(path: Path) -> Measured:
@@ -137,17 +137,18 @@ def _obstacle(name: str, a: Measured, b: Measured) -> str:
     cumulative = [bool(entry.get("cumulative")) for entry in (ours, theirs)]
     if cumulative[0] != cumulative[1]:
         return "one is of a cumulative suite, where only images that other attacks left standing are attacked"
-    if (name == "worst_case" or cumulative[0]) and a.suite != b.suite:
+    if (name == "worst_case" or cumulative[0]) and [*a.suite.items()] != [*b.suite.items()]:
         return "the attacks of the two suites differ"
     return ""
 
 
 def _paired(name: str, a: Measured, b: Measured) -> dict[str, Any]:
+    mark = "" if name == "clean" else doubt(a.report) or doubt(b.report)
     paired = paired_difference(a.outcomes[name], b.outcomes[name], LEVEL)
     return {
         **{key: side.report["accuracy"][name]["value"] for key, side in (("a", a), ("b", b))},
         "paired": paired,
-        "verdict": verdict(paired["low"], paired["high"], "accurate" if name == "clean" else "robust"),
+        "verdict": verdict(paired["low"], paired["high"], "accurate" if name == "clean" else "robust") + mark,
     }
 
 
@@ -161,7 +162,7 @@ def verdict(low: float, high: float, what: str) -> str:
 def _side(side: Measured) -> dict[str, Any]:
     size = side.report["size"]
     return {
-        "path": str(side.path), "label": side.label, "run": side.report["run"]["id"], "threat": side.report["threat"],
+        "path": str(side.path), "label": side.label, "run": side.report["run"]["id"], "threat": threat_of(side.report),
         "size": {
             "a": {"bits": size["a"]["bits"], "fraction": size["a"]["fraction"]},
             "c": {"bytes": size["c"]["bytes"], "fraction": size["c"]["fraction"]},

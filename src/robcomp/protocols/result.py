@@ -15,6 +15,7 @@ from robcomp import storage
 from robcomp.attacks import Attack
 from robcomp.errors import UserError
 from robcomp.evaluation.ledger import Ledger
+from robcomp.evaluation.robustness import REVISION
 from robcomp.finished import Finished
 from robcomp.hardware import machine
 
@@ -33,7 +34,7 @@ class Result:
         self._networks = [run.network for run in runs]
         images = [self._images.checksum, len(self._images.test)]
         identity = storage.digest([
-            schema, plan, self._networks, images, first.config.seed, first.config.attack.batch_size,
+            schema, plan, self._networks, images, first.config.seed, first.config.attack.batch_size, REVISION,
         ])  # fmt: skip
         name = schema.removeprefix("robcomp-").split("/")[0]
         self.stem = (target or first.folder) / f"{name}-{identity}"
@@ -54,7 +55,10 @@ class Result:
     def ledger(self, part: str) -> Ledger:
         """What a stopped measurement had found of its `part`, one for each attacked network."""
         key = storage.digest([self._networks, self._images.checksum, part])
-        self._ledgers.append(Ledger(self.stem.with_suffix(f".{part}.part.npz"), key))
+        path = self.stem.with_suffix(f".{part}.part.npz")
+        if self.runs[0].config.fresh:
+            path.unlink(missing_ok=True)
+        self._ledgers.append(Ledger(path, key))
         return self._ledgers[-1]
 
     def write(self, measured: dict[str, Any]) -> dict[str, Any]:
@@ -75,7 +79,7 @@ class Result:
                 {
                     "label": run.label, "folder": str(run.folder), "sha256": network,
                     **{key: run.report["run"][key] for key in ("id", "model", "method")},
-                    "threat": run.report["threat"],
+                    "threat": run.report["threat"], "trusted": run.report.get("verdict", {}).get("trusted"),
                 }
                 for run, network in zip(self.runs, self._networks, strict=True)
             ],
@@ -103,7 +107,7 @@ class Result:
 
 def described(name: str, attack: Attack) -> dict[str, Any]:
     """All that decides what `attack` does, for a plan."""
-    return {"as": name, "of": attack.revision, **attack.settings()}
+    return {"as": name, **attack.settings()}
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> str:

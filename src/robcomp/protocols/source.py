@@ -8,7 +8,6 @@ import numpy as np
 from robcomp.attacks import Attack
 from robcomp.evaluation.robustness import Advance, Evaluator, Outcome
 from robcomp.progress import EvaluationProgress
-from robcomp.storage import digest
 
 
 class Source(Evaluator):
@@ -19,19 +18,17 @@ class Source(Evaluator):
 
         Batch by batch, from where the ledger stands; the judges have the same images.
         """
-        index = np.flatnonzero(candidates)
-        entry = ["shown", name, attack.settings(), self.seed, self.batch_size, len(judges), digest(index.tolist())]
+        entry = self.entry(name, attack, candidates, "shown", len(judges))
         arrays, done, seconds = self.ledger.recall(entry)
         arrays = arrays or {str(number): np.zeros(len(self), bool) for number in range(len(judges))}
         began = time.monotonic()
-        for chosen, x_adv, y in self.examples(name, attack, candidates, done):
+        for chosen, x_adv, y, _ in self.batches(name, attack, candidates, done):
             for number, judge in enumerate(judges):
-                right = judge.logits(x_adv).argmax(1) == y
-                arrays[str(number)][chosen] = right.cpu().numpy() & judge.clean[chosen]
+                arrays[str(number)][chosen] = judge.right(x_adv, y).cpu().numpy() & judge.clean[chosen]
             done += len(chosen)
             self.ledger.note(entry, arrays, done, seconds + time.monotonic() - began)
         seconds += time.monotonic() - began
-        return [Outcome(arrays[str(number)], len(index), seconds) for number in range(len(judges))]
+        return [Outcome(arrays[str(number)], int(candidates.sum()), seconds) for number in range(len(judges))]
 
 
 def titled(progress: EvaluationProgress, title: str) -> Advance:

@@ -34,6 +34,14 @@ def folders(key: str, given: Sequence[str], least: int = 1) -> list[Path]:
     return found
 
 
+def folder(key: str, given: Sequence[str]) -> Path:
+    """The one run directory of key=DIR; UserError for several."""
+    found = folders(key, given)
+    if len(found) > 1:
+        raise UserError(f"{key}= takes one run directory, given {len(found)}; give one at a time.")
+    return found[0]
+
+
 def single(key: str, given: Sequence[str], default: str = "") -> str:
     """The value of a key that may be given once."""
     if len(given) > 1:

@@ -15,7 +15,7 @@ OPERATIONS = {
     "executed": "as computed here, zeros multiplied too",
     "nonzero": "of these, with a non-zero weight",
 }
-UNSAID = ("name", "norm", "relative_step")  # said by the row's name, the header and step_size
+UNSAID = ("name", "norm", "relative_step", "revision")  # said by the row's name, the header and step_size, or no matter
 USUAL = (
     ("bn_mode", "eval"), ("random_start", True), ("restarts", 1), ("momentum", 0.0), ("loss", "ce"), ("target", ""),
 )  # fmt: skip
@@ -36,8 +36,7 @@ def console(report: dict[str, Any], console: Console) -> None:
         console.print()
         console.print(table)
         if title == "Accuracy":
-            flagged = not report.get("verdict", {}).get("trusted", True)
-            console.print(trust(report), style="bold red" if flagged else "", highlight=False, markup=False)
+            console.print(trust(report), style="bold red" if doubt(report) else "", highlight=False, markup=False)
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -62,7 +61,7 @@ def markdown(report: dict[str, Any]) -> str:
 
 def header(report: dict[str, Any]) -> str:
     """What was trained, how long and on what, in one line."""
-    run, threat, machine = report["run"], report["threat"], report["run"]["machine"]
+    run, threat, machine = report["run"], threat_of(report), report["run"]["machine"]
     data = f"{run['dataset']} ({'own images' if report['data'].get('own') else 'unofficial split or order'})"
     data = run["dataset"] if report["data"]["official"] else data
     return (
@@ -94,18 +93,25 @@ def trust(report: dict[str, Any]) -> str:
     """What the checks of the verdict say of the figures under attack, in a sentence or, with flags, some more."""
     verdict = report.get("verdict")
     if verdict is None:
-        return "Verdict: not checked whether the figures under attack can be trusted (attack.verdict=0)."
+        return "Verdict: not checked whether the figures under attack can be trusted (attack.verdict=0, or eps 0)."
     flags = [check for check in verdict["checks"] if check["flag"]]
+    seen = f"{len(verdict['checks'])} checks on {verdict['images']} images"
+    if verdict["trusted"] is None:
+        return f"Verdict: open. {seen} saw nothing, but so few images cannot tell; measure on more."
     if not flags:
-        seen = f"{len(verdict['checks'])} checks on {verdict['images']} images"
         return f"Verdict: no sign that the figures under attack are too high ({seen})."
     said = " ".join(f"{_words(check['name'])}: {check['evidence']}" for check in flags)
     return f"Verdict: the figures under attack are NOT to be trusted. {said}"
 
 
+def threat_of(report: dict[str, Any]) -> dict[str, Any]:
+    """The threat model of the figures: that of a later evaluation where the report is of one."""
+    return report.get("evaluation", report)["threat"]
+
+
 def doubt(report: dict[str, Any]) -> str:
     """The mark behind a figure under attack: empty where no flag was raised."""
-    return "" if report.get("verdict", {}).get("trusted", True) else DOUBT
+    return DOUBT if report.get("verdict", {}).get("trusted") is False else ""
 
 
 def _words(name: str) -> str:
@@ -121,7 +127,8 @@ def _accuracy(report: dict[str, Any]) -> Cells:
         seconds = f"{entry['seconds']:.1f}" if "seconds" in entry else "-"
         mark = "" if name == "clean" else doubt(report)
         row = [_row_name(name, entry), percent(entry["value"]) + mark, interval(entry["interval"])]
-        cells.append([*row, f"{entry.get('attacked', entry['images']):,}", seconds, _settings(entry)])
+        said = _settings(entry, threat_of(report)["norm"])
+        cells.append([*row, f"{entry.get('attacked', entry['images']):,}", seconds, said])
     return cells
 
 
@@ -130,12 +137,14 @@ def _row_name(name: str, entry: dict[str, Any]) -> str:
     return f"+ {name}" if note == "+" else name.replace("_", " ") + note
 
 
-def _settings(entry: dict[str, Any]) -> str:
-    """An attack's settings that a reader compares, the usual ones left out; report.json has them all."""
+def _settings(entry: dict[str, Any], norm: str) -> str:
+    """An attack's settings that a reader compares, the usual ones and `norm` left out; report.json has them all."""
     attack = entry.get("attack", {})
     shown = {key: value for key, value in attack.items() if key not in UNSAID and (key, value) not in USUAL}
     plain = {key: value for key, value in shown.items() if isinstance(value, int | float | str)}
     said = [f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in plain.items()]
+    if attack.get("norm", norm) != norm:
+        said.insert(0, attack["norm"])
     if "median_distance" in entry:
         median = entry["median_distance"]
         said.append("median distance " + ("infinite" if median is None else f"{median:.4g}"))
