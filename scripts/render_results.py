@@ -10,9 +10,15 @@ from typing import Any
 
 import yaml
 
-from robcomp.report import schema
+from robcomp.report import render, schema
 from robcomp.report.render import doubt, grid, interval, percent, share, times
 
+LOGS = {
+    "attacks-*.txt": "The attacks beside those of other libraries (scripts/compare_attacks.py)",
+    "memory-*.txt": "Memory of the attacks (scripts/compare_attacks.py --memory)",
+    "verdict-*.txt": "The verdict on honest and on masked networks (scripts/trial_verdict.py)",
+    "speed-*.txt": "Speed of training steps (scripts/bench_training.py)",
+}
 COLUMNS = [
     "run", "method", "ratio", "bits", "epochs", "clean", "FGSM", "PGD", "worst case", "size (a)", "size (b)",
     "size (c)", "MACs executed", "training", "machine", "date",
@@ -40,11 +46,39 @@ def page(folder: Path) -> str:
     for group in groups:
         reports = [path.parent for path in sorted(group.glob("*/report.json"))]
         parts += [f"## {group.name}", *runs(folder, reports)]
-    logs = sorted(folder.glob("speed-*.txt"))
-    if logs:
-        parts.append("## Speed of training steps (scripts/bench_training.py)")
+    parts += [*evaluations(folder), *protocols(folder)]
+    for pattern, title in LOGS.items():
+        logs = sorted(folder.glob(pattern))
+        parts += [f"## {title}"] if logs else []
         parts += [f"{path.name}:\n\n```\n{path.read_text(encoding='utf-8').strip()}\n```" for path in logs]
     return "\n\n".join(parts) + "\n"
+
+
+def evaluations(folder: Path) -> list[str]:
+    """The tables of later evaluations of the runs above: `robcomp evaluate`."""
+    parts = ["## Later evaluations"]
+    for path in sorted(folder.glob("*/*/evaluation-*.json")):
+        report = schema.read(path)
+        columns, cells = render.tables(report)["Accuracy"]
+        command = " ".join(["robcomp evaluate", f"run={path.parent}", *report["evaluation"]["overrides"]])
+        parts += [
+            f"[{path.parent.relative_to(folder)}]({path.parent.relative_to(folder)}/report.md), `{command}`, "
+            f"{report['evaluation']['finished'][:10]}:",
+            grid(columns, cells), render.trust(report),
+        ]  # fmt: skip
+    return parts if len(parts) > 1 else []
+
+
+def protocols(folder: Path) -> list[str]:
+    """The figures of curves, transfer and combined networks, each linked to its data."""
+    parts = []
+    for group in sorted({path.parent for path in folder.glob("protocols-*/*.json")}):
+        note = group / "note.md"
+        parts += [f"## {group.name}", *([note.read_text(encoding="utf-8").strip()] if note.exists() else [])]
+        for path in sorted(group.glob("*.json")):
+            stem = path.relative_to(folder).with_suffix("")
+            parts.append(f"![{path.stem}]({stem}.png)\n\n[{stem.name}.json]({stem}.json), [.csv]({stem}.csv)")
+    return parts
 
 
 def runs(folder: Path, reports: list[Path]) -> list[str]:

@@ -8,6 +8,7 @@ behind the run's own network, whose weights they leave alone.
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from robcomp.errors import UserError
 from robcomp.evaluation.robustness import Evaluator
 from robcomp.evaluation.suite import evaluate
 from robcomp.evaluation.verdict import examine
@@ -76,4 +78,8 @@ def line(run: Path, mask: str, images: int) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -93,7 +93,7 @@ def trust(report: dict[str, Any]) -> str:
     """What the checks of the verdict say of the figures under attack, in a sentence or, with flags, some more."""
     verdict = report.get("verdict")
     if verdict is None:
-        return "Verdict: not checked whether the figures under attack can be trusted (attack.verdict=0, or eps 0)."
+        return "Verdict: none; whether the figures under attack can be trusted was not checked."
     flags = [check for check in verdict["checks"] if check["flag"]]
     seen = f"{len(verdict['checks'])} checks on {verdict['images']} images"
     if verdict["trusted"] is None:
