@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("sandbox", "no_curves")
 TINY = [
     "dataset=folder", "dataset.shape=[3,16,16]", "dataset.pad=2", "method=al0", "model=lenet", "model.width=0.1",
     "training.attack.steps=1", "attack.attacks.pgd.steps=1", "schedule.dense.epochs=1", "schedule.sparse.epochs=1",
-    "device=cpu",
+    "attack.verdict=0", "device=cpu",
 ]  # fmt: skip
 
 

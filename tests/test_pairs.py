@@ -28,7 +28,8 @@ SHAPES = {"digits": [1, 28, 28], "mnist": [1, 28, 28], "tiny_imagenet": [3, 64, 
 PAIRS = list(product(catalogue.choices("dataset"), catalogue.choices("model")))
 SETTINGS = [
     f"dataset.classes={CLASSES}", f"dataset.val={HELD_OUT}", "training.batch_size=16", "training.attack.steps=1",
-    "attack.attacks.pgd.steps=2", "threat.eps=4/255", "device=cpu", "training.precision=float32",
+    "attack.attacks.pgd.steps=2", "attack.verdict=0", "~attack.attacks.margin",
+    "threat.eps=4/255", "device=cpu", "training.precision=float32",
     "schedule.dense.epochs=6", "schedule.dense.milestones=[4,5]",
     *(f"schedule.{stage}.{field}" for stage in ("sparse", "factored", "quantised")
       for field in ("epochs=1", "milestones=[]")),
