@@ -44,8 +44,8 @@ class Outcome:
 class Evaluator:
     """A network and its test images. Within `with`, all is computed in float32 and weights are multiplied out once.
 
-    Attacks run on a folded copy of the network where its logits agree (`faithful`); whether an image was fooled is
-    asked of the network itself. `advance(name, done, total)` is told how far an attack is, in images.
+    Attacks run on a folded copy of the network where that gives the same logits (FAITHFUL); whether an image was
+    fooled is asked of the network itself. `advance(name, done, total)` is told how far an attack is, in images.
     """
 
     def __init__(
