@@ -128,7 +128,8 @@ def _accuracy(report: dict[str, Any]) -> Cells:
         mark = "" if name == "clean" else doubt(report)
         row = [_row_name(name, entry), percent(entry["value"]) + mark, interval(entry["interval"])]
         said = _settings(entry, threat_of(report)["norm"])
-        cells.append([*row, f"{entry.get('attacked', entry['images']):,}", seconds, said])
+        attacked = f"{entry['attacked']:,} of " if entry.get("cumulative") else ""
+        cells.append([*row, f"{attacked}{entry['images']:,}", seconds, said])
     return cells
 
 
