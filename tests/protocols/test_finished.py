@@ -25,6 +25,14 @@ def test_a_run_comes_back_as_it_was_configured(finished: Runs) -> None:
     assert run.label == f"lenet nat {finished[0].name[:6]}"
 
 
+def test_a_run_in_doubt_carries_the_mark_in_its_label(finished: Runs, tmp_path: Path) -> None:
+    copy = shutil.copytree(finished[0], tmp_path / "copy")
+    report = json.loads((copy / "report.json").read_text())
+    report["verdict"] = {"trusted": False, "images": 100, "checks": []}
+    (copy / "report.json").write_text(json.dumps(report))
+    assert load(copy, []).label.endswith(" (!)")
+
+
 def test_another_suite_takes_nothing_from_that_of_the_training(finished: Runs) -> None:
     assert load(finished[0], ["attack=pgd100"]).config.attack.attacks["pgd"]["steps"] == 100
     assert load_all([finished[0]], [])[0].config.attack.name == "pgd100"

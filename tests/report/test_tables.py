@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from report.made_up import make_run
 
@@ -10,7 +11,7 @@ from robcomp.errors import UserError
 from robcomp.report import published
 from robcomp.report.table_claims import verdict
 from robcomp.report.table_recipe import Row, jobs, load, names, parse
-from robcomp.report.table_records import printed_figure
+from robcomp.report.table_records import collect, printed_figure
 from robcomp.report.tables import build, write
 
 STAGES = {
@@ -191,3 +192,26 @@ def test_a_recipe_with_a_slip_is_refused(addition, message):
 def test_a_recipe_without_a_title_is_refused():
     with pytest.raises(UserError, match="title"):
         parse("source: s", "conf/table/x.yaml")
+
+
+def test_a_run_in_doubt_is_marked_on_the_page_and_distances_are_passed_over(tmp_path):
+    class Doubted(Runner):
+        def run(self, number: int, given: dict[str, str]) -> Path | None:
+            folder = super().run(number, given)
+            if given["method"] == "da":
+                report = json.loads((folder / "report.json").read_text())
+                check = {"name": "zero_gradients", "flag": True, "evidence": "Seen."}
+                report["verdict"] = {"trusted": False, "images": 100, "checks": [check]}
+                (folder / "report.json").write_text(json.dumps(report))
+                with np.load(folder / "outcomes.npz") as arrays:
+                    np.savez(folder / "outcomes.npz", **arrays, **{"fab.distance": np.full(400, np.inf, np.float32)})
+            return folder
+
+    page = build("atmc-mnist", "smoke", [], Doubted(tmp_path / "runs"), tmp_path / "pages").read_text()
+    rows = {line.split("|")[1].strip(): line for line in page.splitlines() if line.startswith("|")}
+    assert "(!)" in rows["DA"]
+    assert "Zero gradients: Seen." in page
+    job = next(job for job in jobs(load("atmc-mnist"), "smoke", []) if "method=da" in job.overrides)
+    folder = next((tmp_path / "runs").glob("mnist-lenet-da/*"))
+    (record,) = collect([job], [folder])
+    assert "fab.distance" not in record.outcomes
