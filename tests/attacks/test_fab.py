@@ -15,14 +15,14 @@ NORMS = pytest.mark.parametrize("norm", ["Linf", "L2"])
 
 
 class Counted(nn.Module):
-    """Logits of `inner` on flattened images; counts the images it has seen."""
+    """Logits of `inner` on flattened images; counts the images it has seen, and in how many calls."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
-        self.inner, self.images = inner, 0
+        self.inner, self.images, self.calls = inner, 0, 0
 
     def forward(self, x: Tensor) -> Tensor:
-        self.images += len(x)
+        self.images, self.calls = self.images + len(x), self.calls + 1
         return self.inner(x.flatten(1))
 
 
@@ -260,6 +260,18 @@ def test_restarts_are_never_farther_and_start_at_half_the_distance(norm: str) ->
     check(model, x, y, x_adv, thrice, norm)
     assert (thrice <= once * 1.01).all()  # each ends a little short of the boundary
     assert (thrice < once * 0.99).any()
+
+
+@pytest.mark.parametrize("attack", [FAB, FABT])
+def test_restarts_spend_no_pass_where_all_are_done(attack: type[FAB]) -> None:
+    model, x = Counted(linear(10)), images(6, 0.2)
+    y = prediction(model, x)
+    spent = []
+    for restarts in (1, 4):
+        model.images, calls = 0, model.calls
+        attack(1.0, steps=5, restarts=restarts)(model, x, y, rng())
+        spent.append((model.images, model.calls - calls))
+    assert spent[0] == spent[1]
 
 
 @pytest.mark.parametrize(

@@ -58,10 +58,11 @@ class FAB(MinimumNorm):
         logits = model(x).float()
         found = Nearest(x, logits.argmax(1) != y, self.norm, enough)
         goals = self.goals(logits, y)
-        while goals and len(rows := found.all_open()):
-            runs = min(runs_at_once(len(rows), len(x)), len(goals))
+        while goals and (left := len(found.all_open())):
+            runs = min(runs_at_once(left, len(x)), len(goals))
             for restart in range(self.restarts):
-                rows = found.all_open()
+                if not len(rows := found.all_open()):
+                    break
                 start = self._near(found, rows, generator) if restart else x[rows]
                 target = torch.cat([goal[rows] for goal in goals[:runs]])
                 start = start.repeat(runs, *[1] * (x.dim() - 1))
