@@ -1,5 +1,7 @@
 """Every projection against every law. A new projection is one row in ROWS."""
 
+import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -7,10 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from robcomp.projections import box, codebook, l0, l0_per_layer, l2_ball, linf_ball, linf_box
+from robcomp.projections import box, codebook, funnel, groups, l0, l0_per_layer, l2_ball, linf_ball, linf_box, redundant
 
 EPS = 0.3
 BITS = 3
+GROUPS = 3
+PHI = 1.0  # random filters of few weights are seldom nearer than that, but some are
 SHAPES = [(6, 5, 3, 2), (4, 7)]  # what a row's tensors look like unless a law says otherwise
 
 
@@ -31,7 +35,7 @@ def centre(t: Tensor) -> Tensor:
     return ((index * 37 % 101).float() / 100).to(t.dtype)
 
 
-def each(function: Callable[..., Tensor], *arguments: float) -> Callable[[list[Tensor]], list[Tensor]]:
+def each(function: Callable[..., Tensor], *arguments: float | str) -> Callable[[list[Tensor]], list[Tensor]]:
     return lambda ts: [function(t, *arguments) for t in ts]
 
 
@@ -64,6 +68,28 @@ def few_values(ts: list[Tensor]) -> bool:
     return all(t[t != 0].unique().numel() <= 2**BITS for t in ts)
 
 
+def few_groups(scheme: str) -> Callable[[list[Tensor]], bool]:
+    def used(t: Tensor) -> int:
+        inputs, positions = (*t.shape[1:2], 1)[0], math.prod(t.shape[2:])
+        present = t.reshape(t.shape[0], inputs, positions) != 0  # [out, in, kh kw]
+        per_group = {"filter": present.flatten(1).T, "column": present.flatten(1), "channel": present.mT.flatten(0, 1)}
+        return int(per_group[scheme].any(dim=0).sum())
+
+    return lambda ts: all(used(t) <= GROUPS for t in ts)
+
+
+def falling(ts: list[Tensor]) -> bool:
+    counts = [(nonzeros([t]), t.numel()) for t in ts if t.numel()]
+    pairs = itertools.pairwise(counts)
+    return nonzeros(ts) <= 20 and all(c * m > d * n or c == d == 0 for (c, n), (d, m) in pairs)
+
+
+def distinct(ts: list[Tensor]) -> bool:
+    rows = [(t.shape[1:], row.double().flatten()) for t in ts for row in t if row.any()]
+    pairs = ((a, b) for (kind, a), (other, b) in itertools.combinations(rows, 2) if kind == other)
+    return all((a - b).norm() >= PHI * max(a.norm(), b.norm()) * (1 - 1e-12) for a, b in pairs)
+
+
 ROWS = {
     "l0": Row(lambda ts: l0(ts, 20), lambda ts: nonzeros(ts) <= 20, "l0"),
     "l0_none": Row(lambda ts: l0(ts, 0), lambda ts: nonzeros(ts) == 0, "l0"),
@@ -71,6 +97,11 @@ ROWS = {
     "l0_per_layer": Row(
         lambda ts: l0_per_layer(ts, [9] * len(ts)), lambda ts: all(nonzeros([t]) <= 9 for t in ts), "l0_per_layer"
     ),
+    "filters": Row(each(groups, "filter", GROUPS), few_groups("filter"), "groups"),
+    "columns": Row(each(groups, "column", GROUPS), few_groups("column"), "groups"),
+    "channels": Row(each(groups, "channel", GROUPS), few_groups("channel"), "groups"),
+    "funnel": Row(lambda ts: funnel(ts, 20), falling, "funnel", None),
+    "redundant": Row(lambda ts: redundant(ts, PHI), distinct, "redundant", None),
     "codebook": Row(lambda ts: [codebook.project(t, BITS)[0] for t in ts], few_values, "codebook.project", None),
     "linf_ball": Row(around(linf_ball, EPS), in_linf, "linf_ball"),
     "l2_ball": Row(around(l2_ball, EPS), in_l2, "l2_ball", rounding=2.0),
@@ -122,7 +153,7 @@ def test_idempotent_and_feasible_input_unchanged(row: Row, dtype: torch.dtype) -
 
 def test_no_random_feasible_point_is_nearer(row: Row) -> None:
     if row.factor is None:
-        pytest.skip("not exact: bounded against the optimum in tests/projections/test_projection_codebook.py")
+        pytest.skip("not exact: bounded in tests/projections/test_projection_{codebook,funnel,redundant}.py")
     given = draw(2)
     nearest = row.project(given)
     for seed in range(50):
