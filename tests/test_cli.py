@@ -292,7 +292,7 @@ def test_evaluate_refuses_other_images(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_table_refuses_what_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "Did you mean atmc-mnist?" in refused(capsys, "table", "atmc-minst")
+    assert "Did you mean atmc-mnist" in refused(capsys, "table", "atmc-minst")
     assert "huge" in refused(capsys, "table", "atmc-mnist", "--scale", "huge")
 
 

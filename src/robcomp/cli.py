@@ -38,6 +38,31 @@ COMBINE_HELP = f"""keys:
 
 example:
   robcomp combine run=outputs/digits-lenet-atmc/HASH run=outputs/digits-lenet-al0/HASH attack=quick"""
+SENSITIVITY_HELP = f"""keys:
+  run=DIR[,DIR]    finished runs; may be repeated
+  values=0.5,0.95  the shares of a layer's weights that become zero, the smallest ones (default: 0.5,0.8,0.95)
+{PROTOCOL_KEYS.replace("pgd100, PGD with 100 steps", "quick, as in train")}
+
+example:
+  robcomp sensitivity run=outputs/digits-lenet-da/HASH values=0.8,0.95 dataset.test_subset=200"""
+FILES = "The result is JSON, CSV and, with matplotlib, a figure; neither the data set nor an attack is needed."
+HISTOGRAM_HELP = f"""keys:
+  run=DIR[,DIR]    finished runs, also of several data sets and models; may be repeated
+  bins=N           bins of equal width (default: 100)
+  layers=PATTERN   the layers whose names match, as in layers='conv*' (default: all)
+  normalised=true  each run's weights divided by their largest magnitude
+  target=DIR       where the result goes (default: the first run's directory)
+{FILES}
+
+example:
+  robcomp histogram run=outputs/digits-lenet-nat/HASH,outputs/digits-lenet-da/HASH normalised=true"""
+LOSSES_HELP = f"""keys:
+  run=DIR[,DIR]    finished runs that were trained adversarially; may be repeated
+  target=DIR       where the result goes (default: the first run's directory)
+{FILES}
+
+example:
+  robcomp losses run=outputs/digits-lenet-da/HASH,outputs/digits-lenet-atmc/HASH"""
 COMPARE_HELP = """shown for clean images, the worst case and each attack that both met with the same settings:
   both accuracies, their difference on the same images with its 95 % interval, McNemar's exact p, a verdict
 
@@ -106,10 +131,19 @@ def _parser() -> argparse.ArgumentParser:
         ("curve", "accuracy of finished runs while eps or the attack's steps rise", verbs.curve, CURVE_HELP),
         ("transfer", "adversarial images made on one run, classified by others", verbs.transfer, TRANSFER_HELP),
         ("combine", "finished runs as one network, attacked in part and as a whole", verbs.combine, COMBINE_HELP),
+        ("sensitivity", "accuracy of finished runs when a single layer is pruned", verbs.sensitivity, SENSITIVITY_HELP),
     ):
         protocol = _verb(choices, name, summary, epilog)
         protocol.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the keys below, and overrides")
         protocol.set_defaults(run=run)
+
+    for name, summary, run, epilog in (
+        ("histogram", "weights of finished runs, their histograms one over the other", verbs.histogram, HISTOGRAM_HELP),
+        ("losses", "adversarial loss of finished runs over the epochs of all stages", verbs.losses, LOSSES_HELP),
+    ):
+        analysis = _verb(choices, name, summary, epilog)
+        analysis.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the keys below")
+        analysis.set_defaults(run=run)
 
     compare = _verb(choices, "compare", "two finished runs, image by image on the same test images", COMPARE_HELP)
     for side in ("a", "b"):
@@ -120,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.set_defaults(run=verbs.compare)
 
     listing = _verb(choices, "list", "what can be named on the command line, one line each", "")
-    listing.add_argument("group", nargs="?", help="datasets, models, methods, attacks or tables; all by default")
+    listing.add_argument("group", nargs="?", help=", ".join(f"{group}s" for group in (*catalogue.GROUPS, "table")))
     listing.set_defaults(run=verbs.listing)
 
     table = _verb(

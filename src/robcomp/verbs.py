@@ -1,10 +1,11 @@
 """What each verb of the command line does. Torch and Hydra are imported by the verbs that need them, when they run."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from robcomp import catalogue
-from robcomp.errors import unknown
+from robcomp.errors import UserError, unknown
 from robcomp.protocols import words
 
 
@@ -80,6 +81,39 @@ def combine(args: argparse.Namespace) -> int:
     return 0
 
 
+def sensitivity(args: argparse.Namespace) -> int:
+    mine, overrides = words.split(args.overrides, ("run", "values", "target"))
+    runs = words.folders("run", mine["run"])
+    values, target = _values_and_target(mine)
+    from robcomp.overrides import rooted
+    from robcomp.protocols.sensitivity import sensitivity
+
+    sensitivity(runs, rooted(overrides), values, target, _console())
+    return 0
+
+
+def histogram(args: argparse.Namespace) -> int:
+    mine = _only(args.overrides, ("run", "bins", "layers", "normalised", "target"))
+    runs, target = words.folders("run", mine["run"]), words.single("target", mine["target"])
+    bins, layers = (words.single(key, mine[key]) for key in ("bins", "layers"))
+    normalised = words.single("normalised", mine["normalised"], "false")
+    if normalised not in ("true", "false"):
+        raise UserError(f"normalised={normalised} is neither true nor false; give one of them.")
+    from robcomp.protocols.histogram import histogram, number_of_bins
+
+    histogram(runs, number_of_bins(bins), layers, normalised == "true", Path(target) if target else None, _console())
+    return 0
+
+
+def losses(args: argparse.Namespace) -> int:
+    mine = _only(args.overrides, ("run", "target"))
+    runs, target = words.folders("run", mine["run"]), words.single("target", mine["target"])
+    from robcomp.protocols.losses import losses
+
+    losses(runs, Path(target) if target else None, _console())
+    return 0
+
+
 def compare(args: argparse.Namespace) -> int:
     from robcomp.protocols.compare import compare, show
 
@@ -88,7 +122,7 @@ def compare(args: argparse.Namespace) -> int:
 
 
 def listing(args: argparse.Namespace) -> int:
-    kinds = {"datasets": "dataset", "models": "model", "methods": "method", "attacks": "attack", "tables": "table"}
+    kinds = {f"{group}s": group for group in (*catalogue.GROUPS, "table")}
     wanted = [args.group] if args.group else list(kinds)
     for name in wanted:
         if name not in kinds:
@@ -119,6 +153,14 @@ def table(args: argparse.Namespace) -> int:
 def _values_and_target(mine: dict[str, list[str]]) -> tuple[list[float], Path | None]:
     values, target = words.single("values", mine["values"]), words.single("target", mine["target"])
     return words.numbers("values", values), Path(target) if target else None
+
+
+def _only(given: Sequence[str], own: Sequence[str]) -> dict[str, list[str]]:
+    """The values of the keys `own`; UserError for any other word, as nothing here takes overrides."""
+    mine, others = words.split(given, own)
+    if others:
+        raise unknown("key", others[0].partition("=")[0], own)
+    return mine
 
 
 def _section(title: str, lines: dict[str, str]) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 from rich.console import Console
 
 from robcomp.attacks import Attack, MinimumNorm, SuiteConfig
-from robcomp.config import Config
 from robcomp.errors import UserError, unknown
 from robcomp.evaluation.robustness import Advance, Evaluator, proportion
 from robcomp.finished import Finished, load_all
@@ -23,6 +22,7 @@ from robcomp.protocols import figures
 from robcomp.protocols.result import Result, cells, described
 from robcomp.protocols.tables import show
 from robcomp.report.render import interval, percent
+from robcomp.settings import Config
 
 SCHEMA = "robcomp-curve/1"
 STEPS = (1, 2, 5, 10, 20, 50, 100)

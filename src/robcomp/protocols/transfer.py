@@ -14,7 +14,6 @@ import numpy as np
 from rich.console import Console
 
 from robcomp.attacks import Attack
-from robcomp.config import Config
 from robcomp.errors import UserError
 from robcomp.evaluation.robustness import Outcome, proportion
 from robcomp.finished import Finished, load_all
@@ -24,6 +23,7 @@ from robcomp.protocols.result import Result, cells, described
 from robcomp.protocols.source import Source, titled
 from robcomp.protocols.tables import show
 from robcomp.report.render import interval, percent
+from robcomp.settings import Config
 
 SCHEMA = "robcomp-transfer/1"
 
