@@ -183,7 +183,7 @@ WRONG = {
     "half_a_wrm": ("+attack.attacks.wrm.gamma=1.3", "wrm has gamma=1.3 and steps=0", "give both"),
     "unknown_target": ("+attack.attacks.pgd.target=5", "attack.attacks.pgd.target=5", "a string is allowed"),
     "target_rule": ("+attack.attacks.pgd.target=far", "target='far'", "least_likely"),
-    "unknown_loss": ("+attack.attacks.pgd.loss=hinge", "unknown loss 'hinge'", "ce, dlr, margin"),
+    "unknown_loss": ("+attack.attacks.pgd.loss=hinge", "unknown loss 'hinge'", "ce, dlr, kl, margin"),
     "momentum_range": ("+attack.attacks.pgd.momentum=2", "momentum=2", "[0, 1]"),
     "verdict_range": ("attack.verdict=-1", "attack.verdict=-1", "at least"),
     "unknown_attack_by_name": ("+attack.attacks.pgdd.eps=0.1", "unknown attack 'pgdd'", "Did you mean pgd or"),
@@ -254,6 +254,23 @@ WRONG = {
     "depth": ("model=resnet18 model.depth=20", "unknown model.depth '20'", "choose from 18, 34"),
     "sweep_without_m": ("seed=0,1", "seed=0,1 is a sweep", "-m"),
     "sweep_of_choices_without_m": ("method=al0,atmc", "method=al0,atmc is a sweep", "-m"),
+    "objective": ("objective=hinge", "unknown objective 'hinge'", "choose from adversarial, method, mixed"),
+    "objective_beta_of_none": ("objective=natural objective.beta=1", "objective.beta=1.0", "take"),
+    "objective_without_beta": ("objective=trades objective.beta=null", "objective.beta=None", "mixed and trades take"),
+    "mixed_beta": ("objective=mixed objective.beta=1", "objective.beta=1", "(0, 1)"),
+    "trades_beta": ("objective=trades objective.beta=0", "objective.beta=0", "more than 0"),
+    "weight_average": ("training.weight_average=1", "training.weight_average=1", "[0, 1)"),
+    "quirk": ("method.reference=[fast]", "unknown method.reference 'fast'", "no_random_start, off_support"),
+    "quirk_of_another_method": ("method=da method.reference=[attached_dual]", "'attached_dual'", "train_mode_attack"),
+    "recipe": ("recipe=dnr", "unknown recipe 'dnr'", "dnr-cifar10"),
+    "recipe_of_another_method": ("recipe=iccv-cifar10 method=da", "sets method.ratios", "recipe=none"),
+    "restarts": ("schedule.dense.restarts=0", "restarts=0", "at least 1"),
+    "schedule_of_no_stage": ("method=da +schedule.retrain.epochs=3", "schedule.retrain", "its stages are dense"),
+    "schedule_key": ("method=admm +schedule.retrain.epoch=3", "unknown key of schedule.retrain 'epoch'", "epochs"),
+    "schedule_type": ("method=admm +schedule.retrain.epochs=x", "schedule.retrain.epochs=x", "wrong type"),
+    "schedule_value": ("method=admm +schedule.retrain=3", "schedule.retrain=3", "set its fields"),
+    "schedule_range": ("method=admm +schedule.retrain.lr=-1", "lr=-1", "at least 0"),
+    "ratios_without_plus": ("method=admm method.ratios.fc1=0.1", "no key 'fc1'", "+method.ratios={fc1"),
     "grammar": ("method.ratio", "cannot read 'method.ratio'", "KEY=VALUE"),
     "grammar_brackets": ("dataset.shape=[1,2", "cannot read", "KEY=VALUE"),
     "interpolation": ("ratio=${nowhere}", "nowhere", ""),
@@ -292,3 +309,56 @@ def test_a_device_that_is_not_there(device: str) -> None:
 
     with pytest.raises(UserError, match=f"device={device} is not on this machine; choose auto or one of cpu"):
         choose_device(device)
+
+
+@pytest.mark.parametrize("recipe", [name for name in choices("recipe") if name != "none"])
+def test_a_published_recipe_is_a_whole_configuration_and_the_command_line_wins(recipe: str) -> None:
+    config = compose_config([f"recipe={recipe}"])
+    paper, dataset = recipe.split("-")
+    assert config.dataset.name == dataset
+    assert config.method.name == {"dnr": "dnr", "iccv": "admm", "thesis": "admm_oneshot"}[paper]
+    chosen = compose_config(
+        [f"recipe={recipe}", "model=resnet18", "attack=quick", "threat.eps=0.01", "method.ratio=0.3"]
+    )
+    assert (chosen.model.name, chosen.attack.name, chosen.threat.eps) == ("resnet18", "quick", 0.01)
+    assert chosen.method.ratio == 0.3
+
+
+def test_recipes_say_what_the_papers_print() -> None:
+    """ALGORITHMS A3 to A5: epochs, learning rate, decay, attack and density of each paper."""
+    dnr = compose_config(["recipe=dnr-cifar100"])
+    attack = dnr.inner_attack()
+    assert (attack.eps, attack.steps, attack.random_start) == (pytest.approx(8 / 255), 7, True)
+    assert attack.step_size == pytest.approx(0.01)
+    (stage,) = dnr.method.stages(dnr.task())
+    how = stage.schedule
+    assert (how.epochs, how.lr, how.momentum, how.weight_decay, how.gamma) == (170, 0.1, 0.9, 5e-4, 0.2)
+    assert how.milestones == [80, 120, 160]
+    assert stage.objective.share * 170 == pytest.approx(5, abs=0.01)
+    assert (dnr.method.ratio, dnr.method.layers, dnr.model.name, dnr.training.batch_size) == (
+        0.05,
+        "conv",
+        "vgg16",
+        128,
+    )
+    admm = compose_config(["recipe=iccv-cifar10"])
+    stages = {stage.name: stage.schedule for stage in admm.method.stages(admm.task())}
+    assert {name: (how.epochs, how.lr, how.decay, how.restarts) for name, how in stages.items()} == {
+        "dense": (200, 0.1, "cosine", 1), "admm": (200, 0.01, "milestones", 10),
+        "retrain": (200, 0.01, "milestones", 1),
+    }  # fmt: skip
+    rates = [stages["admm"].rate(epoch) for epoch in (0, 6.6, 6.7, 13.3, 13.4, 19.9, 20)]
+    assert rates == pytest.approx([0.01, 0.01, 1e-3, 1e-3, 1e-4, 1e-4, 0.01])
+    assert stages["retrain"].milestones == [80, 150]
+    attack = admm.inner_attack()
+    assert (attack.steps, attack.step_size) == (10, pytest.approx(2 / 255))
+    mnist = compose_config(["recipe=iccv-mnist"]).inner_attack()
+    assert (mnist.eps, mnist.steps, mnist.step_size) == (0.3, 40, pytest.approx(0.01, rel=1e-5))
+
+
+def test_a_stage_has_fields_of_its_own_over_the_schedule_that_it_shares() -> None:
+    config = compose_config(["method=admm", "dataset=cifar10", "+schedule.retrain.epochs=20", "+schedule.retrain.lr=3"])
+    stages = {stage.name: stage.schedule for stage in config.method.stages(config.task())}
+    assert (stages["retrain"].epochs, stages["retrain"].lr) == (20, 3.0)
+    assert (stages["admm"].epochs, stages["admm"].lr) == (200, 0.01)
+    assert stages["retrain"].milestones == [30, 60, 90, 120]

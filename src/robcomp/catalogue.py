@@ -4,7 +4,7 @@ import ast
 from functools import cache
 from pathlib import Path
 
-GROUPS = ("dataset", "model", "method", "attack")
+GROUPS = ("dataset", "model", "method", "objective", "attack", "recipe")
 
 
 @cache

@@ -1,133 +1,32 @@
-"""The configuration: its schema, how it is composed from conf/ and the command line, and every check on it.
-
-Nothing here knows a particular data set, model or method: their dataclasses come from the registries.
-"""
+"""How a configuration is composed from conf/ and the command line, and the checks that concern more than one field."""
 
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from robcomp.attacks import PGD, SuiteConfig, ThreatModel
 from robcomp.catalogue import GROUPS, choices, conf_dir
-from robcomp.data.config import DatasetConfig
 from robcomp.errors import UserError, unknown
 from robcomp.models import MODELS
 from robcomp.models.base import ModelConfig
+from robcomp.settings import SCHEDULES, Config
 from robcomp.trainers import methods as _methods  # noqa: F401  (registers them)
-from robcomp.trainers.method import METHODS, Method, Task
-from robcomp.trainers.objectives import Adversarial, Natural
-from robcomp.trainers.quantisation import FULL, check_bits
-from robcomp.trainers.stage import Schedule
-from robcomp.units import Fraction, fraction
+from robcomp.trainers.method import METHODS, Method
+from robcomp.trainers.quantisation import FULL
 
-PRECISIONS = ("auto", "float32", "bf16")
-SELECTIONS = ("last", "best")
 TYPES = {
     "Float": "a number", "Integer": "a whole number", "Boolean": "true or false", "String": "a string",
     "Union[int, float, str]": "a number or a fraction such as 8/255",
 }  # fmt: skip
-
-
-@dataclass
-class ThreatConfig:
-    """The adversary of training, and by default of evaluation. eps is a fraction of [0, 1]: 8/255 or 0.031."""
-
-    norm: str = "Linf"
-    eps: Fraction = "8/255"
-
-    def __post_init__(self) -> None:
-        self.eps = fraction(self.eps, "threat.eps", open_low=True)
-        ThreatModel(self.norm, self.eps)
-
-
-@dataclass
-class InnerAttackConfig:
-    """The PGD of training: `steps` steps of relative_step * eps / steps."""
-
-    steps: int = 7
-    relative_step: float = 2.5
-    random_start: bool = True
-    bn_mode: str = "eval"
-
-
-@dataclass
-class TrainingConfig:
-    """What all stages share."""
-
-    batch_size: int = 128
-    natural_weight: float = 0.5  # weight of the clean loss in the adversarial objective
-    lr_scale: float = 1.0  # multiplies every learning rate: 0.2 for lenet, which lacks batch norm
-    attack: InnerAttackConfig = field(default_factory=InnerAttackConfig)
-    selection: str = "last"  # or best: the epoch with the best accuracy on the held-out slice
-    precision: str = "auto"  # bf16 where the hardware computes in it, float32 elsewhere; evaluation is float32 always
-    channels_last: bool = True
-    graphs: bool = True  # replay the gradients of a step, attack included, as a CUDA graph
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise UserError(f"training.batch_size={self.batch_size} is out of range; at least 1 is allowed.")
-        if not self.lr_scale > 0:
-            raise UserError(f"training.lr_scale={self.lr_scale:g} is out of range; more than 0 is allowed.")
-        for name, allowed in (("selection", SELECTIONS), ("precision", PRECISIONS)):
-            if getattr(self, name) not in allowed:
-                raise unknown(f"training.{name}", getattr(self, name), allowed)
-
-
-@dataclass
-class QuantizeConfig:
-    """A codebook fitted after training, for methods that do not learn one. 32: none."""
-
-    bits: int = FULL
-
-    def __post_init__(self) -> None:
-        check_bits(self.bits, "quantize.bits")
-
-
-@dataclass
-class Config:
-    """One run. Groups of conf/ fill dataset, model, method and attack."""
-
-    dataset: DatasetConfig = MISSING
-    model: Any = MISSING
-    method: Any = MISSING
-    attack: SuiteConfig = MISSING
-    threat: ThreatConfig = field(default_factory=ThreatConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    schedule: dict[str, Schedule] = field(default_factory=dict)
-    quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
-    seed: int = 0
-    device: str = "auto"
-    out: str = "outputs"
-    data_dir: str = "data"
-    ratio: float = MISSING  # the default of method.ratio
-    attack_steps: int = MISSING  # steps of the PGD in attack=atmc
-    fresh: bool = False
-
-    @property
-    def weight_bits(self) -> int:
-        """The width of a stored weight in the finished network."""
-        return min(self.method.weight_bits, self.quantize.bits)
-
-    def inner_attack(self) -> PGD:
-        """The PGD of training."""
-        how = self.training.attack
-        return PGD(self.threat.eps, self.threat.norm, how.bn_mode, how.steps, None, how.relative_step, how.random_start)
-
-    def task(self) -> Task:
-        """What the method's recipe draws on."""
-        adversarial = Adversarial(self.inner_attack(), self.training.natural_weight)
-        return Task(Natural(), adversarial, self.schedule, self.method.epochs_scale, self.training.lr_scale)
 
 
 def _register() -> None:
@@ -145,6 +44,7 @@ def compose_config(overrides: Sequence[str]) -> Config:
     """The configuration of conf/config.yaml under `overrides` (Hydra's grammar), typed and checked; or a UserError."""
     config = to_config(compose_node(overrides))
     validate(config)
+    _check_stages(config, overrides)
     return config
 
 
@@ -213,6 +113,17 @@ def validate(config: Config) -> None:
     config.method.stages(config.task())
 
 
+def _check_stages(config: Config, overrides: Sequence[str]) -> None:
+    """UserError where the command line sets a schedule that no stage has; a recipe's may be for another method."""
+    stages = [stage.name for stage in config.method.stages(config.task())]
+    given = re.findall(r"(?:^|\s)\+{0,2}schedule\.(\w+)", " ".join(overrides))
+    if unused := [name for name in given if name not in (*SCHEDULES, *stages)]:
+        raise UserError(
+            f"schedule.{unused[0]} is for a stage that method={config.method.name} does not have; its stages are "
+            f"{', '.join(stages)}."
+        )
+
+
 def _check_choices(overrides: Sequence[str]) -> None:
     """A sentence for what Hydra would say over many lines: bad grammar, and unknown choices of our groups."""
     try:
@@ -267,7 +178,15 @@ def _sentence(error: Exception, overrides: Sequence[str] = ()) -> UserError:
     missing = re.search(r"Key '(.+?)' (?:is not in struct|not in '\w+')", message)
     if missing:
         parent = key.rpartition(".")[0]
-        return unknown(f"key of {parent or 'the configuration'}", missing[1], _keys(parent, overrides))
+        recipe = next((o for o in overrides if o.startswith("recipe=") and o != "recipe=none"), None)
+        if recipe and not any(o.lstrip("+~").startswith(f"{key}=") for o in overrides):
+            return UserError(
+                f"{recipe} sets {key}, which is not in the {parent or 'configuration'} that was chosen; leave "
+                f"{parent}= to the recipe, or take recipe=none."
+            )
+        if known := _keys(parent, overrides):
+            return unknown(f"key of {parent or 'the configuration'}", missing[1], known)
+        return UserError(f"{parent} has no key '{missing[1]}' yet; add it by '+{parent}={{{missing[1]}: ...}}'.")
     if "is not a ListConfig" in message:
         return UserError(f"{key} has the wrong type; a list is allowed, as in [0.5].")
     if not_bool := re.search(r"Value '(.*)' is not a valid bool", message):
@@ -283,6 +202,8 @@ def _sentence(error: Exception, overrides: Sequence[str] = ()) -> UserError:
 def _keys(parent: str, overrides: Sequence[str]) -> list[str]:
     """The keys that stand under `parent` ('' for the root) with the groups chosen as in `overrides`."""
     chosen = [o for o in overrides if o.partition("=")[0] in GROUPS]
+    if len(chosen) == len(overrides):  # the choices themselves do not compose
+        return []
     node = compose_node(chosen)
     node = OmegaConf.select(node, parent) if parent else node
     return sorted(map(str, node)) if isinstance(node, DictConfig) else []

@@ -8,12 +8,12 @@ from rich.console import Console
 
 from robcomp import artifact, data, measure, storage
 from robcomp.artifact import NetworkSpec
-from robcomp.config import Config
 from robcomp.errors import UserError
 from robcomp.hardware import choose_device
 from robcomp.models import importing
 from robcomp.report import render, schema
 from robcomp.runner import origin
+from robcomp.settings import Config
 from robcomp.trainers.quantisation import FULL
 from robcomp.trainers.state import Environment
 

@@ -14,7 +14,6 @@ from torch import nn
 
 import robcomp
 from robcomp import artifact, data, finished, storage
-from robcomp.config import Config
 from robcomp.evaluation import robustness, verdict
 from robcomp.evaluation.cost import macs
 from robcomp.evaluation.ledger import Ledger
@@ -24,6 +23,7 @@ from robcomp.hardware import machine
 from robcomp.models.parameterisation import LowRankForm, dense_weight_counts, form_of, stored_weights, weight_layers
 from robcomp.progress import EvaluationProgress
 from robcomp.report import render, schema
+from robcomp.settings import Config
 from robcomp.trainers.state import Environment
 
 PART = "outcomes.part.npz"  # what a run's evaluation has found so far
@@ -59,7 +59,7 @@ def report(
             "finished": _now(),
             "seconds": round(sum(stage["seconds"] for stage in stages) + seconds, 1),
             "train_epochs": sum(stage["epochs"] for stage in stages),
-            "selection": config.training.selection,
+            "selection": config.selection,
             "overrides": list(overrides),
             "machine": machine(env.device, env.precision),
         },

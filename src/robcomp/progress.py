@@ -22,29 +22,29 @@ class Progress:
         self._console = console
         self._bar: Bar | None = None
 
-    def begin(self, stage: str, epochs: int, steps_per_epoch: int, step: int) -> None:
-        """Show the bar of a stage that stands at `step`."""
-        if not self._visible or not epochs:
+    def begin(self, stage: str, t: "TrainState") -> None:
+        """Show the bar of a stage that stands where `t` does."""
+        if not self._visible or not t.end:
             return
         self._bar = Bar(
             TextColumn("[bold]{task.description}"), BarColumn(24), MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"), TimeRemainingColumn(compact=True), console=self._console,
         )  # fmt: skip
-        self._task = self._bar.add_task(stage, total=epochs * steps_per_epoch, completed=step, figures="")
-        self._seen, self._step = time.monotonic(), step
+        self._task = self._bar.add_task(stage, total=t.end, completed=t.step, figures="")
+        self._seen, self._step = time.monotonic(), t.step
         self._bar.start()
 
     def step(self, t: "TrainState", meters: "Meters") -> None:
         """After a step, before its epoch's sums are reset."""
         now = time.monotonic()
-        last = t.step == t.total_steps
+        last = t.step == t.end
         if self._bar is None or (now - self._seen < REFRESH_SECONDS and not last):
             return
         means = meters.means()
-        parts = [f"epoch {-(-t.step // t.steps_per_epoch)}/{t.epochs}", f"loss {means['loss']:.3f}"]
+        parts = [f"epoch {-(-t.step // t.steps_per_epoch)}/{t.end // t.steps_per_epoch}", f"loss {means['loss']:.3f}"]
         parts += [f"{name} {100 * means[name]:.1f} %" for name in ("clean", "robust") if means[name] is not None]
         parts.append(f"{(t.step - self._step) * t.batch_size / (now - self._seen):,.0f} img/s")
-        self._bar.update(self._task, completed=t.step, figures="  ".join(parts))
+        self._bar.update(self._task, completed=t.step, total=t.end, figures="  ".join(parts))
         self._seen, self._step = now, t.step
 
     def end(self) -> None:

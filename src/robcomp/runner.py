@@ -14,20 +14,21 @@ from torch import nn
 
 from robcomp import artifact, data, measure, storage
 from robcomp.artifact import NetworkSpec
-from robcomp.config import Config
 from robcomp.errors import UserError
 from robcomp.hardware import choose_device, choose_precision, exact_float32
 from robcomp.models import importing
 from robcomp.models.parameterisation import parameterise, restore
 from robcomp.progress import Progress
 from robcomp.report import curves, render, schema
+from robcomp.settings import Config
 from robcomp.trainers import loop
 from robcomp.trainers.checkpoint import StageResult, StageStore
 from robcomp.trainers.quantisation import FULL, PostTraining
 from robcomp.trainers.stage import Schedule, Stage, describe
 from robcomp.trainers.state import Environment, TrainState
+from robcomp.trainers.support import prunable_parameters
 
-SHARED = ("out", "data_dir", "fresh", "device", "ratio", "attack_steps", "schedule", "attack")
+SHARED = ("out", "data_dir", "fresh", "device", "ratio", "attack_steps", "objective", "schedule", "attack")
 _started_over: set[Path] = set()  # stages that fresh=true has discarded in this process, each once
 
 
@@ -145,7 +146,7 @@ class Run:
                 cached = result is not None
                 self._log({"event": "stage", "stage": stage.name, "key": store.key, "cached": cached})
                 if result is None:
-                    result = self._run_stage(stage, results[stage.start], store)
+                    result = self._run_stage(stage, results, store)
                 else:
                     for record in result.records:
                         self._log(record)
@@ -153,8 +154,8 @@ class Run:
             story.append(_story(stage, store, result, cached))
         return result, story
 
-    def _run_stage(self, stage: Stage, start: StageResult | None, store: StageStore) -> StageResult:
-        model = self._restore(start)
+    def _run_stage(self, stage: Stage, results: dict[str, StageResult | None], store: StageStore) -> StageResult:
+        model = self._restore(results[stage.start])
         parameterise(model, stage.parameterisation)
         model.to(self.env.device, memory_format=self.env.memory_format)
         config = self.config
@@ -162,7 +163,9 @@ class Run:
             stage.name, model, self.data, config.dataset, self.env, config.seed, config.training.batch_size,
             stage.schedule.epochs,
         )  # fmt: skip
-        settings = loop.LoopSettings(config.inner_attack(), config.training.selection)
+        if stage.support:
+            t.support = _support(model, results[stage.support])
+        settings = loop.LoopSettings(config.inner_attack(), config.selection, config.training.weight_average)
         return loop.run_stage(stage, t, settings, store, self._epoch, Progress(self.console))
 
     def _description(self, stages: list[Stage]) -> dict[str, Any]:
@@ -170,6 +173,7 @@ class Run:
         training = asdict(self.config.training)
         for name in ("attack", "natural_weight", "lr_scale", "precision", "graphs"):  # in the stages, below, no matter
             del training[name]
+        training["selection"] = self.config.selection
         dataset = {key: value for key, value in self.origin["dataset"].items() if key != "test_subset"}
         return {
             "loop": loop.REVISION,
@@ -208,9 +212,14 @@ class Run:
             stream.write(json.dumps(line) + "\n")
 
 
+def _support(model: nn.Module, result: StageResult) -> dict[str, torch.Tensor]:
+    """The non-zeros of a finished stage: a mask for each weight and batch-norm scale of `model`, on its device."""
+    return {name: result.tensors[name].to(held.device) != 0 for name, held in prunable_parameters(model).items()}
+
+
 def _story(stage: Stage, store: StageStore, result: StageResult, cached: bool) -> dict[str, Any]:
     speeds = sorted(record["images_per_second"] for record in result.records)
     return {
-        "name": stage.name, "key": store.key, "epochs": stage.schedule.epochs, "seconds": round(result.seconds, 2),
+        "name": stage.name, "key": store.key, "epochs": len(result.records), "seconds": round(result.seconds, 2),
         "cached": cached, "images_per_second": speeds[len(speeds) // 2] if speeds else None,
     }  # fmt: skip

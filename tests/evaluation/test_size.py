@@ -81,6 +81,8 @@ def test_densities_are_over_dense_weights(network: tuple[dict, dict]) -> None:
         "nonzero": 300,
         "density": 0.3,
         "rank": None,
+        "channels": [4, 4],
+        "filters": [3, 10],
         "tensors": [{"name": "weight", "shape": [10, 4, 5, 5], "weights": 1000, "nonzero": 300, "distinct": 4}],
     }
     assert (fc["weights"], fc["nonzero"], fc["density"]) == (600, 30, 0.05)
@@ -94,6 +96,20 @@ def test_densities_are_over_dense_weights(network: tuple[dict, dict]) -> None:
 def test_a_layer_of_low_rank_says_so(network: tuple[dict, dict]) -> None:
     block = sizes(*network, bits=32, file_bytes=1, dense_file_bytes=1, ranks={"fc": 20})
     assert [layer["rank"] for layer in block["density"]["layers"]] == [None, 20]
+
+
+def test_channels_and_filters_that_are_gone() -> None:
+    conv, linear = torch.ones(4, 3, 2, 2), torch.ones(5, 7)
+    conv[1] = 0  # a filter
+    conv[:, 2] = 0  # an input channel
+    conv[0, 0, 1] = 0  # neither
+    linear[:, :3] = 0
+    layers = {"conv": {"weight": conv}, "fc": {"weight": linear}, "low": {"U": linear, "V": linear}}
+    dense = {"conv": 48, "fc": 35, "low": 35}
+    density = sizes(layers, dense, bits=32, file_bytes=1, dense_file_bytes=1)["density"]
+    assert [layer["channels"] for layer in density["layers"]] == [[2, 3], [4, 7], None]
+    assert [layer["filters"] for layer in density["layers"]] == [[3, 4], [5, 5], None]
+    assert density["channels"] == [2, 3]  # of convolutions alone
 
 
 def test_without_quantisation_no_codebook_is_counted(network: tuple[dict, dict]) -> None:

@@ -87,6 +87,17 @@ def test_low_rank_and_unofficial_data_are_said():
     assert render.header(report).startswith("mnist (own images) / lenet")
 
 
+def test_what_is_gone_is_said():
+    report = make_report()
+    report["density"] |= {"channels": [48, 64]}
+    report["density"]["layers"][0] |= {"channels": [1, 1], "filters": [12, 20]}
+    text = render.markdown(schema.check(report))
+    assert "| conv1 | 500 | 120 | 24.0 % | U 3, 12 of 20 filters |" in text
+    assert "bits a weight, 48 of 64 convolution channels |" in text
+    del report["density"]["channels"], report["density"]["layers"][0]["filters"]
+    assert "of 64" not in render.markdown(schema.check(report))
+
+
 def test_markdown_holds_the_same_cells():
     text = render.markdown(make_report())
     assert text.startswith("# mnist, lenet, atmc\n")

@@ -15,7 +15,7 @@ from robcomp.models.parameterisation import weights
 from robcomp.trainers import loop
 from robcomp.trainers.checkpoint import StageStore
 from robcomp.trainers.compressor import Compressor
-from robcomp.trainers.objectives import Adversarial, Natural, Objective
+from robcomp.trainers.objectives import Adversarial, Loss, Natural, Objective
 from robcomp.trainers.quantisation import QuantisedL0
 from robcomp.trainers.sparsity import GlobalL0
 from robcomp.trainers.stage import Schedule, Stage
@@ -197,3 +197,95 @@ def test_checkpoints_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         t = state(two_layers(), batch=10, epochs=2)
         train_stage(Stage("dense", Natural(), Schedule(2, 0.1)), t, tmp_path / str(seconds))
         assert saved == expected
+
+
+# Objectives that change, and stages that go on
+
+
+def test_the_loop_asks_for_the_objective_of_each_step(tmp_path: Path) -> None:
+    seen = []
+
+    @dataclass
+    class Noting(Natural):
+        epoch: int = 0
+
+        def loss(self, t: TrainState, x: torch.Tensor, y: torch.Tensor) -> Loss:
+            seen.append((t.step, self.epoch))
+            return super().loss(t, x, y)
+
+    class ByEpoch(Objective):
+        def at(self, t: TrainState) -> Objective:
+            return Noting(t.epoch)
+
+    train_stage(Stage("dense", ByEpoch(), STEADY), state(two_layers(), batch=20, epochs=4), tmp_path)
+    assert seen == [(step, step // 2) for step in range(8)]
+
+
+def losses(values: list[float]) -> Objective:
+    """An objective whose adversarial loss is `values`, one an epoch; the weights learn as with the natural one."""
+
+    @dataclass
+    class Scripted(Natural):
+        def loss(self, t: TrainState, x: torch.Tensor, y: torch.Tensor) -> Loss:
+            return super().loss(t, x, y)._replace(adversarial=torch.tensor(values[t.epoch]))
+
+    return Scripted()
+
+
+@pytest.mark.parametrize(
+    ("values", "limit", "epochs"),
+    [
+        ([5, 4, 3, 2, 1, 0.9, 0.8], 0.0, 4),  # no limit given: never beyond its epochs
+        ([5, 4, 3, 2, 1, 0.9, 0.8], 0.5, 6),  # falls all the time: up to the limit
+        ([5, 4, 3, 2, 1, 0.9, 0.8], 0.3, 5),
+        ([5, 4, 3, 2, 2.5, 1], 0.5, 5),  # the fifth epoch was no better
+        ([5, 4, 3, 3, 1], 0.5, 4),  # it stood still in the last
+        ([3, 4, 5, 4, 3, 2], 0.5, 6),  # what counts is the last step, not the beginning
+    ],
+)
+def test_a_stage_goes_on_while_its_adversarial_loss_falls(
+    tmp_path: Path, values: list[float], limit: float, epochs: int
+) -> None:
+    t = state(two_layers(), batch=20, epochs=4)
+    stage = Stage("dense", losses(values), Schedule(4, lr=0.2, decay="linear"), limit=limit)
+    records = train_stage(stage, t, tmp_path).records
+    assert [record["epoch"] for record in records] == list(range(1, epochs + 1))
+    assert [record["adversarial_loss"] for record in records] == pytest.approx(values[:epochs])
+    assert (t.step, t.epochs, t.total_steps) == (2 * epochs, 4, 8)
+    assert [record["lr"] for record in records[4:]] == pytest.approx([0.2 * 0.125] * (epochs - 4))
+    assert [record["epochs"] for record in records] == [4] * 4 + list(range(5, epochs + 1))
+
+
+def test_a_natural_stage_has_no_adversarial_loss_and_does_not_go_on(tmp_path: Path) -> None:
+    t = state(two_layers(), batch=20, epochs=4)
+    records = train_stage(Stage("dense", Natural(), STEADY, limit=1.0), t, tmp_path).records
+    assert [record["adversarial_loss"] for record in records] == [None] * 4
+
+
+def test_selection_on_the_test_set_is_asked_for_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The published codes' quirk: validation, and with it the choice of the epoch, sees the test images."""
+    seen = []
+    monkeypatch.setattr(loop, "validation_accuracy", lambda t, attack, split: (seen.append(split), (0.5, 0.5))[1])
+    for selection in ("best", "best_on_test"):
+        t = state(two_layers(), data=dataset(40, val=30), epochs=1)
+        train_stage(Stage("dense", Natural(), Schedule(1, 0.1)), t, tmp_path / selection, selection)
+        assert seen.pop() is (t.data.test if selection == "best_on_test" else t.data.val)
+
+
+def test_momentum_is_what_the_optimiser_smooths() -> None:
+    for schedule, expected in (
+        (Schedule(1, 0.1, momentum=0.5, weight_decay=0), lambda g1, g2: 0.5 * g1 + g2),
+        (Schedule(1, 0.1, optimizer="adam", weight_decay=0), lambda g1, g2: 0.9 * 0.1 * g1 + 0.1 * g2),
+        (Schedule(1, 0.1, momentum=0, weight_decay=0), lambda g1, g2: g2),
+    ):
+        t = state(two_layers())
+        t.optimizer = loop.make_optimizer(t.model, schedule)
+        gradients = []
+        for _ in range(2):
+            t.model.zero_grad()
+            Natural().loss(t, *t.batch()).value.backward()
+            gradients.append([weight.grad.clone() for weight in t.weights])
+            t.optimizer.step()
+            t.step += 1
+        for got, g1, g2 in zip(t.momentum(), *gradients, strict=True):
+            assert torch.allclose(got, expected(g1, g2), atol=1e-7)

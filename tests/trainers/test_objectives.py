@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny import randomise_batch_norm, state, two_layers
+from tiny import randomise_batch_norm, rng, state, two_layers
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -11,7 +11,7 @@ from robcomp.errors import UserError
 from robcomp.models import LeNetConfig, ResNetConfig
 from robcomp.seeding import generator
 from robcomp.trainers.graphs import make_gradients
-from robcomp.trainers.objectives import Adversarial, Natural
+from robcomp.trainers.objectives import Adversarial, CleanFirst, Natural, Trades
 from robcomp.trainers.state import TrainState
 
 ATTACK = PGD("20/255", steps=3)
@@ -118,3 +118,78 @@ def test_an_attack_that_leaves_its_ball_is_noticed_by_the_end_of_the_epoch() -> 
 def test_the_natural_weight_lies_below_one(natural: float) -> None:
     with pytest.raises(UserError, match=r"natural_weight.*\[0, 1\)"):
         Adversarial(ATTACK, natural)
+
+
+# TRADES
+
+
+def test_trades_is_the_clean_loss_and_the_divergence_at_its_maximiser() -> None:
+    t = state(two_layers())
+    objective = Trades(PGD("20/255", steps=3, random_start=False), beta=2.5)
+    assert objective.attack.random_start, "at x itself the divergence has no slope"
+    x, y = t.batch()
+    got = objective.loss(t, x, y)
+    random = generator("cpu", t.seed, t.stage, t.step, "attack")
+    eps = 20 / 255
+    x_adv = (x + (torch.rand(x.shape, generator=random) * 2 - 1) * eps).clamp(x - eps, x + eps).clamp(0, 1)
+    p = t.model(x).softmax(1).detach()
+    for _ in range(3):
+        x_adv.requires_grad_()
+        divergence = (p * (p.log() - t.model(x_adv).log_softmax(1))).sum()
+        (slope,) = torch.autograd.grad(divergence, x_adv)
+        x_adv = (x_adv + 2.5 * eps / 3 * slope.sign()).clamp(x - eps, x + eps).clamp(0, 1).detach()
+    p = t.model(x).softmax(1)
+    divergence = (p * (p.log() - t.model(x_adv).log_softmax(1))).sum(1).mean()
+    expected = F.cross_entropy(t.model(x), y) + 2.5 * divergence
+    assert got.value.item() == pytest.approx(expected.item(), rel=1e-4)
+    assert divergence > 1e-4
+    assert got.adversarial.item() == pytest.approx(F.cross_entropy(t.model(x_adv), y).item(), rel=1e-4)
+    grads = [torch.autograd.grad(v, list(t.model.parameters())) for v in (got.value, expected)]
+    assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-6) for a, b in zip(*grads, strict=True))
+
+
+def test_the_attack_of_trades_does_not_look_at_labels() -> None:
+    t = state(two_layers())
+    x, y = t.batch()
+    attack = PGD(0.1, steps=2, loss="kl")
+    assert torch.equal(attack(t.model, x, y, rng(3)), attack(t.model, x, (y + 1) % 3, rng(3)))
+    assert not torch.equal(attack(t.model, x, y, rng(3)), PGD(0.1, steps=2)(t.model, x, y, rng(3)))
+
+
+@pytest.mark.parametrize("settings", [{"target": "second"}, {"random_start": False}])
+def test_what_the_divergence_cannot_do_is_said(settings: dict) -> None:
+    with pytest.raises(UserError, match="loss=kl"):
+        PGD(0.1, loss="kl", **settings)
+
+
+@pytest.mark.parametrize("beta", [0.0, -1.0])
+def test_trades_weighs_by_more_than_nothing(beta: float) -> None:
+    with pytest.raises(UserError, match=r"objective\.beta.*more than 0"):
+        Trades(ATTACK, beta)
+
+
+# Objectives that change while a stage trains
+
+
+def test_clean_first_starts_the_adversary_after_its_share() -> None:
+    t = state(two_layers(), epochs=4)  # 20 steps
+    hybrid = Adversarial(ATTACK, 0.5)
+    objective = CleanFirst(hybrid, 0.25)
+    kinds = []
+    for step in range(20):
+        t.step = step
+        kinds.append(objective.at(t))
+        loss = objective.loss(t, *t.batch())
+        assert (loss.robust is None) == (step < 5)
+    assert kinds == [Natural()] * 5 + [hybrid] * 15
+
+
+def test_the_adversarial_loss_is_that_on_adversarial_images() -> None:
+    t = state(two_layers())
+    x, y = t.batch()
+    assert Natural().loss(t, x, y).adversarial is None
+    for natural in (0.0, 0.3):
+        t.batch()
+        loss = Adversarial(ATTACK, natural).loss(t, x, y)
+        assert loss.adversarial.item() == pytest.approx(by_hand(t, x, y, natural)[2].item(), rel=1e-5)
+        assert not loss.adversarial.requires_grad

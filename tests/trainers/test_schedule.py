@@ -23,12 +23,30 @@ def test_gamma() -> None:
 
 
 def test_linear_ends_at_zero() -> None:
-    assert rates(Schedule(epochs=4, lr=0.4, decay="linear"), 0, 1, 3.5, 4) == pytest.approx([0.4, 0.3, 0.05, 0.0])
+    assert rates(Schedule(epochs=4, lr=0.4, decay="linear"), 0, 1, 3.5, 3.999) == pytest.approx([0.4, 0.3, 0.05, 1e-4])
+
+
+@pytest.mark.parametrize("decay", ["linear", "cosine", "milestones"])
+def test_a_stage_that_goes_on_learns_as_in_the_middle_of_its_last_epoch(decay: str) -> None:
+    schedule = Schedule(epochs=4, lr=0.4, decay=decay, milestones=[1, 3])
+    assert rates(schedule, 4, 4.5, 6) == [schedule.rate(3.5)] * 3
+    assert schedule.rate(3.5) > 0
+
+
+@pytest.mark.parametrize("decay", ["linear", "cosine", "milestones", "constant"])
+def test_restarts_run_through_the_same_course_faster(decay: str) -> None:
+    once = Schedule(epochs=12, lr=0.4, decay=decay, milestones=[4, 8], warmup=1)
+    thrice = Schedule(epochs=12, lr=0.4, decay=decay, milestones=[4, 8], warmup=1, restarts=3)
+    for period in range(3):
+        for epoch in (0, 0.25, 1.25, 2, 3.75):
+            assert thrice.rate(4 * period + epoch) == pytest.approx(once.rate(3 * epoch))
+    if decay == "milestones":  # ADMM as published: x 1, x 0.1, x 0.01 in each period
+        assert rates(thrice, 1, 2, 3, 5, 6, 7) == pytest.approx([0.4, 0.04, 0.004] * 2)
 
 
 def test_cosine_ends_at_zero() -> None:
-    at = rates(Schedule(epochs=4, lr=0.4, decay="cosine"), 0, 1, 2, 3, 4)
-    assert at == pytest.approx([0.2 * (1 + math.cos(math.pi * e / 4)) for e in range(5)], abs=1e-12)
+    at = rates(Schedule(epochs=4, lr=0.4, decay="cosine"), 0, 1, 2, 3, 3.99)
+    assert at == pytest.approx([0.2 * (1 + math.cos(math.pi * e / 4)) for e in (0, 1, 2, 3, 3.99)], abs=1e-12)
     assert at == sorted(at, reverse=True)
 
 

@@ -1,6 +1,7 @@
 """What an attack maximises, one number an image, and its gradient with respect to the image alone."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -53,11 +54,21 @@ TINY = 1e-12  # keeps the ratios finite where the top logits are equal
 LOSSES: dict[str, Loss] = {"ce": cross_entropy, "margin": margin, "dlr": dlr}
 
 
-def loss_named(name: str) -> Loss:
-    """The loss of a configuration's name; UserError for another."""
+def loss_named(name: str, *others: str) -> Loss:
+    """The loss of a configuration's name; UserError for another (`others` are names that the caller knows besides)."""
     if name not in LOSSES:
-        raise unknown("loss", name, LOSSES)
+        raise unknown("loss", name, [*LOSSES, *others])
     return LOSSES[name]
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """KL(p || softmax(z)) of each image, [N], from the log-probabilities log p [N, K] of the network's answer to x."""
+
+    log_p: Tensor
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        return F.kl_div(logits.log_softmax(1), self.log_p, reduction="none", log_target=True).sum(1)
 
 
 def own(logits: Tensor, y: Tensor) -> Tensor:

@@ -1,12 +1,13 @@
 """Projected gradient descent."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from robcomp.attacks.base import ATTACKS, Attack, norms, per_image
-from robcomp.attacks.losses import Loss, check_target, chosen_target, gradient, loss_named
+from robcomp.attacks.losses import Divergence, Loss, check_target, chosen_target, gradient, loss_named
 from robcomp.errors import UserError
 from robcomp.units import Fraction, fraction
 
@@ -19,9 +20,10 @@ class PGD(Attack):
     `steps` steps of length `step_size`, by the gradient's sign (Linf) or its direction (L2), each followed by the
     projection. Without `step_size` it is `relative_step * eps / steps`: 2.5 by default, 1.25 in the ATMC code
     (util*.py pgd_gt). With `momentum` the step follows a decaying sum of gradients, each divided by its mean absolute
-    entry (MI-FGSM, Dong et al., 2018). `loss` is ce, margin or dlr; with a `target` (least_likely, second, random or a
-    shift such as '+5') the attack descends the loss towards that class instead. Of several `restarts` each image keeps
-    a misclassified one, and among those the one with the highest loss.
+    entry (MI-FGSM, Dong et al., 2018). `loss` is ce, margin, dlr, or kl: the divergence from the network's own answer
+    to x, whatever the label (TRADES, Zhang et al., 2019; it needs a random start). With a `target` (least_likely,
+    second, random or a shift such as '+5') the attack descends the loss towards that class instead. Of several
+    `restarts` each image keeps a misclassified one, and among those the one with the highest loss.
     """
 
     steps: int = 10
@@ -38,8 +40,11 @@ class PGD(Attack):
         self.at_least_one("steps", "restarts")
         if not 0 <= self.momentum <= 1:
             raise UserError(f"momentum={self.momentum:g} is out of range; allowed is [0, 1].")
-        loss_named(self.loss)
         check_target(self.target)
+        if self.loss != "kl":
+            loss_named(self.loss, "kl")
+        elif self.target or not self.random_start:
+            raise UserError("loss=kl knows no target and stands still at x itself; leave target out, random_start on.")
         given = self.relative_step * self.eps / self.steps if self.step_size is None else self.step_size
         self.step_size = fraction(given, "step_size", open_low=self.eps > 0)
 
@@ -61,7 +66,13 @@ class PGD(Attack):
             rank = torch.where(better, other, rank)
         return best
 
-    def _objective(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> "Objective":
+    def _objective(
+        self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator
+    ) -> Callable[[Tensor], Tensor]:
+        """What the attack maximises, as a function of the logits."""
+        if self.loss == "kl":
+            with torch.no_grad():
+                return Divergence(model(x).float().log_softmax(1))
         if not self.target:
             return Objective(loss_named(self.loss), y)
         with torch.no_grad():
@@ -79,7 +90,7 @@ class PGD(Attack):
             delta = direction * per_image(self.eps * radius / norms(direction, "L2"), x)
         return self.threat.project(x + delta, x)
 
-    def ascend(self, model: nn.Module, x: Tensor, x_adv: Tensor, objective: "Objective") -> Tensor:
+    def ascend(self, model: nn.Module, x: Tensor, x_adv: Tensor, objective: Callable[[Tensor], Tensor]) -> Tensor:
         """`steps` ascent steps from `x_adv`; no random numbers and no host synchronisation, so it can be captured."""
         velocity = torch.zeros_like(x) if self.momentum else None
         for _ in range(self.steps):
@@ -110,7 +121,7 @@ class Objective:
 
 
 @torch.no_grad()
-def _rank(model: nn.Module, x: Tensor, y: Tensor, objective: Objective) -> Tensor:
+def _rank(model: nn.Module, x: Tensor, y: Tensor, objective: Callable[[Tensor], Tensor]) -> Tensor:
     """[2, N]: is the image misclassified, and its loss; a higher loss alone does not make it so."""
     logits = model(x).float()
     return torch.stack([(logits.argmax(1) != y).float(), objective(logits)])

@@ -1,6 +1,6 @@
 """The size of a network by three definitions, each said in words beside its number, and its exact densities."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -60,7 +60,8 @@ class TensorSize:
 class LayerSize:
     """Exact counts of one layer: the weights of its dense form, and what is stored for it in one or more tensors.
 
-    `rank` is that of a layer held as U V of low rank, None for any other.
+    `rank` is that of a layer held as U V of low rank, None for any other. `channels` and `filters` are [present, all]
+    of a layer held as one tensor: inputs that some weight reads, outputs that some weight feeds; None for factors.
     """
 
     name: str
@@ -68,6 +69,8 @@ class LayerSize:
     nonzero: int
     density: float
     rank: int | None
+    channels: list[int] | None
+    filters: list[int] | None
     tensors: list[TensorSize]
 
     @classmethod
@@ -75,7 +78,14 @@ class LayerSize:
         """Count the stored `tensors` of the layer `name`, which has `weights` > 0 weights when dense."""
         counted = [TensorSize.of(part, tensor) for part, tensor in tensors.items()]
         nonzero = sum(tensor.nonzero for tensor in counted)
-        return cls(name, weights, nonzero, nonzero / weights, rank, counted)
+        channels, filters = (present(tensors["weight"], axis) if "weight" in tensors else None for axis in (1, 0))
+        return cls(name, weights, nonzero, nonzero / weights, rank, channels, filters, counted)
+
+
+def present(weight: Tensor, axis: int) -> list[int]:
+    """[slices of `weight` along `axis` with a non-zero, all slices]: 1 for input channels, 0 for filters."""
+    slices = weight.detach().movedim(axis, 0).flatten(1)
+    return [int((slices != 0).any(1).sum()), len(slices)]
 
 
 def sizes(
@@ -120,5 +130,15 @@ def sizes(
                 "fraction": file_bytes / dense_file_bytes,
             },
         },
-        "density": {"total": nonzero / total, "layers": [asdict(layer) for layer in counted]},
+        "density": {
+            "total": nonzero / total,
+            "channels": _channels(counted),
+            "layers": [asdict(layer) for layer in counted],
+        },
     }
+
+
+def _channels(layers: Sequence[LayerSize]) -> list[int] | None:
+    """[present, all] input channels of the convolutions held as one tensor; None where there is none."""
+    found = [layer.channels for layer in layers if layer.channels and len(layer.tensors[0].shape) == 4]
+    return [sum(counts) for counts in zip(*found, strict=True)] if found else None

@@ -171,10 +171,17 @@ def _density(density: dict[str, Any], size: dict[str, Any]) -> Cells:
     for layer in density["layers"]:
         counts = [f"{layer['weights']:,}", f"{layer['nonzero']:,}", share(layer["density"])]
         rank = layer.get("rank")  # says the sizes of U and V too
-        held = f"U V of rank {rank}" if rank else ", ".join(_tensor(tensor) for tensor in layer["tensors"])
-        cells.append([layer["name"], *counts, held])
+        held = [f"U V of rank {rank}"] if rank else [_tensor(tensor) for tensor in layer["tensors"]]
+        missing = [_present(name, layer.get(key)) for name, key in (("filters", "filters"), ("channels", "channels"))]
+        cells.append([layer["name"], *counts, ", ".join(filter(None, [*held, *missing]))])
     total = [f"{size['dense_weights']:,}", f"{size['nonzero']:,}", share(density["total"])]
-    return [*cells, ["all", *total, f"{size['bits']} bits a weight"]]
+    channels = _present("convolution channels", density.get("channels"))
+    return [*cells, ["all", *total, ", ".join(filter(None, [f"{size['bits']} bits a weight", channels]))]]
+
+
+def _present(name: str, counts: list[int] | None) -> str:
+    """'48 of 64 channels' where some are gone, else nothing."""
+    return f"{counts[0]:,} of {counts[1]:,} {name}" if counts and counts[0] < counts[1] else ""
 
 
 def _tensor(tensor: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ class Compressor:
     """
 
     revision: ClassVar[int] = 1
+    statistics: ClassVar[bool] = False  # whether `finalise` moves the weights, so that batch norm's statistics go stale
 
     def setup(self, t: "TrainState") -> None:
         """Before the first step: masks, copies, duals."""
@@ -35,13 +36,16 @@ class Compressor:
         """After each epoch: rewiring, schedules of its own."""
 
     def compressed(self, model: nn.Module) -> dict[str, Tensor]:
-        """The weights as they would ship now, by name; the model itself is not touched."""
+        """The weights (and other parameters under the constraint) as they would ship now, by name.
+
+        Made from the weights that `model` holds, which may be averages; the model itself is not touched.
+        """
         return {name: weight.detach() for name, weight in weights(model).items()}
 
     @torch.no_grad()
     def finalise(self, model: nn.Module) -> None:
         """Writes `compressed` into the model: the constraint holds exactly from here on."""
-        tensors = weights(model)
+        tensors = dict(model.named_parameters())
         for name, value in self.compressed(model).items():
             tensors[name].copy_(value)
 

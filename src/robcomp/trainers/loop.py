@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,29 +12,30 @@ from torch import Tensor, nn
 from robcomp.attacks import Attack
 from robcomp.data import Split, to_float
 from robcomp.errors import UserError
-from robcomp.models.parameterisation import form_of, to_spec, weights
+from robcomp.models.parameterisation import form_of, to_spec
 from robcomp.progress import Progress
 from robcomp.seeding import generator
 from robcomp.trainers.checkpoint import StageResult, StageStore
-from robcomp.trainers.compressor import Compressor
 from robcomp.trainers.graphs import Gradients, make_gradients
-from robcomp.trainers.objectives import Natural
+from robcomp.trainers.objectives import Loss, Natural, Objective
+from robcomp.trainers.shipping import WeightAverage, ship, shipped
 from robcomp.trainers.stage import Schedule, Stage
 from robcomp.trainers.state import TrainState
 
 CHECKPOINT_SECONDS = 60.0
 VALIDATION_BATCH = 500
-REVISION = 1  # raise when the loop's results change: part of every stage's key
+REVISION = 2  # raise when the loop's results change: part of every stage's key
 
 Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """How every stage is run: the attack that measures robustness on the held-out slice, and which epoch is kept."""
+    """How every stage is run: the attack that measures robustness on the held-out slice, and which weights are kept."""
 
     validation_attack: Attack
-    selection: str = "last"  # last: the end of the stage; best: the epoch that was best on the held-out slice
+    selection: str = "last"  # last: the end of the stage; best: the best epoch on the held-out slice; best_on_test
+    weight_average: float = 0.0  # tau of `WeightAverage`; 0: the weights themselves
 
 
 def run_stage(
@@ -49,20 +49,22 @@ def run_stage(
     """
     t.optimizer = make_optimizer(t.model, stage.schedule)
     stage.compressor.setup(t)
-    progressed = _Progressed.restore(stage, t, store.checkpoint(t.env.device))
+    progressed = _Progressed.restore(stage, t, settings, store.checkpoint(t.env.device))
     for record in progressed.records:
         on_epoch(record)
-    progress.begin(stage.name, stage.schedule.epochs, t.steps_per_epoch, t.step)
-    gradients = make_gradients(stage.objective, t)
+    progress.begin(stage.name, t)
+    gradients = _Gradients(stage.objective, t)
     t.model.train()
     saved = time.monotonic()
     try:
-        while t.step < t.total_steps:
+        while t.step < t.end:
             _step(stage, t, gradients, progressed)
             progress.step(t, progressed.meters)
             if t.step_in_epoch == 0:
                 record = _end_epoch(stage, t, settings, progressed)
                 on_epoch(record)
+                if _goes_on(stage, t, progressed.records):
+                    t.end += t.steps_per_epoch
             if t.step_in_epoch == 0 or time.monotonic() - saved > CHECKPOINT_SECONDS:
                 store.save_checkpoint(progressed.capture(stage, t))
                 saved = time.monotonic()
@@ -71,7 +73,7 @@ def run_stage(
     if progressed.best is not None:
         t.model.load_state_dict(progressed.best)
     else:
-        stage.compressor.finalise(t.model)
+        ship(t, stage.objective, stage.compressor, progressed.average)
     result = StageResult(t.model.state_dict(), to_spec(form_of(t.model)), progressed.records, progressed.seconds)
     store.finish(result)
     return result
@@ -87,6 +89,28 @@ def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimize
     )
 
 
+class _Gradients:
+    """The gradients of the objective as it stands at each step, made anew (a CUDA graph recorded) when it changes."""
+
+    def __init__(self, objective: Objective, t: TrainState) -> None:
+        self.objective, self.t = objective, t
+        self.now: Objective | None = None
+
+    def __call__(self, x: Tensor, y: Tensor) -> Loss:
+        now = self.objective.at(self.t)
+        if self.now is None or now != self.now:
+            self.now, self.fill = now, make_gradients(now, self.t)
+        return self.fill(x, y)
+
+
+def _goes_on(stage: Stage, t: TrainState, records: list[Record]) -> bool:
+    """Whether a stage at its end has another epoch: its adversarial loss still falls, and the limit is not reached."""
+    if t.step < t.end or t.step + t.steps_per_epoch > t.total_steps * (1 + stage.limit):
+        return False
+    last = [record["adversarial_loss"] for record in records[-2:]]
+    return len(last) == 2 and None not in last and last[1] < last[0]
+
+
 def _step(stage: Stage, t: TrainState, gradients: Gradients, progressed: "_Progressed") -> None:
     """One optimiser step: attack, loss, gradients, penalty, update, constraint."""
     started = time.monotonic()
@@ -99,7 +123,9 @@ def _step(stage: Stage, t: TrainState, gradients: Gradients, progressed: "_Progr
     t.optimizer.step()
     stage.compressor.after_step(t)
     t.step += 1
-    progressed.meters.add(loss.value.detach(), loss.clean, loss.robust, len(y))
+    if progressed.average is not None:
+        progressed.average.update(t.model)
+    progressed.meters.add(loss, len(y))
     progressed.seconds += time.monotonic() - started
 
 
@@ -121,7 +147,7 @@ def _end_epoch(stage: Stage, t: TrainState, settings: LoopSettings, progressed: 
     progressed.seconds += time.monotonic() - started
     progressed.epoch_start = progressed.seconds
     record = {
-        "event": "epoch", "stage": stage.name, "epoch": epoch, "epochs": stage.schedule.epochs, **means,
+        "event": "epoch", "stage": stage.name, "epoch": epoch, "epochs": max(stage.schedule.epochs, epoch), **means,
         "val_clean": clean, "val_robust": robust, "lr": stage.schedule.rate(epoch - 1 / t.steps_per_epoch),
         "images_per_second": round(rate, 1), "seconds": round(progressed.seconds, 2),
     }  # fmt: skip
@@ -136,10 +162,11 @@ def _validate(
     stage: Stage, t: TrainState, settings: LoopSettings, progressed: "_Progressed"
 ) -> tuple[float | None, float | None, dict[str, Tensor] | None]:
     """Clean and robust accuracy of the weights as they would ship; their state dict if it is to be kept as the best."""
-    if not len(t.data.val):
+    held_out = t.data.test if settings.selection == "best_on_test" else t.data.val
+    if not len(held_out):
         return None, None, None
-    with shipped(t.model, stage.compressor):
-        clean, robust = validation_accuracy(t, settings.validation_attack, t.data.val)
+    with shipped(t, stage.objective, stage.compressor, progressed.average):
+        clean, robust = validation_accuracy(t, settings.validation_attack, held_out)
         score = clean if isinstance(stage.objective, Natural) else robust
         if score <= progressed.best_score:
             return clean, robust, None
@@ -164,45 +191,33 @@ def validation_accuracy(t: TrainState, attack: Attack, split: Split) -> tuple[fl
     return clean / len(split), robust / len(split)
 
 
-@contextmanager
-def shipped(model: nn.Module, compressor: Compressor) -> Iterator[None]:
-    """Inside, the model holds the weights as they would ship now; afterwards those in training again."""
-    tensors = weights(model)
-    kept = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-    try:
-        compressor.finalise(model)
-        yield
-    finally:
-        with torch.no_grad():
-            for name, tensor in tensors.items():
-                tensor.copy_(kept[name])
-
-
 class Meters:
     """Sums over an epoch, kept on the device; reading them is the only host synchronisation."""
 
     def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(3, device=device, dtype=torch.float64)  # loss * steps, right clean, right under attack
+        self.sums = torch.zeros(4, device=device, dtype=torch.float64)  # two losses, right clean, right under attack
         self.reset()
 
     def reset(self) -> None:
         self.sums.zero_()
         self.steps = self.images = 0
-        self.measured = [False, False]
+        self.measured = [0, 0, 0]  # steps with an adversarial loss; images seen clean, and under attack
 
-    def add(self, loss: Tensor, clean: Tensor | None, robust: Tensor | None, images: int) -> None:
-        zero = torch.zeros((), device=self.sums.device)
-        self.sums += torch.stack([loss.double(), *(zero if r is None else r.double() for r in (clean, robust))])
-        self.measured = [clean is not None, robust is not None]
+    def add(self, loss: Loss, images: int) -> None:
+        zero, parts = torch.zeros((), device=self.sums.device), (loss.adversarial, loss.clean, loss.robust)
+        found = [zero if part is None else part.double() for part in parts]
+        self.sums += torch.stack([loss.value.detach().double(), *found])
+        counts = zip(self.measured, parts, (1, images, images), strict=True)
+        self.measured = [count + (0 if part is None else more) for count, part, more in counts]
         self.steps += 1
         self.images += images
 
     def means(self) -> dict[str, float | None]:
-        """Mean loss, and the fractions right in the batches as trained on (None where not measured)."""
-        loss, *right = self.sums.tolist()
-        known = zip(right, self.measured, strict=True)
-        clean, robust = (value / self.images if measured else None for value, measured in known)
-        return {"loss": loss / self.steps, "clean": clean, "robust": robust}
+        """Mean losses, and the fractions right in the batches as trained on (None where not measured)."""
+        loss, *sums = self.sums.tolist()
+        known = zip(sums, self.measured, strict=True)
+        adversarial, clean, robust = (value / count if count else None for value, count in known)
+        return {"loss": loss / self.steps, "adversarial_loss": adversarial, "clean": clean, "robust": robust}
 
     def state(self) -> dict[str, Any]:
         return {"sums": self.sums, "steps": self.steps, "images": self.images, "measured": self.measured}
@@ -215,7 +230,9 @@ class Meters:
 class _Progressed:
     """What a stage has come to: all that a checkpoint holds beside the model."""
 
-    def __init__(self, t: TrainState) -> None:
+    def __init__(self, t: TrainState, settings: LoopSettings) -> None:
+        tau = settings.weight_average
+        self.average = WeightAverage(tau, t.model) if tau else None
         self.meters = Meters(t.env.device)
         self.records: list[Record] = []
         self.seconds = self.epoch_start = 0.0
@@ -227,15 +244,18 @@ class _Progressed:
             "step": t.step, "model": t.model.state_dict(), "optimizer": t.optimizer.state_dict(),
             "compressor": stage.compressor.state_dict(), "meters": self.meters.state(), "records": self.records,
             "seconds": self.seconds, "epoch_start": self.epoch_start, "best": self.best, "best_score": self.best_score,
+            "end": t.end, "average": self.average and self.average.state(),
         }  # fmt: skip
 
     @classmethod
-    def restore(cls, stage: Stage, t: TrainState, state: dict[str, Any] | None) -> "_Progressed":
+    def restore(
+        cls, stage: Stage, t: TrainState, settings: LoopSettings, state: dict[str, Any] | None
+    ) -> "_Progressed":
         """Put model, optimiser and compressor back to where the checkpoint left them; at the start without one."""
-        progressed = cls(t)
+        progressed = cls(t, settings)
         if state is None:
             return progressed
-        t.step = state["step"]
+        t.step, t.end = state["step"], state["end"]
         t.model.load_state_dict(state["model"])
         t.optimizer.load_state_dict(state["optimizer"])
         stage.compressor.load_state_dict(state["compressor"])
@@ -243,4 +263,6 @@ class _Progressed:
         progressed.records = state["records"]
         progressed.seconds, progressed.epoch_start = state["seconds"], state["epoch_start"]
         progressed.best, progressed.best_score = state["best"], state["best_score"]
+        if progressed.average is not None:
+            progressed.average.load(state["average"])
         return progressed

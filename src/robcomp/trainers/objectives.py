@@ -1,12 +1,12 @@
 """What a stage minimises."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from torch import Tensor
 from torch.nn import functional as F
 
-from robcomp.attacks import Attack
+from robcomp.attacks import PGD, Attack
 from robcomp.errors import UserError
 
 if TYPE_CHECKING:
@@ -14,17 +14,23 @@ if TYPE_CHECKING:
 
 
 class Loss(NamedTuple):
-    """The scalar to minimise, and how many images of the batch were right, clean and under attack (None: not run)."""
+    """The scalar to minimise, how many images of the batch were right, clean and under attack (None: not run), and the
+    mean cross-entropy on the adversarial images (None: there were none)."""
 
     value: Tensor
     clean: Tensor | None
     robust: Tensor | None
+    adversarial: Tensor | None = None
 
 
 class Objective:
     """`loss(t, x, y)` on one batch; x float32 [N, C, H, W] in [0, 1], y int64 [N]."""
 
     revision: ClassVar[int] = 1
+
+    def at(self, t: "TrainState") -> "Objective":
+        """The objective of this step, for those that change while a stage trains; asked before every step."""
+        return self
 
     def loss(self, t: "TrainState", x: Tensor, y: Tensor) -> Loss:
         raise TypeError(f"{type(self).__name__} defines no loss()")
@@ -43,8 +49,8 @@ class Natural(Objective):
 class Adversarial(Objective):
     """natural * CE(x) + (1 - natural) * CE(x_adv), x_adv from the inner attack on the current weights.
 
-    natural = 0.5 for CIFAR-10 and MNIST, 0 for CIFAR-100 and SVHN in the ATMC code (ALGORITHMS A1.4); with 0 the clean
-    images are not passed through at all.
+    natural = 0.5 for CIFAR-10 and MNIST, 0 for CIFAR-100 and SVHN in the ATMC code (ALGORITHMS A1.4), 0.5 in DNR (its
+    beta, eq. 6), 0.1 in the thesis; with 0 the clean images are not passed through at all.
     """
 
     attack: Attack
@@ -52,17 +58,61 @@ class Adversarial(Objective):
 
     def __post_init__(self) -> None:
         if not 0 <= self.natural < 1:
-            raise UserError(f"training.natural_weight={self.natural:g} is out of range; allowed is [0, 1).")
+            raise UserError(
+                f"training.natural_weight={self.natural:g} is out of range; the clean loss weighs [0, 1) in an "
+                "adversarial objective (objective=natural trains without an adversary)."
+            )
 
     def loss(self, t: "TrainState", x: Tensor, y: Tensor) -> Loss:
         x_adv = t.attacked(self.attack, x, y)
-        adversarial = t.forward(x_adv)
-        value, clean = F.cross_entropy(adversarial, y), None
+        logits_adv = t.forward(x_adv)
+        value = adversarial = F.cross_entropy(logits_adv, y)
+        clean = None
         if self.natural > 0:
             logits = t.forward(x)
-            value = self.natural * F.cross_entropy(logits, y) + (1 - self.natural) * value
+            value = self.natural * F.cross_entropy(logits, y) + (1 - self.natural) * adversarial
             clean = _right(logits, y)
-        return Loss(value, clean, _right(adversarial, y))
+        return Loss(value, clean, _right(logits_adv, y), adversarial.detach())
+
+
+@dataclass
+class Trades(Objective):
+    """CE(x) + beta * KL(p(x) || p(x_adv)), x_adv the maximiser of that divergence in the ball.
+
+    Source: Zhang et al., 2019 (TRADES), eq. 5. At x itself the divergence has no slope, so the inner attack always
+    starts at a random point of the ball.
+    """
+
+    attack: PGD
+    beta: float = 6.0
+
+    def __post_init__(self) -> None:
+        if not self.beta > 0:
+            raise UserError(
+                f"objective.beta={self.beta:g} is out of range; TRADES weighs the divergence by more than 0."
+            )
+        self.attack = replace(self.attack, loss="kl", random_start=True)
+
+    def loss(self, t: "TrainState", x: Tensor, y: Tensor) -> Loss:
+        x_adv = t.attacked(self.attack, x, y)
+        logits_adv, logits = t.forward(x_adv), t.forward(x)
+        divergence = F.kl_div(logits_adv.log_softmax(1), logits.softmax(1), reduction="batchmean")
+        value = F.cross_entropy(logits, y) + self.beta * divergence
+        return Loss(value, _right(logits, y), _right(logits_adv, y), F.cross_entropy(logits_adv.detach(), y))
+
+
+@dataclass
+class CleanFirst(Objective):
+    """Natural training for the first `share` of the stage's steps, then the objective `then` (DNR, section 4.1.2)."""
+
+    then: Objective
+    share: float
+
+    def at(self, t: "TrainState") -> Objective:
+        return Natural() if t.step < self.share * t.total_steps else self.then.at(t)
+
+    def loss(self, t: "TrainState", x: Tensor, y: Tensor) -> Loss:
+        return self.at(t).loss(t, x, y)
 
 
 def _right(logits: Tensor, y: Tensor) -> Tensor:

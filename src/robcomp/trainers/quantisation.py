@@ -49,13 +49,15 @@ class QuantisedL0(GlobalL0):
     of the last W and u, since weights that entered the support after the last update are zero in the Z of then.
     Source: ATMC (NeurIPS 2019), algorithm 1; published code util_trts.model_train_proj_prune_admm_quant. Two changes
     keep the constraint exact: Z lives on W's support, where the published Z can exceed the budget, and u is zero
-    outside it after an update; and the centres start from the last ones instead of random entries.
+    outside it after an update (`off_support` leaves both as published); and the centres start from the last ones
+    instead of random entries.
     """
 
     revision: ClassVar[int] = 2  # raise also when the results of projections.codebook change
     bits: int = 8
     rho: float = 0.1
     interval: int = 10
+    off_support: bool = False
 
     def setup(self, t: "TrainState") -> None:
         super().setup(t)
@@ -77,7 +79,7 @@ class QuantisedL0(GlobalL0):
         if t.step_in_epoch == 0 or t.step_in_epoch % self.every:
             return
         for name, weight, copy, dual in zip(t.names, t.weights, self.copies, self.duals, strict=True):
-            dual.mul_(weight != 0)
+            dual.copy_(self._within(weight, dual))
             copy.copy_(self._update(name, weight + dual))
             dual.add_(weight).sub_(copy)
 
@@ -85,9 +87,13 @@ class QuantisedL0(GlobalL0):
         sparse = super().compressed(model)
         duals = dict(zip(weights(model), self.duals, strict=True))
         return {
-            name: project(weight + duals[name] * (weight != 0), self.bits, self._start(name), FINAL_ITERATIONS)[0]
+            name: project(weight + self._within(weight, duals[name]), self.bits, self._start(name), FINAL_ITERATIONS)[0]
             for name, weight in sparse.items()
         }
+
+    def _within(self, weight: Tensor, dual: Tensor) -> Tensor:
+        """The dual where the weight is not zero; all of it with `off_support`."""
+        return dual if self.off_support else dual * (weight != 0)
 
     def _start(self, name: str) -> Codebook | None:
         return Codebook(self.centres[name]) if name in self.centres else None

@@ -96,6 +96,11 @@ class FixedMask(Compressor):
     def after_step(self, t: "TrainState") -> None:
         torch._foreach_mul_(t.weights, self.masks)
 
+    def compressed(self, model: nn.Module) -> dict[str, Tensor]:
+        tensors = weights(model)
+        masked = torch._foreach_mul([weight.detach() for weight in tensors.values()], self.masks)
+        return dict(zip(tensors, masked, strict=True))
+
     def state_dict(self) -> dict[str, Any]:
         return {"masks": self.masks}
 

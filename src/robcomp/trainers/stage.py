@@ -27,6 +27,7 @@ class Schedule:
     milestones: list[float] = field(default_factory=list)  # in epochs, counted from 0
     gamma: float = 0.1
     warmup: float = 0.0  # epochs of linear growth from 0
+    restarts: int = 1  # how often the whole course (decay, milestones, warm-up) is run through within the epochs
 
     def __post_init__(self) -> None:
         for name, high in (("epochs", math.inf), ("lr", math.inf), ("weight_decay", math.inf), ("momentum", 1),
@@ -34,6 +35,8 @@ class Schedule:
             if not 0 <= getattr(self, name) <= high:
                 allowed = f"0 to {high:g}" if high < math.inf else "at least 0"
                 raise UserError(f"schedule: {name}={getattr(self, name)} is out of range; {allowed} is allowed.")
+        if self.restarts < 1:
+            raise UserError(f"schedule: restarts={self.restarts} is out of range; at least 1 is allowed.")
         if self.momentum == 1:
             raise UserError("schedule: momentum=1 never forgets a gradient; less than 1 is allowed.")
         for name, allowed in (("decay", DECAYS), ("optimizer", OPTIMIZERS)):
@@ -51,7 +54,10 @@ class Schedule:
         return replace(self, epochs=epochs, milestones=[m * ratio for m in self.milestones], warmup=self.warmup * ratio)
 
     def rate(self, epoch: float) -> float:
-        """The learning rate at `epoch` (fractional, from 0)."""
+        """The learning rate at `epoch` (fractional, from 0); after the last, that of its middle (`Stage.limit`)."""
+        epoch = epoch if epoch < self.epochs else max(self.epochs - 0.5, 0)
+        if self.restarts > 1:
+            epoch = epoch * self.restarts % self.epochs
         if epoch < self.warmup:
             return self.lr * epoch / self.warmup
         if self.decay == "milestones":
@@ -67,6 +73,9 @@ class Stage:
     """One leg of a recipe: from the network that `start` names, train under a constraint, end inside it.
 
     start: 'previous' (the stage before), 'init' (the network as initialised) or the name of an earlier stage.
+    support: the name of an earlier stage whose non-zeros are handed to the compressor (`TrainState.support`).
+    limit: after its epochs the stage goes on while the adversarial loss of an epoch is below that of the epoch before,
+    for at most this share of its epochs more.
     """
 
     name: str
@@ -75,6 +84,8 @@ class Stage:
     compressor: Compressor = field(default_factory=Compressor)
     parameterisation: Parameterisation = field(default_factory=Dense)
     start: str = "previous"
+    support: str = ""
+    limit: float = 0.0
     schedule_name: str = field(default="", compare=False)  # where the configuration has the schedule, for messages
 
     def __post_init__(self) -> None:

@@ -1,5 +1,6 @@
 """What the loop hands to objectives and compressors."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -36,7 +37,8 @@ class TrainState:
     """A stage in training: model, optimiser, data, and where it stands.
 
     `step` counts optimiser steps from 0 over the stage; `epoch` and `step_in_epoch` follow from it. `names` and
-    `weights` are the tensors that compression may touch, in the order of the network.
+    `weights` are the tensors that compression may touch, in the order of the network. `support` holds the non-zeros of
+    the stage that `Stage.support` names: boolean masks of the weights and the batch-norm scales, by name.
     """
 
     def __init__(
@@ -50,8 +52,9 @@ class TrainState:
         self.batch_size = min(batch_size, len(data.train))
         self.steps_per_epoch = len(data.train) // self.batch_size  # the incomplete batch waits for the next shuffle
         self.epochs = epochs
-        self.total_steps = epochs * self.steps_per_epoch
+        self.total_steps = self.end = epochs * self.steps_per_epoch  # `end` moves where a stage goes on
         self.step = 0
+        self.support: dict[str, Tensor] | None = None
         self.adversary = Adversary(model, env.dtype, env.memory_format)
         self.set_random(torch.Generator(env.device))
         self._order: tuple[int, Tensor] | None = None
@@ -83,12 +86,32 @@ class TrainState:
             order = torch.randperm(len(self.data.train), generator=random, device=self.env.device)
             self._order = (self.epoch, order)
         start = self.step_in_epoch * self.batch_size
-        index = self._order[1][start : start + self.batch_size]
+        return self._images(self._order[1][start : start + self.batch_size], self.generator("augment"))
+
+    def samples(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of `count` training images (at least one batch), drawn for this step and augmented as in training.
+
+        Beside the batches of training: they leave no trace in what those will be. Seeds `random` as `batch` does.
+        """
+        order = torch.randperm(len(self.data.train), generator=self.generator("sample"), device=self.env.device)
+        augmenting = self.generator("augment sample")
+        for number in range(max(1, min(count, len(order)) // self.batch_size)):
+            self.random.manual_seed(seed_of(self.seed, self.stage, self.step, "attack sample", number))
+            yield self._images(order[number * self.batch_size : (number + 1) * self.batch_size], augmenting)
+
+    def _images(self, index: Tensor, augmenting: torch.Generator) -> tuple[Tensor, Tensor]:
         how = self.dataset
-        images = augment(
-            self.data.train.images[index], self.generator("augment"), how.pad, how.flip, how.pad_mode, how.rotate
-        )
+        images = augment(self.data.train.images[index], augmenting, how.pad, how.flip, how.pad_mode, how.rotate)
         return to_float(images).contiguous(memory_format=self.env.memory_format), self.data.train.labels[index]
+
+    def momentum(self) -> list[Tensor]:
+        """The smoothed gradient of each weight: SGD's momentum, Adam's first moment, or the present gradient."""
+        found = []
+        for weight in self.weights:
+            kept = self.optimizer.state.get(weight, {})
+            smooth = kept.get("momentum_buffer", kept.get("exp_avg"))
+            found.append(weight.grad if smooth is None else smooth)
+        return found
 
     def forward(self, x: Tensor) -> Tensor:
         """float32 logits of the model as it trains, in the environment's precision."""

@@ -26,6 +26,10 @@ class ATMC(AdversarialL0):
     rho: float = 0.1  # ADMM penalty
     quantise_interval: int = 10  # optimiser steps between two updates of the quantised copy
 
+    quirks = AdversarialL0.quirks | {
+        "off_support": "the quantised copy may have non-zeros where the weights have none (ATMC code)"
+    }
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_bits(self.bits, "method.bits")
@@ -38,7 +42,8 @@ class ATMC(AdversarialL0):
         stages = super().stages(task)
         stages.append(task.stage("factored", objective, GlobalL0(self.ratio), parameterisation=form))
         if self.bits < FULL:
-            constraint = QuantisedL0(self.ratio, self.bits, self.rho, self.quantise_interval)
+            off_support = "off_support" in self.reference
+            constraint = QuantisedL0(self.ratio, self.bits, self.rho, self.quantise_interval, off_support)
             stages.append(task.stage("quantised", objective, constraint, parameterisation=form))
         return stages
 

@@ -12,7 +12,7 @@ class Natural(Method):
     """Dense natural training (ATMC paper, Table 1)."""
 
     def stages(self, task: Task) -> list[Stage]:
-        return [task.stage("dense", task.natural)]
+        return [task.stage("dense", task.chosen or task.natural)]
 
 
 @METHODS.register("da")

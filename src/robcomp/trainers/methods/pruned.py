@@ -23,5 +23,5 @@ class NaturalPruning(AdversarialPruning):
     """Non-adversarial pruning (NAP; ATMC paper, baselines): AP without an adversary in either stage."""
 
     def stages(self, task: Task) -> list[Stage]:
-        mask = FixedMask(self.ratio)
-        return [task.stage("dense", task.natural), task.stage("sparse", task.natural, mask)]
+        objective, mask = task.chosen or task.natural, FixedMask(self.ratio)
+        return [task.stage("dense", objective), task.stage("sparse", objective, mask)]

@@ -1,0 +1,99 @@
+"""What would ship now: averaged weights where asked for, inside the constraint, with batch statistics of their own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from robcomp.models.parameterisation import effective_weights
+from robcomp.trainers.compressor import Compressor
+from robcomp.trainers.objectives import Objective
+from robcomp.trainers.state import TrainState
+
+STATISTICS_IMAGES = 1280  # training images whose mean and variance replace those that batch norm gathered in training
+
+
+class WeightAverage:
+    """The exponential moving average of all parameters over the steps of a stage: mean := tau mean + (1 - tau) w.
+
+    In the first steps tau is (1 + n) / (10 + n) where that is less, so that the weights at the start are soon forgotten
+    in a short stage too. Source: Polyak and Juditsky, 1992; the ramp is that of TensorFlow's ExponentialMovingAverage.
+    """
+
+    def __init__(self, tau: float, model: nn.Module) -> None:
+        self.tau, self.steps = tau, 0
+        self.means = [parameter.detach().clone() for parameter in model.parameters()]
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """After an optimiser step and its projection."""
+        self.steps += 1
+        weight = 1 - min(self.tau, (1 + self.steps) / (10 + self.steps))
+        torch._foreach_lerp_(self.means, [parameter.detach() for parameter in model.parameters()], weight)
+
+    @torch.no_grad()
+    def write(self, model: nn.Module) -> None:
+        """Put the averages into the model."""
+        torch._foreach_copy_([parameter.detach() for parameter in model.parameters()], self.means)
+
+    def state(self) -> dict[str, object]:
+        return {"means": self.means, "steps": self.steps}
+
+    def load(self, state: dict[str, object]) -> None:
+        self.means, self.steps = state["means"], state["steps"]
+
+
+def ship(t: TrainState, objective: Objective, compressor: Compressor, average: WeightAverage | None) -> None:
+    """Turn the model in training into the one that ships now, in place.
+
+    With an average, or where the constraint moved the weights (`Compressor.statistics`), batch norm's running
+    statistics belong to other weights and are estimated anew.
+    """
+    if average is not None:
+        average.write(t.model)
+    compressor.finalise(t.model)
+    if average is not None or compressor.statistics:
+        refresh_statistics(t, objective)
+
+
+@contextmanager
+def shipped(
+    t: TrainState, objective: Objective, compressor: Compressor, average: WeightAverage | None
+) -> Iterator[None]:
+    """Inside, the model is the one that would ship now; afterwards the one in training again, to the bit."""
+    tensors = [*t.model.parameters(), *t.model.buffers()]
+    kept = [tensor.detach().clone() for tensor in tensors]
+    try:
+        ship(t, objective, compressor, average)
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, value in zip(tensors, kept, strict=True):
+                tensor.copy_(value)
+
+
+def refresh_statistics(t: TrainState, objective: Objective) -> None:
+    """Batch norm's running mean and variance from STATISTICS_IMAGES training images, seen as the objective sees them.
+
+    A robust objective passes clean and adversarial images through the network, and its statistics are those of both.
+    Nothing else changes: neither weights nor the random numbers of training.
+    """
+    norms = [m for m in t.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    if not norms:
+        return
+    momenta, training, random = [norm.momentum for norm in norms], t.model.training, t.random
+    t.set_random(torch.Generator(t.env.device))  # the step's own may belong to a CUDA graph
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over all batches
+    t.model.train()
+    try:
+        for x, y in t.samples(STATISTICS_IMAGES):
+            with effective_weights(t.model), torch.no_grad():
+                objective.at(t).loss(t, x, y)
+    finally:
+        t.model.train(training)
+        t.set_random(random)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
