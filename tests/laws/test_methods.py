@@ -24,13 +24,21 @@ from robcomp.config import compose_config
 from robcomp.data import load
 from robcomp.models.parameterisation import Dense, FactoredForm, Parameterisation, weights
 from robcomp.trainers import loop
+from robcomp.trainers.admm import ADMMPruning
 from robcomp.trainers.compressor import Compressor
+from robcomp.trainers.lasso import Lasso
+from robcomp.trainers.layer_budgets import LayerBudgets
 from robcomp.trainers.lowrank import RankBudget
 from robcomp.trainers.method import METHODS
-from robcomp.trainers.objectives import Adversarial, Natural, Objective
+from robcomp.trainers.objectives import Adversarial, CleanFirst, Natural, Objective, Trades
+from robcomp.trainers.oneshot import OneShotADMM
 from robcomp.trainers.quantisation import QuantisedL0
+from robcomp.trainers.rewiring import Rewiring
+from robcomp.trainers.rising import Rising
+from robcomp.trainers.snip import Snip
 from robcomp.trainers.sparsity import FixedMask, GlobalL0
 from robcomp.trainers.state import TrainState
+from robcomp.trainers.support import KeepSupport
 
 # What the published recipe of ATMC gives each stage (code README, CIFAR-10): epochs, learning rate, milestones.
 PUBLISHED = {
@@ -50,6 +58,10 @@ class Row:
 
     stages: dict[str, Compressor]
     objective: type[Objective] = Adversarial
+    objectives: dict[str, type[Objective]] = field(default_factory=dict)  # of the stages that have another
+    starts: dict[str, str] = field(default_factory=dict)  # of the stages that do not go on from the one before
+    restarts: dict[str, int] = field(default_factory=dict)  # of the stages whose learning rate starts over
+    natural: tuple[str, ...] = ()  # stages that stay natural whatever objective= asks for
     overrides: tuple[str, ...] = ()
     learned_bits: bool = False  # whether method.bits sets a codebook; quantize.bits fits one afterwards otherwise
     ratios: tuple[float, ...] = (0.0101, 0.3)  # kept fractions to try; (1.0,) for a method without a ratio
@@ -63,6 +75,7 @@ class Row:
 
 DENSE, RATIO = Compressor(), 0.005
 MASK, L0 = {"dense": DENSE, "sparse": FixedMask(RATIO)}, {"dense": DENSE, "sparse": GlobalL0(RATIO)}
+PRUNING = {"dense": DENSE, "admm": ADMMPruning(LayerBudgets(RATIO))}
 ATMC = {**L0, "factored": GlobalL0(RATIO), "quantised": QuantisedL0(RATIO, 8, 0.1, 10)}
 ROWS = {
     "nat": Row({"dense": DENSE}, Natural, ratios=NO_RATIO),
@@ -83,6 +96,19 @@ ROWS = {
         learned_bits=True,
         forms={"factored": FactoredForm(), "quantised": FactoredForm()},
     ),
+    "admm": Row({**PRUNING, "retrain": KeepSupport()}, restarts={"admm": 10}),
+    "admm_oneshot": Row({"oneshot": OneShotADMM(RATIO)}, Rising),
+    "dnr": Row({"rewired": Rewiring(RATIO)}, CleanFirst),
+    "dnr_c": Row({"rewired": Rewiring(RATIO, beta=1.0)}, Natural),
+    "l1": Row({"lasso": Lasso(1e-4), "sparse": FixedMask(RATIO)}),
+    "lottery": Row({**PRUNING, "ticket": KeepSupport()}, starts={"ticket": "init"}, restarts={"admm": 10}),
+    "prune_first": Row(
+        {**MASK, "adversarial": KeepSupport()},
+        objectives={"dense": Natural, "sparse": Natural},
+        natural=("dense", "sparse"),
+    ),
+    "snip": Row({"snip": Snip(RATIO)}, Natural),
+    "sparse_momentum": Row({"rewired": Rewiring(RATIO, rho=0.0, beta=1.0, spare=True)}, Natural),
 }
 
 
@@ -123,8 +149,9 @@ def test_stages_are_the_published_ones(name: str) -> None:
         assert (how.epochs, how.lr, how.milestones) == PUBLISHED[stage.schedule_name]
         assert (how.optimizer, how.decay, how.gamma, how.warmup) == ("sgd", "milestones", 0.1, 0)
         assert (how.momentum, how.weight_decay) == (0.9, 1e-4)
-        assert type(stage.objective) is row.objective
-        assert stage.start == "previous"
+        assert type(stage.objective) is row.objectives.get(stage.name, row.objective)
+        assert stage.start == row.starts.get(stage.name, "previous")
+        assert how.restarts == row.restarts.get(stage.name, 1)
         assert stage.parameterisation == row.forms.get(stage.name, Dense())
     assert config.training.batch_size == 128
 
@@ -146,6 +173,32 @@ def test_one_factor_shortens_the_whole_recipe(name: str) -> None:
         epochs, _, milestones = PUBLISHED[stage.schedule_name]
         assert stage.schedule.epochs == epochs // 10
         assert stage.schedule.milestones == pytest.approx([m / 10 for m in milestones])
+
+
+@pytest.mark.parametrize("chosen", ["natural", "adversarial", "mixed", "trades"])
+def test_every_method_trains_on_the_objective_that_is_asked_for(name: str, chosen: str) -> None:
+    config = compose_config([f"method={name}", "dataset=cifar10", f"objective={chosen}"])
+    attack = config.inner_attack()
+    expected = {"natural": Natural(), "adversarial": Adversarial(attack, 0), "mixed": Adversarial(attack, 0.5),
+                "trades": Trades(attack, 6)}[chosen]  # fmt: skip
+    for stage in config.method.stages(config.task()):
+        got = stage.objective
+        if isinstance(got, CleanFirst | Rising):  # what it comes to
+            got = got.then if isinstance(got, CleanFirst) else got.base
+        assert got == (Natural() if stage.name in ROWS[name].natural else expected)
+
+
+@pytest.mark.parametrize("chosen", ["natural", "adversarial", "trades"])
+def test_another_objective_is_another_network(name: str, chosen: str, shared: Path) -> None:
+    """Each trains for real, and the robust objectives measure the adversarial loss."""
+    folder, report = finished(name, shared, f"objective={chosen}")
+    stages = {stage["name"]: stage["key"] for stage in report["stages"]}
+    own = keys(name, shared)
+    moved = [stage for stage in stages if stages[stage] != own[stage]]
+    natural = ROWS[name].objective is Natural
+    assert bool(moved) != (natural and chosen == "natural")
+    last = [line for line in log_without_times(folder) if line.get("event") == "epoch"][-1]
+    assert (last["adversarial_loss"] is None) == (chosen == "natural")
 
 
 def test_thirty_two_bits_are_no_codebook() -> None:
@@ -194,11 +247,13 @@ def keys(name: str, out: Path, *overrides: str) -> dict[str, str]:
 
 
 def test_methods_that_differ_by_one_choice_share_their_stages(shared: Path) -> None:
-    robust = [keys(name, shared)["dense"] for name in ("da", "ap", "al0", "atmc")]
-    natural = [keys(name, shared)["dense"] for name in ("nat", "nap")]
+    robust = [keys(name, shared)["dense"] for name in ("da", "ap", "al0", "atmc", "admm", "lottery")]
+    natural = [keys(name, shared)["dense"] for name in ("nat", "nap", "prune_first")]
     assert len(set(robust)) == len(set(natural)) == 1
     assert set(robust) != set(natural)
     assert keys("al0", shared)["sparse"] == keys("atmc", shared)["sparse"] != keys("ap", shared)["sparse"]
+    assert keys("nap", shared)["sparse"] == keys("prune_first", shared)["sparse"]
+    assert keys("admm", shared)["admm"] == keys("lottery", shared)["admm"]
     assert keys("atmc", shared, "method.bits=4")["factored"] == keys("atmc", shared, "method.bits=32")["factored"]
 
 
@@ -220,11 +275,13 @@ NO_EPOCHS = ["schedule.dense.epochs=0", "schedule.sparse.epochs=0"]  # a stage h
         "training.attack.bn_mode=train", "training.selection=best", "training.precision=bf16", "schedule.dense.lr=0.01",
         "schedule.dense.weight_decay=0", "schedule.dense.warmup=0.5", "dataset.val=17", "dataset.subset=60",
         "dataset.pad=1", "dataset.flip=true", "dataset.rotate=10", "model.width=0.12", "model.conv_relu=true",
-        "training.lr_scale=0.5",
+        "training.lr_scale=0.5", "training.weight_average=0.5", "objective=trades",
+        "objective=mixed objective.beta=0.7", "method.reference=[no_random_start]",
+        "method.reference=[train_mode_attack]", "method.reference=[test_selection]",
     ],
 )  # fmt: skip
 def test_what_leads_to_other_weights_leads_to_another_key(shared: Path, change: str) -> None:
-    assert keys("al0", shared, *NO_EPOCHS, change)["dense"] != keys("al0", shared, *NO_EPOCHS)["dense"]
+    assert keys("al0", shared, *NO_EPOCHS, *change.split())["dense"] != keys("al0", shared, *NO_EPOCHS)["dense"]
 
 
 LATER = ["attack.attacks.pgd.steps=3", "method.ratio=0.5", "schedule.sparse.lr=0.01"]
@@ -300,7 +357,8 @@ def test_killed_in_every_stage_and_resumed_is_as_if_uninterrupted(
     """Killed in the middle of the second epoch of each stage in turn; once where the steps of that epoch were lost."""
     sgd = ["schedule.sparse.optimizer=sgd", "schedule.sparse.lr=0.02"]  # the other stages: Adam
     coarse = ["method.bits=2", "method.ratio=0.5"] if ROWS[name].learned_bits else []  # a codebook that is no identity
-    settings = [f"training.selection={selection}", "dataset.pad=1", *sgd, *coarse]
+    average = [f"training.weight_average={0.9 if selection == 'best' else 0}"]
+    settings = [f"training.selection={selection}", "dataset.pad=1", *average, *sgd, *coarse]
     whole = finished(name, shared, *settings)
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 1e9 if lost else -1.0)
     for stage in ROWS[name].stages:

@@ -1,0 +1,72 @@
+"""Concurrent adversarial training and pruning by ADMM."""
+
+from dataclasses import dataclass, field, replace
+
+from torch import nn
+
+from robcomp.trainers.admm import ADMMPruning
+from robcomp.trainers.layer_budgets import LayerBudgets
+from robcomp.trainers.method import METHODS, Task
+from robcomp.trainers.sparsity import SparseMethod
+from robcomp.trainers.stage import Stage
+from robcomp.trainers.support import KeepSupport
+
+
+@METHODS.register("admm")
+@dataclass
+class ADMM(SparseMethod):
+    """Concurrent adversarial training and weight pruning (Ye et al., ICCV 2019): dense adversarial training, then under
+    an ADMM penalty that draws each layer towards its pruned copy, hard pruning, masked retraining.
+
+    Published settings (code, config.yaml.example), where they differ from these defaults:
+    rates by hand for each layer: 1/16 of every convolution on CIFAR-10, and .2, .053, .01, .07 of LeNet's four layers:
+    `ratios` ({conv1: 0.2, conv2: 0.053, fc1: 0.01, fc2: 0.07}) instead of one `ratio` for all;
+    200 epochs a stage with a dual update every 20 (MNIST: 40, every 4), which is `periods` = 10 or `interval` = 20;
+    the learning rate 0.1 with cosine decay in the dense stage and 0.01 in the others, in the ADMM stage divided by ten
+    after each third of a period: `schedule.dense`, `schedule.admm`, `schedule.retrain`, of which the last two fall back
+    on `schedule.sparse`;
+    rho = 1e-3 with a dual that is not detached (`reference`: attached_dual), which amounts to 0.1 at the end, as does
+    1e-2 without that slip; the loss of the adversarial images alone (training.natural_weight=0), eps 8/255, 10 steps
+    (MNIST 0.3, 40 steps); the best epoch on the test images (`reference`: test_selection).
+
+    `progressive` keeps what is zero already at zero, in both stages after the dense one: for a second pass over a
+    network that is pruned, with model.weights=FILE and schedule.dense.epochs=0. With `interval`, the last period is
+    cut short where the stage is no multiple of it, and the learning rate starts over as often as it fits best.
+    """
+
+    scheme: str = "irregular"  # irregular, filter, column or bn_filter
+    ratios: dict[str, float] = field(default_factory=dict)  # +method.ratios={PATTERN: kept}, in the place of `ratio`
+    rho: float = 1e-2  # ADMM penalty at the start
+    rho_growth: float = 1.3  # its factor at each dual update
+    periods: int = 10  # equal parts of the stage, with a dual update between each two
+    interval: float | None = None  # epochs between two dual updates, in the place of `periods`
+    progressive: bool = False  # what is zero at the start of the ADMM stage stays zero
+    lr_restarts: bool = True  # the learning rate runs through its course once in each period
+
+    quirks = SparseMethod.quirks | {
+        "attached_dual": "the penalty's gradient is multiplied by the number of dual updates plus one (ICCV code)"
+    }
+
+    def stages(self, task: Task) -> list[Stage]:
+        retrain = task.stage("retrain", task.adversarial, KeepSupport(), "sparse")
+        return [*self.pruning(task), retrain]
+
+    def pruning(self, task: Task) -> list[Stage]:
+        """The stages that find out what stays: dense, then ADMM, which ends in the hard prune."""
+        interval = self.interval and self.interval * self.epochs_scale
+        constraint = ADMMPruning(
+            self.budgets, self.rho, self.rho_growth, self.periods, interval, self.progressive,
+            attached_dual="attached_dual" in self.reference,
+        )  # fmt: skip
+        admm = task.stage("admm", task.adversarial, constraint, "sparse")
+        if self.lr_restarts:
+            parts = round(admm.schedule.epochs / interval) if interval else self.periods
+            admm.schedule = replace(admm.schedule, restarts=max(1, parts))
+        return [task.stage("dense", task.adversarial), admm]
+
+    def check(self, model: nn.Module) -> None:
+        self.budgets.check(model)
+
+    @property
+    def budgets(self) -> LayerBudgets:
+        return LayerBudgets(self.ratio, self.scheme, self.ratios)

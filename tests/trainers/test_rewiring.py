@@ -1,0 +1,179 @@
+"""When rewiring happens, how many weights it leaves, and what ships."""
+
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rewiring_nets import active, channels_net
+from tiny import clones, dataset, rng, state, train_stage, two_layers
+from torch import nn
+
+from robcomp.models.parameterisation import weights
+from robcomp.trainers.objectives import Natural
+from robcomp.trainers.rewiring import Rewiring, rewirings
+from robcomp.trainers.stage import Schedule, Stage
+
+# When
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(1, 40), (5, 13), (20, 1), (20, 391), (21, 5), (30, 5), (200, 391)])
+def test_there_are_at_least_twenty_rewirings_and_none_at_the_end(epochs: int, steps: int) -> None:
+    at, total = rewirings(epochs, steps), epochs * steps
+    assert len(at) >= min(20, total - 1)
+    assert at[0] > 0
+    assert at[-1] < total
+    gaps = np.diff([0, *at, total])
+    assert gaps.min() >= 1
+    assert gaps.max() - gaps.min() <= 1
+    if epochs > 20:
+        assert at == [steps * epoch for epoch in range(1, epochs)]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps", "expected"), [(1, 3, [1, 2]), (1, 1, []), (0, 9, []), (4, 2, [*range(1, 8)])]
+)
+def test_the_shortest_stages(epochs: int, steps: int, expected: list[int]) -> None:
+    assert rewirings(epochs, steps) == expected
+
+
+@pytest.mark.parametrize(("epochs", "expected"), [(1, 20), (5, 20), (30, 29)])
+def test_a_stage_is_rewired_that_often(tmp_path: Path, epochs: int, expected: int) -> None:
+    compressor, t = Rewiring(0.1), state(two_layers(), data=dataset(48), batch=2, epochs=epochs)
+    rates = []
+    original = compressor._rewire
+    compressor._rewire = lambda t: (rates.append((t.step + 1, compressor.done)), original(t))
+    train_stage(Stage("rewired", Natural(), Schedule(epochs, lr=0.01), compressor), t, tmp_path)
+    assert [number for _, number in rates] == list(range(expected))
+    assert [step for step, _ in rates] == rewirings(epochs, 24)
+    assert compressor.state_dict()["rewirings"] == expected
+
+
+# How many
+
+
+def odd_net(random: np.random.Generator) -> nn.Sequential:
+    """Layers of very different sizes, single weights among them."""
+    sizes = [int(n) for n in random.choice([1, 2, 3, 7, 40], size=random.integers(2, 7))]
+    return nn.Sequential(*(nn.Linear(a, b) for a, b in pairwise(sizes)))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_irregular_density_is_exact_at_every_rewiring(seed: int) -> None:
+    """Over odd densities and layers, with momenta that would put everything into one layer or are all zero."""
+    random, noise = np.random.default_rng(seed), rng(seed)
+    model = odd_net(random)
+    total = sum(w.numel() for w in weights(model).values())
+    budget = int(random.integers(1, total + 1))
+    compressor, t = Rewiring((budget + 0.5) / (total + 0.5) if budget < total else 1.0), state(model, epochs=3)
+    budget = math.floor(compressor.ratio * total)
+    compressor.setup(t)
+    assert sum(active(compressor)) == budget
+    factors = [float(random.choice([0, 1e-6, 1, 1e6])) for _ in t.weights]
+    t.momentum = lambda: [f * torch.randn(w.shape, generator=noise) for f, w in zip(factors, t.weights, strict=True)]
+    for step in range(t.total_steps):
+        t.step = step
+        before = [mask.clone() for mask in compressor.masks]
+        with torch.no_grad():
+            for w in t.weights:
+                w.copy_(torch.randn(w.shape, generator=noise))
+        drawn = clones(t.weights)
+        compressor.after_step(t)
+        assert sum(active(compressor)) == budget
+        for w, new, old, value, z in zip(t.weights, compressor.masks, before, drawn, compressor.copies, strict=True):
+            assert not w[~new].any()
+            assert not w[new & ~old].any(), "regrown weights start at 0"
+            stayed = w != 0
+            assert torch.equal(w[stayed], value[stayed])
+            if t.step + 1 in compressor.events:
+                assert torch.equal(z, w)
+                assert stayed.any() or not old.any(), "a layer lost all that it had"
+    assert compressor.done == len(compressor.events) == 14
+
+
+@pytest.mark.parametrize("spare", [True, False])
+def test_a_nearly_full_layer_with_most_of_the_momentum_may_be_spared(spare: bool) -> None:
+    """What comes back starts at 0, so that the zeros among the active weights are as many as were removed."""
+    t, compressor = state(two_layers()), Rewiring(0.9, spare=spare)
+    compressor.setup(t)
+    counts = active(compressor)
+    t.momentum = lambda: [torch.full_like(w, f) for f, w in zip((2.0, 1.0), t.weights, strict=True)]
+    compressor.after_step(t)
+    zeros = sum(int((mask & (w == 0)).sum()) for mask, w in zip(compressor.masks, t.weights, strict=True))
+    rate = 1 - counts[0] / 3072 if spare else 0.5
+    assert zeros == math.ceil(rate * counts[0]) + math.ceil(0.5 * counts[1])
+
+
+@pytest.mark.parametrize("layers", ["all", "conv"])
+@pytest.mark.parametrize("ratio", [0.35, 0.4, 0.55, 0.731, 1.0])
+def test_channels_fill_the_budget_as_far_as_they_fit(layers: str, ratio: float) -> None:
+    model, noise = channels_net(), rng(3)
+    t, compressor = state(model, epochs=4), Rewiring(ratio, "channel", layers)
+    compressor.setup(t)
+    names, masked = ["0.conv", "3.conv", "6.conv", "10"], ["3.conv", "6.conv", *(["10"] if layers == "all" else [])]
+    assert list(weights(model)) == [f"{name}.weight" for name in names]
+    assert compressor.names == [f"{name}.weight" for name in masked]
+    total = 54 + 270 + 180 + (48 if layers == "all" else 0)
+    sizes = [5 * 9, 4 * 9, 3][: len(masked)]
+    t.momentum = lambda: [torch.randn(w.shape, generator=noise) for w in t.weights]
+    seen = set()
+    for step in range(t.total_steps):
+        t.step = step
+        with torch.no_grad():
+            for w in t.weights:
+                w.copy_(torch.randn(w.shape, generator=noise))
+        compressor.after_step(t)
+        kept = [mask[0].reshape(mask.shape[1], -1)[:, 0] for mask in compressor.masks]
+        counts = [int(flags.sum()) for flags in kept]
+        for mask, flags in zip(compressor.masks, kept, strict=True):
+            assert torch.equal(mask, flags.view(1, -1, *[1] * (mask.ndim - 2)).expand_as(mask))
+        assert min(counts) >= 1
+        left = math.floor(ratio * total + 1e-9) - 54 - sum(n * size for n, size in zip(counts, sizes, strict=True))
+        assert left >= 0
+        assert all(size > left or n == len(flags) for n, size, flags in zip(counts, sizes, kept, strict=True)), (
+            "one more channel would have fitted"
+        )
+        seen.add(str([flags.tolist() for flags in kept]))
+    assert compressor.done == 19
+    assert len(seen) > 1 or ratio == 1
+    assert model[0].conv.weight.all()
+    assert layers == "all" or model[10].weight.all()
+
+
+# What ships
+
+
+def test_another_seed_draws_other_masks() -> None:
+    drawn = []
+    for seed in (0, 0, 1):
+        compressor = Rewiring(0.3)
+        compressor.setup(state(two_layers(), seed=seed))
+        drawn.append(compressor.masks)
+    assert torch.equal(drawn[0][0], drawn[1][0])
+    assert not torch.equal(drawn[0][0], drawn[2][0])
+
+
+def test_what_ships_is_masked_whatever_the_model_holds() -> None:
+    t, compressor = state(channels_net()), Rewiring(0.4, layers="conv")
+    compressor.setup(t)
+    with torch.no_grad():
+        for w in t.weights:
+            w.fill_(2.0)
+    shipped = compressor.compressed(t.model)
+    assert list(shipped) == t.names
+    assert all(bool((w == 2).all()) for w in t.weights), "the model was touched"
+    assert sum(int(shipped[name].count_nonzero()) for name in t.names[:3]) == math.floor(0.4 * (54 + 270 + 180))
+    assert shipped["10.weight"].all()
+
+
+def test_channels_last_networks_keep_their_layout() -> None:
+    t = state(channels_net().to(memory_format=torch.channels_last), epochs=1)
+    compressor = Rewiring(0.4)
+    compressor.setup(t)
+    t.momentum = lambda: [torch.ones_like(w) for w in t.weights]
+    compressor.after_step(t)
+    assert compressor.done == 1
+    for mask, w in zip(compressor.masks, t.weights, strict=True):
+        assert mask.stride() == w.stride()
