@@ -20,9 +20,12 @@ LOGS = {
     "speed-*.txt": "Speed of training steps (scripts/bench_training.py)",
 }
 COLUMNS = [
-    "run", "method", "ratio", "bits", "epochs", "clean", "FGSM", "PGD", "worst case", "size (a)", "size (b)",
-    "size (c)", "MACs executed", "training", "machine", "date",
+    "run", "method", "ratio", "bits", "epochs", "clean", "FGSM", "PGD", "worst case", "AutoAttack", "size (a)",
+    "size (b)", "size (c)", "MACs executed", "training", "machine", "date",
 ]  # fmt: skip
+LATER = "attack=autoattack"  # evaluations with this suite stand in their run's row, others have a table of their own
+TOLD_APART = ("method.scheme", "method.set", "method.rule", "+method.ratios", "objective", "training.weight_average",
+              "model.width", "method.rho", "method.k_levels", "method.reference")  # fmt: skip
 
 
 def main() -> None:
@@ -59,6 +62,8 @@ def evaluations(folder: Path) -> list[str]:
     parts = ["## Later evaluations"]
     for path in sorted(folder.glob("*/*/evaluation-*.json")):
         report = schema.read(path)
+        if LATER in report["evaluation"]["overrides"]:
+            continue
         columns, cells = render.tables(report)["Accuracy"]
         command = " ".join(["robcomp evaluate", f"run={path.parent}", *report["evaluation"]["overrides"]])
         parts += [
@@ -105,18 +110,26 @@ def _row(folder: Path, path: Path, report: dict[str, Any], config: dict[str, Any
     machine = run["machine"]
     return [
         f"[{run['dataset']}/{run['model']}/{run['id']}]({path.relative_to(folder)}/report.md)",
-        f"{run['method']} ({config['method']['rule']})" if "rule" in config["method"] else run["method"],
+        ", ".join([run["method"], *(o for o in run["overrides"] if o.partition("=")[0] in TOLD_APART)]),
         str(config["method"].get("ratio", "-")),
         str(size["bits"]),
         str(run["train_epochs"]),
         _accuracy(accuracy.get("clean")),
         *(_accuracy(accuracy.get(name), doubt(report)) for name in ("fgsm", "pgd", "worst_case")),
+        _later(path),
         *(f"{share(size[name]['fraction'])} ({times(size[name]['fraction'])})" for name in ("a", "b", "c")),
         share(report["macs"]["executed"] / report["macs"]["dense"]) if "macs" in report else "-",
         f"{seconds:,.0f} s",
         f"{machine['name']}, {machine['precision']}, torch {machine['torch']}",
         run["finished"][:10],
     ]
+
+
+def _later(path: Path) -> str:
+    """The worst case of the run's later evaluations with AutoAttack, each with its number of images."""
+    reports = [schema.read(page) for page in sorted(path.glob("evaluation-*.json"))]
+    cells = [r["accuracy"]["worst_case"] for r in reports if LATER in r["evaluation"]["overrides"]]
+    return "; ".join(f"{_accuracy(cell)} of {cell['images']:,}" for cell in cells) or "-"
 
 
 def _accuracy(entry: dict[str, Any] | None, mark: str = "") -> str:

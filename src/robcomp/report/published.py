@@ -31,10 +31,27 @@ METHODS = {
     ("ATMC", "AL0"): "al0",
     ("ATMC", "ATMC-32bits"): "atmc",
     ("ATMC", "ATMC-8bits"): "atmc",
+    ("ATMC", "ALR"): "alr",
+    ("DNR", "Unpruned-baseline"): "da",
+    ("DNR", "DNR"): "dnr",
+    ("DNR", "DNR with dynamic L2"): "dnr",
+    ("DNR", "DNR without dynamic L2"): "dnr",  # method.rho=0
+    ("DNR", "DNR-C"): "dnr_c",
+    ("DNR", "ADMM"): "admm",
+    ("DNR", "ADMM naive"): "admm",
+    ("DNR", "L1 Lasso"): "l1",
+    ("DNR", "SNIP"): "snip",
+    ("DNR", "Sparse-learning"): "sparse_momentum",
     ("ICCV19 ADMM", "natural training"): "nat",
     ("ICCV19 ADMM", "adversarial training"): "da",
+    ("ICCV19 ADMM", "concurrent adversarial training + ADMM pruning"): "admm",
+    (
+        "ICCV19 ADMM",
+        "small net trained adversarially from the large net initialisation (lottery ticket)",
+    ): "lottery",
     ("Marshall thesis", "dense natural training"): "nat",
     ("Marshall thesis", "dense adversarial (0.9 adv/0.1 nat)"): "da",
+    ("Marshall thesis", "ADMM irregular + 0.9 adv/0.1 nat"): "admm_oneshot",
 }
 
 
