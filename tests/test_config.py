@@ -264,6 +264,13 @@ WRONG = {
     "quirk_of_another_method": ("method=da method.reference=[attached_dual]", "'attached_dual'", "train_mode_attack"),
     "recipe": ("recipe=dnr", "unknown recipe 'dnr'", "dnr-cifar10"),
     "recipe_of_another_method": ("recipe=iccv-cifar10 method=da", "sets method.ratios", "recipe=none"),
+    "recipe_and_a_schedule": (
+        "recipe=dnr-cifar10 schedule.retrain.epochs=3", "schedule.retrain is not there yet", "++schedule.retrain",
+    ),
+    "recipe_and_ones_own_key": ("recipe=dnr-cifar10 method.ratios.conv1=0.1", "unknown key of method 'ratios'", ""),
+    "schedule_without_plus": ("method=admm schedule.retrain.epochs=3", "schedule.retrain is not", "++schedule.retrain"),
+    "schedule_as_a_whole": ("++schedule={foo:{epochs:3}}", "schedule.foo is for a stage", "its stages are dense"),
+    "trades_and_no_random_start": ("objective=trades method.reference=[no_random_start]", "random start", "leave"),
     "restarts": ("schedule.dense.restarts=0", "restarts=0", "at least 1"),
     "schedule_of_no_stage": ("method=da +schedule.retrain.epochs=3", "schedule.retrain", "its stages are dense"),
     "schedule_key": ("method=admm +schedule.retrain.epoch=3", "unknown key of schedule.retrain 'epoch'", "epochs"),

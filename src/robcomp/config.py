@@ -116,7 +116,11 @@ def validate(config: Config) -> None:
 def _check_stages(config: Config, overrides: Sequence[str]) -> None:
     """UserError where the command line sets a schedule that no stage has; a recipe's may be for another method."""
     stages = [stage.name for stage in config.method.stages(config.task())]
-    given = re.findall(r"(?:^|\s)\+{0,2}schedule\.(\w+)", " ".join(overrides))
+    given = []
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        path = override.key_or_group.split(".")
+        if path[0] == "schedule" and not override.is_delete():
+            given += path[1:2] or list(override.value())
     if unused := [name for name in given if name not in (*SCHEDULES, *stages)]:
         raise UserError(
             f"schedule.{unused[0]} is for a stage that method={config.method.name} does not have; its stages are "
@@ -179,10 +183,16 @@ def _sentence(error: Exception, overrides: Sequence[str] = ()) -> UserError:
     if missing:
         parent = key.rpartition(".")[0]
         recipe = next((o for o in overrides if o.startswith("recipe=") and o != "recipe=none"), None)
-        if recipe and not any(o.lstrip("+~").startswith(f"{key}=") for o in overrides):
+        typed = [o.lstrip("+~").partition("=")[0] for o in overrides]
+        if recipe and not any(f"{name}.".startswith(f"{key}.") or f"{key}.".startswith(f"{name}.") for name in typed):
             return UserError(
                 f"{recipe} sets {key}, which is not in the {parent or 'configuration'} that was chosen; leave "
                 f"{parent}= to the recipe, or take recipe=none."
+            )
+        if parent == "schedule":
+            return UserError(
+                f"schedule.{missing[1]} is not there yet; for a stage of that name write ++schedule.{missing[1]}."
+                "epochs=20, or set a schedule that stages share: dense, sparse, factored, quantised."
             )
         if known := _keys(parent, overrides):
             return unknown(f"key of {parent or 'the configuration'}", missing[1], known)

@@ -44,7 +44,9 @@ def report(
     measured, outcomes = attacked(model.to(env.device), dataset, config, ledger, console)
     seconds = time.monotonic() - started
     storage.write_atomic(folder / "outcomes.npz", lambda path: _save_outcomes(path, outcomes))
-    layers = {name: dict(stored_weights(layer)) for name, layer in weight_layers(model.cpu()).items()}
+    held = weight_layers(model.cpu())
+    layers = {name: dict(stored_weights(layer)) for name, layer in held.items()}
+    grouped = [name for name, layer in held.items() if getattr(layer, "groups", 1) > 1]
     ranks = form.ranks if isinstance(form := form_of(model), LowRankForm) else {}
     dense_bytes = artifact.dense_bytes(spec.build().state_dict())
     return {
@@ -60,6 +62,7 @@ def report(
             "seconds": round(sum(stage["seconds"] for stage in stages) + seconds, 1),
             "train_epochs": sum(stage["epochs"] for stage in stages),
             "selection": config.selection,
+            "settings": config.said(),
             "overrides": list(overrides),
             "machine": machine(env.device, env.precision),
         },
@@ -67,7 +70,7 @@ def report(
         "threat": asdict(config.threat),
         "stages": stages,
         **measured,
-        **sizes(layers, dense_weight_counts(model), bits, network.stat().st_size, dense_bytes, ranks),
+        **sizes(layers, dense_weight_counts(model), bits, network.stat().st_size, dense_bytes, ranks, grouped),
         "macs": macs(model, spec.shape),
     }
 

@@ -39,6 +39,7 @@ def run_directory(config: Config) -> Path:
     as built, the precision as resolved; not of paths, nor of schedules that the method does not use.
     """
     identity = {key: value for key, value in asdict(config).items() if key not in SHARED} | origin(config)
+    identity |= {"training": training_identity(config), "method": config.method.name}  # its settings: in its stages
     if config.dataset.path:
         identity["images"] = data.stamp(config.dataset, Path(config.data_dir)), config.dataset.test_fraction
     identity["stages"] = describe(config.method.stages(config.task()))
@@ -46,6 +47,15 @@ def run_directory(config: Config) -> Path:
     identity["precision"] = choose_precision(config.training.precision, choose_device(config.device))
     name = f"{config.dataset.name}-{config.model.name}-{config.method.name}"
     return Path(config.out) / name / storage.digest([loop.REVISION, identity])
+
+
+def training_identity(config: Config) -> dict[str, Any]:
+    """What decides any stage's result beside its description: the loop's settings, as they take effect."""
+    training = asdict(config.training)
+    for name in ("attack", "natural_weight", "lr_scale", "precision", "graphs"):  # in the stages, added here, no matter
+        del training[name]
+    chosen_on = {"chosen_on": config.dataset.test_subset} if config.selection == "best_on_test" else {}
+    return training | {"selection": config.selection, "validation": describe(config.inner_attack())} | chosen_on
 
 
 def origin(config: Config) -> dict[str, Any]:
@@ -170,10 +180,6 @@ class Run:
 
     def _description(self, stages: list[Stage]) -> dict[str, Any]:
         """Everything that leads to the result of the last of `stages`, as JSON."""
-        training = asdict(self.config.training)
-        for name in ("attack", "natural_weight", "lr_scale", "precision", "graphs"):  # in the stages, below, no matter
-            del training[name]
-        training["selection"] = self.config.selection
         dataset = {key: value for key, value in self.origin["dataset"].items() if key != "test_subset"}
         return {
             "loop": loop.REVISION,
@@ -182,8 +188,7 @@ class Run:
             "model": self.origin["model"],
             "seed": self.config.seed,
             "precision": self.env.precision,
-            "training": training,
-            "validation": describe(self.config.inner_attack()),
+            "training": training_identity(self.config),
             "stages": describe(stages),
         }
 

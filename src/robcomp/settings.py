@@ -4,7 +4,7 @@ Nothing here knows a particular data set, model or method: their dataclasses com
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from omegaconf import MISSING, OmegaConf
@@ -62,7 +62,8 @@ class TrainingConfig:
     lr_scale: float = 1.0  # multiplies every learning rate: 0.2 for lenet, which lacks batch norm
     attack: InnerAttackConfig = field(default_factory=InnerAttackConfig)
     selection: str = "last"  # or best: the epoch with the best accuracy on the held-out slice
-    weight_average: float = 0.0  # tau: what ships is the running mean tau * mean + (1 - tau) * weights; 0: the weights
+    # tau: each stage hands on the running mean tau * mean + (1 - tau) * weights, and the last one ships it; 0: no mean
+    weight_average: float = 0.0
     precision: str = "auto"  # bf16 where the hardware computes in it, float32 elsewhere; evaluation is float32 always
     channels_last: bool = True
     graphs: bool = True  # replay the gradients of a step, attack included, as a CUDA graph
@@ -124,7 +125,7 @@ class Config:
     threat: ThreatConfig = field(default_factory=ThreatConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    # A Schedule each; besides, fields that one stage of a method has for itself: +schedule.retrain.epochs=20
+    # A Schedule each; besides, fields that one stage of a method has for itself: ++schedule.retrain.epochs=20
     schedule: dict[str, Any] = field(default_factory=lambda: {name: Schedule() for name in SCHEDULES})
     quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
     seed: int = 0
@@ -149,6 +150,16 @@ class Config:
         """Whose weights a stage hands on: last, best, or best_on_test."""
         return "best_on_test" if "test_selection" in self.method.reference else self.training.selection
 
+    def said(self) -> list[str]:
+        """What trains otherwise than the method does by itself, in words: objective, averaged weights, quirks."""
+        beta = "" if self.objective.beta is None else f" (beta {self.objective.beta:g})"
+        own = replace(self, objective=ObjectiveConfig())
+        same = self.method.stages(own.task()) == self.method.stages(self.task())
+        objective = [] if same else [f"objective {self.objective.name}{beta}"]
+        tau = self.training.weight_average
+        averaged = [f"weights averaged (tau {tau:g})"] if tau else []
+        return [*objective, *averaged, *(f"reference {name}" for name in sorted(set(self.method.reference)))]
+
     def inner_attack(self) -> PGD:
         """The PGD of training."""
         how, quirks = self.training.attack, self.method.reference
@@ -160,6 +171,11 @@ class Config:
         """What the method's recipe draws on."""
         attack = self.inner_attack()
         chosen = self.objective.build(attack)
+        if isinstance(chosen, Trades) and "no_random_start" in self.method.reference:
+            raise UserError(
+                "objective=trades needs a random start, at x itself its attack stands still; leave no_random_start out "
+                "of method.reference."
+            )
         adversarial = chosen or Adversarial(attack, self.training.natural_weight)
         return Task(
             Natural(), adversarial, self.schedule, attack, chosen, self.method.epochs_scale, self.training.lr_scale
@@ -180,4 +196,5 @@ def _fields(name: str, given: Any) -> dict[str, Any]:
             raise UserError(
                 f"schedule.{name}.{key}={value} has the wrong type; write it as in schedule.dense.{key}."
             ) from None
-    return {key: getattr(OmegaConf.to_object(typed), key) for key in given}
+    typed = OmegaConf.to_container(typed)  # no Schedule: whether its fields go together depends on the stage's epochs
+    return {key: typed[key] for key in given}

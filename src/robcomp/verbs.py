@@ -165,8 +165,9 @@ def _only(given: Sequence[str], own: Sequence[str]) -> dict[str, list[str]]:
 
 def _section(title: str, lines: dict[str, str]) -> None:
     print(title)
+    width = max(14, *map(len, lines))
     for name, summary in lines.items():
-        print(f"  {name:<14} {summary}")
+        print(f"  {name:<{width}} {summary}")
     print()
 
 

@@ -110,6 +110,9 @@ def test_channels_and_filters_that_are_gone() -> None:
     assert [layer["channels"] for layer in density["layers"]] == [[2, 3], [4, 7], None]
     assert [layer["filters"] for layer in density["layers"]] == [[3, 4], [5, 5], None]
     assert density["channels"] == [2, 3]  # of convolutions alone
+    grouped = sizes(layers, dense, bits=32, file_bytes=1, dense_file_bytes=1, grouped=["conv"])["density"]
+    assert (grouped["layers"][0]["channels"], grouped["layers"][0]["filters"]) == (None, [3, 4])
+    assert grouped["channels"] is None
 
 
 def test_without_quantisation_no_codebook_is_counted(network: tuple[dict, dict]) -> None:

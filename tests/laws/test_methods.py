@@ -22,7 +22,9 @@ from torch import Tensor
 from robcomp import artifact
 from robcomp.config import compose_config
 from robcomp.data import load
+from robcomp.errors import UserError
 from robcomp.models.parameterisation import Dense, FactoredForm, Parameterisation, weights
+from robcomp.runner import run_directory
 from robcomp.trainers import loop
 from robcomp.trainers.admm import ADMMPruning
 from robcomp.trainers.compressor import Compressor
@@ -30,7 +32,7 @@ from robcomp.trainers.lasso import Lasso
 from robcomp.trainers.layer_budgets import LayerBudgets
 from robcomp.trainers.lowrank import RankBudget
 from robcomp.trainers.method import METHODS
-from robcomp.trainers.objectives import Adversarial, CleanFirst, Natural, Objective, Trades
+from robcomp.trainers.objectives import Adversarial, CleanFirst, Loss, Natural, Objective, Trades
 from robcomp.trainers.oneshot import OneShotADMM
 from robcomp.trainers.quantisation import QuantisedL0
 from robcomp.trainers.rewiring import Rewiring
@@ -183,7 +185,7 @@ def test_every_method_trains_on_the_objective_that_is_asked_for(name: str, chose
                 "trades": Trades(attack, 6)}[chosen]  # fmt: skip
     for stage in config.method.stages(config.task()):
         got = stage.objective
-        if isinstance(got, CleanFirst | Rising):  # what it comes to
+        if chosen != "natural" and isinstance(got, CleanFirst | Rising):  # what it comes to
             got = got.then if isinstance(got, CleanFirst) else got.base
         assert got == (Natural() if stage.name in ROWS[name].natural else expected)
 
@@ -199,6 +201,9 @@ def test_another_objective_is_another_network(name: str, chosen: str, shared: Pa
     assert bool(moved) != (natural and chosen == "natural")
     last = [line for line in log_without_times(folder) if line.get("event") == "epoch"][-1]
     assert (last["adversarial_loss"] is None) == (chosen == "natural")
+    said = [f"objective {chosen}" + (" (beta 6)" if chosen == "trades" else "")]
+    assert report["run"]["settings"] == (said if moved else [])
+    assert (f"{name}, objective {chosen}" in (folder / "report.md").read_text()) == bool(moved)
 
 
 def test_thirty_two_bits_are_no_codebook() -> None:
@@ -282,6 +287,39 @@ NO_EPOCHS = ["schedule.dense.epochs=0", "schedule.sparse.epochs=0"]  # a stage h
 )  # fmt: skip
 def test_what_leads_to_other_weights_leads_to_another_key(shared: Path, change: str) -> None:
     assert keys("al0", shared, *NO_EPOCHS, *change.split())["dense"] != keys("al0", shared, *NO_EPOCHS)["dense"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "matters"), [("method.reference=[test_selection]", True), ("training.selection=best", False)]
+)
+def test_test_images_are_part_of_the_key_where_they_choose_the_epoch(shared: Path, setting: str, matters: bool) -> None:
+    first, second = (keys("al0", shared, *NO_EPOCHS, setting, f"dataset.test_subset={n}")["dense"] for n in (9, 10))
+    assert (first != second) == matters
+
+
+SAME = {
+    "the weight of a loss that is not used": ["objective=trades training.natural_weight=0.1", "objective=trades"],
+    "adversarial by either name": ["objective=adversarial", "training.natural_weight=0"],
+    "the order of quirks": [
+        "method.reference=[no_random_start,train_mode_attack]", "method.reference=[train_mode_attack,no_random_start]",
+        "training.attack.random_start=false training.attack.bn_mode=train",
+    ],
+    "what is chosen on test images": ["method.reference=[test_selection] training.selection=best",
+                                      "method.reference=[test_selection]"],
+    "the ratio beside ratios of layers": [
+        "method=admm +method.ratios={conv1: 0.5} method.ratio=0.2", "method=admm +method.ratios={conv1: 0.5}",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ways", SAME.values(), ids=SAME)
+def test_what_trains_the_same_is_the_same_run(ways: list[str]) -> None:
+    def overrides(way: str) -> list[str]:
+        return [part.replace(":", ": ") for part in way.replace(": ", ":").split()]
+
+    folders = {run_directory(compose_config([*RUN, *overrides(way)])) for way in ways}
+    assert len(folders) == 1
+    assert run_directory(compose_config([*RUN, *overrides(ways[0]), "seed=3"])) not in folders
 
 
 LATER = ["attack.attacks.pgd.steps=3", "method.ratio=0.5", "schedule.sparse.lr=0.01"]
@@ -370,6 +408,53 @@ def test_killed_in_every_stage_and_resumed_is_as_if_uninterrupted(
         assert torch.load(checkpoint, weights_only=True)["step"] == (STEPS if lost else STEPS + 2)
     assert_same_run(whole, finished(name, tmp_path, *settings))
     assert not list((tmp_path / "stages").glob("*/checkpoint.pt"))
+
+
+@pytest.mark.parametrize("stage", ["dense", "rewired", "oneshot", "admm", "lasso", "snip"])
+def test_no_epochs_and_batch_norm(tmp_path: Path, stage: str) -> None:
+    """A stage without epochs ships its start inside the constraint, with statistics where they are asked for."""
+    methods = [name for name, row in ROWS.items() if next(iter(row.stages)) == stage or (stage == "admm" == name)]
+    assert methods
+    for name in methods:
+        none = [f"schedule.{schedule}.epochs=0" for schedule in ("dense", "sparse", "factored", "quantised")]
+        settings = ["model=resnet18", "model.width=0.03", "training.weight_average=0.9", *none]
+        _, report = finished(name, tmp_path, *settings, *(["method.ratio=0.5"] if ROWS[name].sparse else []))
+        assert report["run"]["train_epochs"] == 0
+
+
+def test_a_codebook_after_a_stage_whose_objective_changes(tmp_path: Path) -> None:
+    """The stage of no epochs that fits it has the objective of the one before, and statistics to refresh."""
+    settings = ["model=resnet18", "model.width=0.03", "quantize.bits=4", "training.weight_average=0.9"]
+    for name in ("admm_oneshot", "dnr"):
+        _, report = finished(name, tmp_path, *settings, "method.ratio=0.5")
+        assert [stage["name"] for stage in report["stages"]][-1] == "quantize"
+
+
+def test_divergence_is_a_sentence(name: str, tmp_path: Path) -> None:
+    """In no method a traceback out of a projection that meets NaN; the weights are those of a network that explodes."""
+    wild = ["model=resnet18", "model.width=0.03", "schedule.dense.optimizer=sgd", "schedule.dense.lr=1e30",
+            "schedule.dense.decay=constant", "schedule.dense.warmup=0"]  # fmt: skip
+    rho = ["method.rho=1e-31"] if name == "admm_oneshot" else []
+    with pytest.raises(UserError, match=r"diverged in epoch 1 of stage"):
+        finished(name, tmp_path, *wild, *rho, *(["method.ratio=0.5"] if ROWS[name].sparse else []))
+
+
+def test_killed_in_an_epoch_beyond_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage that goes on, stopped while it does and resumed, ends where an uninterrupted one does."""
+
+    def falling(self: Adversarial, t: TrainState, x: Tensor, y: Tensor) -> Loss:
+        return original(self, t, x, y)._replace(adversarial=torch.tensor(1 / (1 + t.epoch)))
+
+    original = Adversarial.loss
+    monkeypatch.setattr(Adversarial, "loss", falling)
+    whole = finished("admm_oneshot", tmp_path / "whole", "method.limit=1")
+    assert whole[1]["run"]["train_epochs"] == 4  # two of its own
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
+    with monkeypatch.context() as patch:
+        kill_at(patch, "oneshot", 2 * STEPS + 2)
+        with pytest.raises(Killed):
+            finished("admm_oneshot", tmp_path / "killed", "method.limit=1")
+    assert_same_run(whole, finished("admm_oneshot", tmp_path / "killed", "method.limit=1"))
 
 
 def test_killed_for_real(shared: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from robcomp.config import compose_config
 from robcomp.errors import UserError
 from robcomp.models.parameterisation import weights
 from robcomp.trainers.objectives import Adversarial, Natural
-from robcomp.trainers.stage import Schedule, Stage
+from robcomp.trainers.stage import Stage
 
 pytestmark = pytest.mark.usefixtures("sandbox", "no_curves")
 SIZES = {"conv1.weight": 50, "conv2.weight": 250, "fc1.weight": 250, "fc2.weight": 150}
@@ -175,19 +174,33 @@ def test_one_factor_shortens_the_interval_too() -> None:
     assert long.schedule.restarts == short.schedule.restarts
 
 
-def test_a_schedule_of_its_own_goes_before_the_one_that_every_data_set_has() -> None:
-    def names(method: str, *schedules: str) -> list[str]:
-        config = compose_config([*RUN, f"method={method}"])
-        own = {name: Schedule(epochs=3) for name in schedules}
-        task = replace(config.task(), schedules={**config.schedule, **own})
-        return [stage.schedule_name for stage in config.method.stages(task)]
+def test_a_stage_has_fields_of_its_own_over_the_schedule_that_it_shares() -> None:
+    def shown(method: str, *overrides: str) -> dict[str, tuple]:
+        config = compose_config([*RUN, f"method={method}", *overrides])
+        stages = config.method.stages(config.task())
+        return {stage.name: (stage.schedule.epochs, stage.schedule.lr, stage.schedule_name) for stage in stages}
 
-    assert names("admm") == ["dense", "sparse", "sparse"]
-    assert names("admm", "admm", "retrain") == ["dense", "admm", "retrain"]
-    assert names("lottery") == ["dense", "sparse", "dense"]
-    assert names("lottery", "ticket") == ["dense", "sparse", "ticket"]
-    assert names("prune_first") == ["dense", "sparse", "sparse"]
-    assert names("prune_first", "adversarial") == ["dense", "sparse", "adversarial"]
+    shared = shown("admm")
+    assert [name for _, _, name in shared.values()] == ["dense", "sparse", "sparse"]
+    assert [name for _, _, name in shown("lottery").values()] == ["dense", "sparse", "dense"]
+    own = shown("admm", "++schedule.admm.lr=7", "++schedule.retrain.epochs=5")
+    assert own == {
+        "dense": shared["dense"],
+        "admm": (2, 7.0, "admm"),  # the message of a divergence names the field that counts
+        "retrain": (5, shared["retrain"][1], "sparse"),
+    }
+    assert shown("prune_first", "++schedule.adversarial.epochs=4")["adversarial"][0] == 4
+    assert shown("lottery", "++schedule.ticket.warmup=1.5", "++schedule.ticket.epochs=4")["ticket"][0] == 4
+
+
+def test_a_given_number_of_restarts_wins() -> None:
+    def restarts(*overrides: str) -> list[int]:
+        config = compose_config([*RUN, "method=admm", *overrides])
+        return [stage.schedule.restarts for stage in config.method.stages(config.task())]
+
+    assert restarts() == [1, 10, 1]
+    assert restarts("++schedule.admm.restarts=3") == [1, 3, 1]
+    assert restarts("method.lr_restarts=false") == [1, 1, 1]
 
 
 @pytest.mark.parametrize("name", ["admm", "lottery"])

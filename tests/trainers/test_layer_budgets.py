@@ -51,9 +51,10 @@ def test_irregular_uses_the_budget_to_the_last_weight(name: str, ratio: float) -
     assert (first not in counts) == (2 * sizes[first] <= total)
     rest = total - (0 if first in counts else sizes[first])
     pruned = sum(sizes[layer] for layer in counts)
+    lifted = sum(max(0, 1 - rest * sizes[layer] / pruned) for layer in counts)  # to one weight, at the others' cost
     for layer, count in counts.items():
         same = rest * sizes[layer] / pruned  # the same fraction of each layer
-        assert min(counts.values()) == 1 or math.floor(same) <= count <= math.ceil(same)
+        assert count == 1 or math.floor(same) - math.ceil(lifted) <= count <= math.ceil(same)
         assert 1 <= count <= sizes[layer]
     assert [layer for layer in sizes if layer in counts] == list(counts)
 

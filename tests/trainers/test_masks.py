@@ -111,3 +111,12 @@ def test_random_masks_have_their_counts_and_every_place_the_same_chance() -> Non
         assert int(mask.sum()) == 7
         sums += mask
     assert (sums / 2000 - 7 / 20).abs().max() < 5 * math.sqrt(7 / 20 * 13 / 20 / 2000)
+
+
+def test_weights_that_are_not_numbers_are_left_to_the_loop() -> None:
+    """A diverging training meets NaN before the loop looks at the loss, which then says so in a sentence."""
+    weights = [torch.full((4, 4), torch.nan), torch.ones(4, 4)]
+    masks = [torch.ones(4, 4, dtype=torch.bool), torch.eye(4, dtype=torch.bool)]
+    for bad in (weights, [torch.full((4, 4), torch.nan)] * 2):
+        thinned, regrown = rewired(bad, [torch.ones(4, 4)] * 2, masks, 0.5, 20, "irregular")
+        assert [mask.shape for mask in (*thinned, *regrown)] == [(4, 4)] * 4

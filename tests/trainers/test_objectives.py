@@ -179,7 +179,7 @@ def test_clean_first_starts_the_adversary_after_its_share() -> None:
     for step in range(20):
         t.step = step
         kinds.append(objective.at(t))
-        loss = objective.loss(t, *t.batch())
+        loss = kinds[-1].loss(t, *t.batch())
         assert (loss.robust is None) == (step < 5)
     assert kinds == [Natural()] * 5 + [hybrid] * 15
 

@@ -65,6 +65,7 @@ def test_the_last_levels_hold_beyond_the_epochs() -> None:
     assert [levels(at_epoch(rising, epoch, 9)) for epoch in (9, 12, 100)] == [(3, 7)] * 3
     many = Rising(base(), [0.5, 1.0], [1, 2, 3, 4, 5])  # more steps levels than a part has epochs
     assert [levels(at_epoch(many, epoch, 4))[1] for epoch in range(8)] == [1, 2, 1, 2, 3, 4, 5, 5]
+    assert levels(at_epoch(rising, 0, 0)) == (3, 7)  # a stage without epochs ends as any other
 
 
 def test_the_step_size_follows_eps_and_steps() -> None:
@@ -92,7 +93,7 @@ def test_the_loss_is_that_of_the_moment() -> None:
     t.step = 4 * t.steps_per_epoch
     expected = Adversarial(PGD(0.2, steps=5, relative_step=2.0), natural=0.1)
     x, y = t.batch()
-    first = rising.loss(t, x, y).value
+    first = rising.at(t).loss(t, x, y).value
     assert torch.equal(first, expected.loss(t, *t.batch()).value)
     assert not torch.equal(first, base().loss(t, *t.batch()).value)
 
@@ -151,7 +152,7 @@ def test_a_chosen_objective_rises_too() -> None:
     assert (type(now), now.beta, now.attack.loss) == (Trades, 3, "kl")
     assert (now.attack.eps, now.attack.steps) == (pytest.approx(4 / 255 / 3), 3)
     assert rising_of("objective=mixed", "objective.beta=0.4").base.natural == 0.4
-    assert rising_of("objective=natural") == Natural()
+    assert rising_of("objective=natural") == rising_of("method.eps_levels=[0]") == Natural()
 
 
 @pytest.mark.parametrize(
@@ -164,6 +165,24 @@ def test_a_chosen_objective_rises_too() -> None:
 def test_bad_settings_get_one_sentence(override: str) -> None:
     with pytest.raises(UserError, match=rf"^method\.{override.split('=')[0]}=[^\n]*\.$"):
         rising_of(f"method.{override}")
+
+
+@pytest.mark.parametrize(
+    ("rho", "lr", "fits"), [(26, 0.05, True), (27, 0.05, False), (1300, 1e-3, True), (1e9, 0, True)]
+)
+def test_a_penalty_that_would_swing_up_is_refused(rho: float, lr: float, fits: bool) -> None:
+    """A pruned weight w and its dual v = u / rho: w := (1 - a) w - a v, v := v + w, with a = lr rho, stays bounded?"""
+    settings = [f"method.rho={rho}", f"++schedule.oneshot.lr={lr}"]
+    w, v = 1.0, 0.0
+    for _ in range(400):
+        w = (1 - lr * rho) * w - lr * rho * v
+        v += w
+    assert (abs(w) < 1) == (fits and lr > 0)
+    if fits:
+        assert stages(*settings)[0].compressor.rho == rho
+    else:
+        with pytest.raises(UserError, match=r"method\.rho=27 at a learning rate of 0\.05 swings up; less than 26\.7"):
+            stages(*settings)
 
 
 def test_the_method_is_one_stage_from_scratch() -> None:

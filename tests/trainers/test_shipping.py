@@ -12,7 +12,7 @@ from robcomp.models import ResNetConfig
 from robcomp.models.parameterisation import weights
 from robcomp.trainers import loop
 from robcomp.trainers.compressor import Compressor
-from robcomp.trainers.objectives import Adversarial, Natural
+from robcomp.trainers.objectives import Adversarial, Loss, Natural
 from robcomp.trainers.shipping import STATISTICS_IMAGES, WeightAverage, refresh_statistics, ship, shipped
 from robcomp.trainers.sparsity import GlobalL0
 from robcomp.trainers.stage import Schedule, Stage
@@ -90,9 +90,35 @@ def test_statistics_are_those_of_the_images_that_the_objective_passes() -> None:
     passes, forward = [], t.forward
     t.forward = lambda x: (passes.append(x.mean().item()), forward(x))[1]
     refresh_statistics(t, Adversarial(PGD(0.3, steps=1), 0.5))
-    assert len(passes) == 10
-    assert norm.running_mean.item() == pytest.approx(sum(passes) / 10, rel=1e-5)
+    assert len(passes) == 2 + 10  # a first batch against stale statistics, which does not count
+    assert norm.running_mean.item() == pytest.approx(sum(passes[2:]) / 10, rel=1e-5)
     assert norm.running_mean.item() != pytest.approx(images.mean().item(), rel=1e-3)
+
+
+def test_every_batch_that_counts_is_attacked_on_a_network_with_statistics_of_its_own() -> None:
+    """Not on one whose running mean is 0 and variance 1, which no attack would find worth the name."""
+    torch.manual_seed(0)
+    model = ResNetConfig(width=0.1).build((1, 16, 16), 3).train()
+    t = state(model, data=dataset(80), batch=16, epochs=6)
+    optimizer, objective, right = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9), Natural(), []
+    while t.step < t.total_steps:
+        optimizer.zero_grad()
+        objective.loss(t, *t.batch()).value.backward()
+        optimizer.step()
+        t.step += 1
+
+    class Watched(Adversarial):
+        def loss(self, t: TrainState, x: torch.Tensor, y: torch.Tensor) -> Loss:
+            right.append((super().loss(t, x, y).robust / len(y)).item())
+            return super().loss(t, x, y)
+
+    for module in model.modules():  # as if of quite other weights
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+    refresh_statistics(t, Watched(PGD(0.2, steps=5), 0.5))
+    stale, *counted = right
+    assert len(counted) == 5
+    assert max(counted) < stale - 0.2
 
 
 def test_training_goes_on_to_the_bit_after_a_look_at_what_ships() -> None:

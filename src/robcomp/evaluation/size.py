@@ -1,6 +1,6 @@
 """The size of a network by three definitions, each said in words beside its number, and its exact densities."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -61,7 +61,8 @@ class LayerSize:
     """Exact counts of one layer: the weights of its dense form, and what is stored for it in one or more tensors.
 
     `rank` is that of a layer held as U V of low rank, None for any other. `channels` and `filters` are [present, all]
-    of a layer held as one tensor: inputs that some weight reads, outputs that some weight feeds; None for factors.
+    of a layer held as one tensor: inputs that some weight reads, outputs that some weight feeds; None for factors, and
+    no channels of a grouped convolution, each of whose filters reads inputs of its own.
     """
 
     name: str
@@ -74,11 +75,12 @@ class LayerSize:
     tensors: list[TensorSize]
 
     @classmethod
-    def of(cls, name: str, tensors: Mapping[str, Tensor], weights: int, rank: int | None) -> "LayerSize":
+    def of(cls, name: str, tensors: Mapping[str, Tensor], weights: int, rank: int | None, grouped: bool) -> "LayerSize":
         """Count the stored `tensors` of the layer `name`, which has `weights` > 0 weights when dense."""
         counted = [TensorSize.of(part, tensor) for part, tensor in tensors.items()]
         nonzero = sum(tensor.nonzero for tensor in counted)
         channels, filters = (present(tensors["weight"], axis) if "weight" in tensors else None for axis in (1, 0))
+        channels = None if grouped else channels
         return cls(name, weights, nonzero, nonzero / weights, rank, channels, filters, counted)
 
 
@@ -95,21 +97,25 @@ def sizes(
     file_bytes: int,
     dense_file_bytes: int,
     ranks: Mapping[str, int] | None = None,
+    grouped: Collection[str] = (),
 ) -> dict[str, Any]:
     """The blocks "size" and "density" of report.json.
 
     `layers`: layer -> the tensors stored for it, {"weight"} or its factors; `dense_weights`: layer -> weights of its
     dense form; `bits`: nominal width of the weights, 1 to 32, 32 without quantisation; `file_bytes`,
-    `dense_file_bytes`: bytes of the model file and of the dense float32 file; `ranks`: of the layers of low rank.
-    Densities are non-zeros over dense weights, so a factored layer's can exceed 1. ValueError if the layers of the two
-    mappings differ or bits are out of range.
+    `dense_file_bytes`: bytes of the model file and of the dense float32 file; `ranks`: of the layers of low rank;
+    `grouped`: the grouped convolutions. Densities are non-zeros over dense weights, so a factored layer's can
+    exceed 1. ValueError if the layers of the two mappings differ or bits are out of range.
     """
     if layers.keys() != dense_weights.keys() or not layers:
         raise ValueError(f"layers {list(layers)}, dense_weights {list(dense_weights)}: give both for the same layers")
     if not 1 <= bits <= FULL_BITS:
         raise ValueError(f"bits {bits}: give 1 to {FULL_BITS}")
     ranks = ranks or {}
-    counted = [LayerSize.of(name, tensors, dense_weights[name], ranks.get(name)) for name, tensors in layers.items()]
+    counted = [
+        LayerSize.of(name, tensors, dense_weights[name], ranks.get(name), name in grouped)
+        for name, tensors in layers.items()
+    ]
     total, nonzero = sum(layer.weights for layer in counted), sum(layer.nonzero for layer in counted)
     dense_bits = FULL_BITS * total
     nominal = nonzero * bits

@@ -5,6 +5,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from robcomp.protocols.figures import GREY
 from robcomp.report.curves import pyplot
 from robcomp.report.render import percent
 from robcomp.report.table_figure import STYLES
@@ -12,7 +13,6 @@ from robcomp.storage import write_atomic
 
 COLOURS = [STYLES[place][0] for place in (2, 3, 4, 1, 5, 6, 0)]  # blue and vermilion first
 KINDS = {"clean": (COLOURS[0], "o"), "robust": (COLOURS[1], "D")}
-GREY = "#6A6A6A"
 BAR = "#D9D9D9"
 LEAST_DENSITY = 1.0  # percent: the axis of the densities begins here, or lower where a layer is sparser
 FEW = 60  # epochs up to which each has a marker

@@ -1,4 +1,4 @@
-"""What the analyses without an attack share: the runs as their reports name them, and the files of a result."""
+"""The files of a result, and runs as their reports name them, for analyses that need neither network nor images."""
 
 import csv
 import datetime
@@ -62,18 +62,25 @@ def write(
     result = {"schema": kind, "robcomp": robcomp.__version__, "finished": finished, **result}
     page, table, figure = (stem.with_suffix(suffix) for suffix in (".json", ".csv", ".png"))
     storage.write_json(page, result)
-    storage.write_text(table, _csv(rows))
+    storage.write_text(table, as_csv(rows))
     figure.unlink(missing_ok=True)
-    try:
-        draw(result, figure)
-    except UserError as error:
-        console.print(f"no figure: {error}", markup=False, highlight=False)
-    files = " ".join(path.suffix for path in (table, figure) if path.exists())
-    console.print(f"result: {page} (and {files})", markup=False, highlight=False)
+    complete(page, lambda path: draw(result, path), console)
     return page
 
 
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
+def complete(page: Path, draw: Callable[[Path], None], console: Console) -> None:
+    """Draw the figure beside the JSON `page` where it is missing, and say what lies there."""
+    if not (figure := page.with_suffix(".png")).exists():
+        try:
+            draw(figure)
+        except UserError as error:
+            console.print(f"no figure: {error}", markup=False, highlight=False)
+    files = " ".join(suffix for suffix in (".csv", ".png") if page.with_suffix(suffix).exists())
+    console.print(f"result: {page} (and {files})", markup=False, highlight=False)
+
+
+def as_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows of the same keys as CSV with a head."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

@@ -1,8 +1,6 @@
 """The files of a protocol's result, <name>-<hash>.json, .csv and .png: written once, recognised the next time."""
 
-import csv
 import datetime
-import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,11 +11,11 @@ from rich.console import Console
 import robcomp
 from robcomp import storage
 from robcomp.attacks import Attack
-from robcomp.errors import UserError
 from robcomp.evaluation.ledger import Ledger
 from robcomp.evaluation.robustness import REVISION
 from robcomp.finished import Finished
 from robcomp.hardware import machine
+from robcomp.protocols import pages
 
 
 class Result:
@@ -94,29 +92,14 @@ class Result:
     def complete(self, rows: Sequence[dict[str, Any]], draw: Callable[[Path], None], console: Console) -> Path:
         """Write the table `rows` and the figure where they are missing; returns the JSON's path, which is printed."""
         if not (table := self.stem.with_suffix(".csv")).exists():
-            storage.write_text(table, _csv(rows))
-        if not (figure := self.stem.with_suffix(".png")).exists():
-            try:
-                draw(figure)
-            except UserError as error:
-                console.print(f"no figure: {error}", markup=False, highlight=False)
-        files = " ".join(suffix for suffix in (".csv", ".png") if self.stem.with_suffix(suffix).exists())
-        console.print(f"result: {self.path} (and {files})", markup=False, highlight=False)
+            storage.write_text(table, pages.as_csv(rows))
+        pages.complete(self.path, draw, console)
         return self.path
 
 
 def described(name: str, attack: Attack) -> dict[str, Any]:
     """All that decides what `attack` does, for a plan."""
     return {"as": name, **attack.settings()}
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows of the same keys as CSV with a head."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def cells(proportion: dict[str, Any]) -> dict[str, Any]:

@@ -64,8 +64,9 @@ def header(report: dict[str, Any]) -> str:
     run, threat, machine = report["run"], threat_of(report), report["run"]["machine"]
     data = f"{run['dataset']} ({'own images' if report['data'].get('own') else 'unofficial split or order'})"
     data = run["dataset"] if report["data"]["official"] else data
+    method = ", ".join([run["method"], *run.get("settings", [])])
     return (
-        f"{data} / {run['model']} / {run['method']}  {run['id']} | seed {run['seed']} | "
+        f"{data} / {run['model']} / {method}  {run['id']} | seed {run['seed']} | "
         f"{run['train_epochs']} epochs ({run['selection']}) | {duration(run['seconds'])} | "
         f"{threat['norm']} eps {threat['eps']:.4g} | {machine['name']}, {machine['precision']}"
     )

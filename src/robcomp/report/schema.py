@@ -25,6 +25,7 @@ KEYS = {
     "run.seconds": "seconds of all stages and the evaluation; a cached stage counts the time that it once took",
     "run.train_epochs": "epochs of all stages together, cached ones included",
     "run.selection": "whose weights a stage hands on: 'last'; 'best' on held-out training images; 'best_on_test'",
+    "run.settings?": "in words: an objective other than the method's own, averaged weights, quirks asked for by name",
     "run.overrides": "what the command line set, in its order",
     "run.machine.device": "'cpu' or 'cuda'",
     "run.machine.name": "the processor's or accelerator's name",

@@ -18,7 +18,7 @@ from robcomp.seeding import generator
 from robcomp.trainers.checkpoint import StageResult, StageStore
 from robcomp.trainers.graphs import Gradients, make_gradients
 from robcomp.trainers.objectives import Loss, Natural, Objective
-from robcomp.trainers.shipping import WeightAverage, ship, shipped
+from robcomp.trainers.shipping import STATISTICS_IMAGES, WeightAverage, ship, shipped
 from robcomp.trainers.stage import Schedule, Stage
 from robcomp.trainers.state import TrainState
 
@@ -105,7 +105,7 @@ class _Gradients:
 
 def _goes_on(stage: Stage, t: TrainState, records: list[Record]) -> bool:
     """Whether a stage at its end has another epoch: its adversarial loss still falls, and the limit is not reached."""
-    if t.step < t.end or t.step + t.steps_per_epoch > t.total_steps * (1 + stage.limit):
+    if t.step < t.end or t.step + t.steps_per_epoch > t.total_steps * (1 + stage.limit) * (1 + 1e-9):
         return False
     last = [record["adversarial_loss"] for record in records[-2:]]
     return len(last) == 2 and None not in last and last[1] < last[0]
@@ -165,7 +165,8 @@ def _validate(
     held_out = t.data.test if settings.selection == "best_on_test" else t.data.val
     if not len(held_out):
         return None, None, None
-    with shipped(t, stage.objective, stage.compressor, progressed.average):
+    images = STATISTICS_IMAGES if settings.selection != "last" else len(t.data.train) // 10  # for the log alone
+    with shipped(t, stage.objective, stage.compressor, progressed.average, images):
         clean, robust = validation_accuracy(t, settings.validation_attack, held_out)
         score = clean if isinstance(stage.objective, Natural) else robust
         if score <= progressed.best_score:

@@ -113,8 +113,9 @@ def rewired(
     free = budget - sum(count * size for count, size in zip(left, sizes, strict=True))
     ideal = [part * free / size for part, size in zip(parts, sizes, strict=True)]
     moving = torch.stack([((norm > 0) & ~stay).sum() for norm, stay in zip(norms, stays, strict=True)]).tolist()
-    floors = apportion(free, ideal, moving, sizes)
-    counts = apportion(free, ideal, [len(stay) - count for stay, count in zip(stays, left, strict=True)], sizes, floors)
+    caps = [len(stay) - count for stay, count in zip(stays, left, strict=True)]
+    floors = apportion(free, ideal, list(map(min, moving, caps)), sizes)  # NaN weights, of which none stays, move more
+    counts = apportion(free, ideal, caps, sizes, floors)
     grown = [stay | largest(norm, ~stay, count) for norm, stay, count in zip(norms, stays, counts, strict=True)]
     thinned, regrown = (
         [mask_like(weight, flag, scheme) for weight, flag in zip(weights, of, strict=True)] for of in (stays, grown)

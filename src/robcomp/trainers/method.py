@@ -47,8 +47,11 @@ class Task:
     ) -> Stage:  # fmt: skip
         """A stage under the configuration's schedule of that name, or of the name `schedule`."""
         how = schedule or name
-        made = self.schedule(how, name)
-        return Stage(name, objective, made, compressor or Compressor(), schedule_name=how, **settings)
+        own = self.schedules.get(name)
+        said = name if isinstance(own, Mapping) and "lr" in own else how
+        return Stage(
+            name, objective, self.schedule(how, name), compressor or Compressor(), schedule_name=said, **settings
+        )
 
 
 @dataclass
@@ -62,7 +65,8 @@ class Method:
     quirks: ClassVar[dict[str, str]] = {
         "no_random_start": "the inner attack starts at the image itself (ATMC code: its random start never happens)",
         "train_mode_attack": "the inner attack sees batch norm's batch statistics (ATMC and ICCV codes)",
-        "test_selection": "each stage hands on the epoch that was best on the TEST images (ATMC, ICCV and DNR codes)",
+        "test_selection": "each stage hands on the epoch whose robust accuracy was best on the TEST images (ATMC code; "
+        "ICCV's in its last stage only and by its losses, DNR's by clean accuracy)",
     }  # name -> what it reproduces; methods add their own
 
     def __post_init__(self) -> None:

@@ -24,7 +24,10 @@ class Loss(NamedTuple):
 
 
 class Objective:
-    """`loss(t, x, y)` on one batch; x float32 [N, C, H, W] in [0, 1], y int64 [N]."""
+    """`loss(t, x, y)` on one batch; x float32 [N, C, H, W] in [0, 1], y int64 [N].
+
+    One that changes while a stage trains defines `at` alone: the loss is that of the objective which it returns.
+    """
 
     revision: ClassVar[int] = 1
 
@@ -110,9 +113,6 @@ class CleanFirst(Objective):
 
     def at(self, t: "TrainState") -> Objective:
         return Natural() if t.step < self.share * t.total_steps else self.then.at(t)
-
-    def loss(self, t: "TrainState", x: Tensor, y: Tensor) -> Loss:
-        return self.at(t).loss(t, x, y)
 
 
 def _right(logits: Tensor, y: Tensor) -> Tensor:

@@ -31,8 +31,8 @@ class OneShotADMM(Compressor):
     must not act on them: it answers 1 / (1 - m) steps late to a dual that moves in every step, and such a loop swings
     up (it is damped only where the lag is below a step, by Routh's criterion; seen at lr = 0.05, m = 0.9: |theta -
     theta'| ends above |theta| for rho of 0.03 to 0.3, and rho = 1 diverges). So theta - theta' shrinks by about lr rho
-    per step, which must stay below 2, and a pruned weight comes back where its mean gradient outweighs rho times the
-    threshold of the projection.
+    per step, which must stay below 4/3 (Jury's criterion for a pruned weight and its dual), and a pruned weight comes
+    back where its mean gradient outweighs rho times the threshold of the projection.
 
     set, under one budget of k weights over all layers: 'irregular' is |theta|_0 <= k; 'funnel' asks besides that the
     pruned fraction strictly grows with depth; 'redundant' that no two filters of equal shape are nearer than phi times

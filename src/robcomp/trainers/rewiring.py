@@ -46,7 +46,8 @@ class Rewiring(Compressor):
 
     ratio: of the weights of `layers` ('all': conv and linear, 'conv': convolutions, the others then stay dense), of
     which floor(ratio * N) are active: exactly with scheme 'irregular'; with 'channel' (whole input channels W[:, c], at
-    least one a layer; the first layer stays dense and counts) no more, and no further channel fits.
+    least one a layer; the first layer, whose channels are the image's, stays dense and counts) no more, and no further
+    channel fits.
     Source: DNR (Kundu et al., 2020), algorithm 1 and equations 4 and 6; sparse momentum (Dettmers and Zettlemoyer,
     2019). Here regrowth may fill a layer (the published code stops at 0.99 of what is masked out) and z is also renewed
     where the warm-up ends, as the published warm-up of whole epochs has it.

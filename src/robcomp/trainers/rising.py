@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
 from robcomp.attacks import PGD
 from robcomp.errors import UserError
-from robcomp.trainers.objectives import Adversarial, Loss, Natural, Objective, Trades
+from robcomp.trainers.objectives import Adversarial, Natural, Objective, Trades
 
 if TYPE_CHECKING:
     from robcomp.trainers.state import TrainState
@@ -44,11 +42,8 @@ class Rising(Objective):
         eps = attack.eps * self.eps_levels[stage]
         if eps == 0:
             return Natural()
-        steps = self.steps_levels[min(since, len(self.steps_levels) - 1)]
+        steps = self.steps_levels[min(since, len(self.steps_levels) - 1) if t.epochs else -1]
         return replace(self.base, attack=replace(attack, eps=eps, steps=steps, step_size=None))
-
-    def loss(self, t: "TrainState", x: Tensor, y: Tensor) -> Loss:
-        return self.at(t).loss(t, x, y)
 
 
 def part(index: int, total: int, parts: int) -> int:
@@ -56,7 +51,7 @@ def part(index: int, total: int, parts: int) -> int:
 
     Part j begins at floor(j * total / parts), so that the last is reached also where total < parts.
     """
-    return min(((index + 1) * parts - 1) // total, parts - 1)
+    return parts - 1 if index >= total else ((index + 1) * parts - 1) // total
 
 
 def _refuse(name: str, levels: Sequence[float], allowed: bool, what: str) -> None:

@@ -44,28 +44,32 @@ class WeightAverage:
         self.means, self.steps = state["means"], state["steps"]
 
 
-def ship(t: TrainState, objective: Objective, compressor: Compressor, average: WeightAverage | None) -> None:
+def ship(
+    t: TrainState, objective: Objective, compressor: Compressor, average: WeightAverage | None,
+    images: int = STATISTICS_IMAGES,
+) -> None:  # fmt: skip
     """Turn the model in training into the one that ships now, in place.
 
     With an average, or where the constraint moved the weights (`Compressor.statistics`), batch norm's running
-    statistics belong to other weights and are estimated anew.
+    statistics belong to other weights and are estimated anew, on at most `images` images.
     """
     if average is not None:
         average.write(t.model)
     compressor.finalise(t.model)
     if average is not None or compressor.statistics:
-        refresh_statistics(t, objective)
+        refresh_statistics(t, objective, min(images, STATISTICS_IMAGES))
 
 
 @contextmanager
 def shipped(
-    t: TrainState, objective: Objective, compressor: Compressor, average: WeightAverage | None
-) -> Iterator[None]:
-    """Inside, the model is the one that would ship now; afterwards the one in training again, to the bit."""
+    t: TrainState, objective: Objective, compressor: Compressor, average: WeightAverage | None,
+    images: int = STATISTICS_IMAGES,
+) -> Iterator[None]:  # fmt: skip
+    """Inside, the model is the one that would ship now (see `ship`); afterwards the one in training, to the bit."""
     tensors = [*t.model.parameters(), *t.model.buffers()]
     kept = [tensor.detach().clone() for tensor in tensors]
     try:
-        ship(t, objective, compressor, average)
+        ship(t, objective, compressor, average, images)
         yield
     finally:
         with torch.no_grad():
@@ -73,10 +77,11 @@ def shipped(
                 tensor.copy_(value)
 
 
-def refresh_statistics(t: TrainState, objective: Objective) -> None:
-    """Batch norm's running mean and variance from STATISTICS_IMAGES training images, seen as the objective sees them.
+def refresh_statistics(t: TrainState, objective: Objective, images: int = STATISTICS_IMAGES) -> None:
+    """Batch norm's running mean and variance from `images` training images, seen as the objective sees them.
 
     A robust objective passes clean and adversarial images through the network, and its statistics are those of both.
+    Its attack runs on a network with running statistics, so a first batch brings the stale ones near before any count.
     Nothing else changes: neither weights nor the random numbers of training.
     """
     norms = [m for m in t.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
@@ -84,14 +89,15 @@ def refresh_statistics(t: TrainState, objective: Objective) -> None:
         return
     momenta, training, random = [norm.momentum for norm in norms], t.model.training, t.random
     t.set_random(torch.Generator(t.env.device))  # the step's own may belong to a CUDA graph
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over all batches
     t.model.train()
     try:
-        for x, y in t.samples(STATISTICS_IMAGES):
-            with effective_weights(t.model), torch.no_grad():
-                objective.at(t).loss(t, x, y)
+        for count in (1, images):
+            for norm in norms:
+                norm.momentum = None  # the plain mean over all batches since the count was 0
+                norm.num_batches_tracked.zero_()
+            for x, y in t.samples(count):
+                with effective_weights(t.model), torch.no_grad():
+                    objective.at(t).loss(t, x, y)
     finally:
         t.model.train(training)
         t.set_random(random)

@@ -59,7 +59,7 @@ class ADMM(SparseMethod):
             attached_dual="attached_dual" in self.reference,
         )  # fmt: skip
         admm = task.stage("admm", task.adversarial, constraint, "sparse")
-        if self.lr_restarts:
+        if self.lr_restarts and admm.schedule.restarts == 1:
             parts = round(admm.schedule.epochs / interval) if interval else self.periods
             admm.schedule = replace(admm.schedule, restarts=max(1, parts))
         return [task.stage("dense", task.adversarial), admm]
@@ -69,4 +69,4 @@ class ADMM(SparseMethod):
 
     @property
     def budgets(self) -> LayerBudgets:
-        return LayerBudgets(self.ratio, self.scheme, self.ratios)
+        return LayerBudgets(1.0 if self.ratios else self.ratio, self.scheme, self.ratios)

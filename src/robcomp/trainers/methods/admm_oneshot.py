@@ -12,6 +12,7 @@ from robcomp.trainers.sparsity import SparseMethod
 from robcomp.trainers.stage import Stage
 
 APPROACH = 0.1  # lr * rho: the share of theta - theta' that a step takes away
+STABLE = 4 / 3  # from here on the iteration of theta and u swings up (OneShotADMM)
 
 
 @METHODS.register("admm_oneshot")
@@ -46,8 +47,6 @@ class AdmmOneShot(SparseMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.rho is not None and not self.rho > 0:
-            raise UserError(f"method.rho={self.rho:g} is out of range; a penalty above 0 is allowed, or null.")
         if not 0 <= self.natural_weight < 1:
             raise UserError(
                 f"method.natural_weight={self.natural_weight:g} is out of range; the clean loss weighs [0, 1) here."
@@ -59,13 +58,19 @@ class AdmmOneShot(SparseMethod):
 
     def stages(self, task: Task) -> list[Stage]:
         stage = task.stage("oneshot", self._objective(task), schedule="dense", limit=self.limit)
-        rho = self.rho or APPROACH / (stage.schedule.lr or 1.0)
+        rate = stage.schedule.lr
+        rho = APPROACH / (rate or 1.0) if self.rho is None else self.rho
+        if rho * rate >= STABLE:
+            raise UserError(
+                f"method.rho={rho:g} at a learning rate of {rate:g} swings up; less than {STABLE / rate:.3g} is "
+                "allowed, or null for a tenth of 1 / learning rate."
+            )
         stage.compressor = OneShotADMM(self.ratio, self.set, rho, self.phi, self.k_levels)
         return [stage]
 
     def _objective(self, task: Task) -> Objective:
-        if isinstance(task.chosen, Natural):
-            return task.chosen
+        if isinstance(task.chosen, Natural) or (self.eps_levels and not any(self.eps_levels)):
+            return task.natural
         steps = task.threat_attack.steps
         levels = self.steps_levels
         if levels is None:

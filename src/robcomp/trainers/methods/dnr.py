@@ -8,7 +8,7 @@ from robcomp.errors import UserError, unknown
 from robcomp.models.parameterisation import weights
 from robcomp.trainers.masks import SCHEMES
 from robcomp.trainers.method import METHODS, Task
-from robcomp.trainers.objectives import Adversarial, CleanFirst, Objective
+from robcomp.trainers.objectives import Adversarial, CleanFirst, Natural, Objective
 from robcomp.trainers.rewiring import LAYERS, Rewiring
 from robcomp.trainers.sparsity import SparseMethod
 from robcomp.trainers.stage import Stage
@@ -52,7 +52,7 @@ class DynamicRewiring(SparseMethod):
 
     def objective(self, task: Task) -> Objective:
         """The hybrid loss after the warm-up; where there is no adversary (beta = 1), the natural loss throughout."""
-        if self.beta == 1:
+        if self.beta == 1 or isinstance(task.chosen, Natural):
             return task.chosen or task.natural
         return CleanFirst(task.chosen or Adversarial(task.threat_attack, self.beta), self.warmup)
 
