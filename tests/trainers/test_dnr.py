@@ -109,3 +109,11 @@ def test_the_adversary_and_the_penalty_come_after_the_warm_up(tmp_path: Path, mo
     # Right after z := theta * M there is nothing to pull at: at the end of the warm-up, and after a rewiring.
     renewed = {12, *stage.compressor.events}
     assert penalties == [step for step in range(12, 48) if step not in renewed] != []
+
+
+def test_the_published_start_is_asked_for_by_name() -> None:
+    for name in ("dnr", "dnr_c", "sparse_momentum"):
+        for quirk in (False, True):
+            config = compose_config([f"method={name}", *(["method.reference=[unscaled_start]"] if quirk else [])])
+            (stage,) = config.method.stages(config.task())
+            assert stage.compressor.scaled is not quirk

@@ -177,3 +177,18 @@ def test_channels_last_networks_keep_their_layout() -> None:
     assert compressor.done == 1
     for mask, w in zip(compressor.masks, t.weights, strict=True):
         assert mask.stride() == w.stride()
+
+
+@pytest.mark.parametrize("ratio", [0.01, 0.1])
+def test_a_sparse_start_passes_on_a_signal_of_the_strength_of_a_dense_one(ratio: float) -> None:
+    """Three layers of 400: without the scale the outputs would be ratio^1.5 as strong."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(*(torch.nn.Linear(400, 400, bias=False) for _ in range(3)))
+    x = torch.randn(64, 400, generator=rng(1))
+    dense = model(x).std().item()
+    for scaled, expected in ((True, dense), (False, dense)):
+        copy = torch.nn.Sequential(*(torch.nn.Linear(400, 400, bias=False) for _ in range(3)))
+        copy.load_state_dict(model.state_dict())
+        Rewiring(ratio, scaled=scaled).setup(state(copy))
+        got = copy(x).std().item()
+        assert (0.6 < got / expected < 1.6) == scaled

@@ -68,10 +68,11 @@ def reference_rewiring(p: list[np.ndarray], v: list[np.ndarray], M: list[np.ndar
             mask[tuple(at)] = True
 
 
+@pytest.mark.parametrize("scaled", [True, False])
 @pytest.mark.parametrize("rho", [RHO, 0.0])
-def test_the_loop_follows_algorithm_1(tmp_path: Path, rho: float) -> None:
+def test_the_loop_follows_algorithm_1(tmp_path: Path, rho: float, scaled: bool) -> None:
     model, objective, trace = two_layers(), Recording(), []
-    compressor = Rewiring(RATIO, rate=RATE, rho=rho, beta=BETA, warmup=WARMUP)
+    compressor = Rewiring(RATIO, rate=RATE, rho=rho, beta=BETA, warmup=WARMUP, scaled=scaled)
     t = state(model, batch=8, epochs=EPOCHS)
     start = clones(t.weights)
 
@@ -88,7 +89,8 @@ def test_the_loop_follows_algorithm_1(tmp_path: Path, rho: float) -> None:
     assert abs(int(M[0].sum()) - RATIO * 256 * 12) < 1.5
     p = [value.numpy().copy() for value in trace[0]["parameters"]]
     for weight, mask, given in zip((p[0], p[2]), M, start, strict=True):
-        assert np.array_equal(weight, given.numpy() * mask)
+        scale = math.sqrt(mask.size / mask.sum()) if scaled else 1.0  # to the variance of a dense layer
+        assert np.allclose(weight, given.numpy() * mask * scale, rtol=1e-6, atol=0)
     z, v, done = [p[0].copy(), p[2].copy()], [np.zeros_like(value) for value in p], 0
     moved = 0
     for step, (x, y) in enumerate(objective.batches):

@@ -48,6 +48,10 @@ class Rewiring(Compressor):
     which floor(ratio * N) are active: exactly with scheme 'irregular'; with 'channel' (whole input channels W[:, c], at
     least one a layer; the first layer, whose channels are the image's, stays dense and counts) no more, and no further
     channel fits.
+    scaled: the weights that the first masks leave are divided by the square root of their layer's density, so that its
+    outputs keep the variance that the initialisation gives a dense layer. As published they are left as they are,
+    which batch norm mends; without it a very sparse network passes no signal on (LeNet on MNIST at a density of 0.01,
+    10 epochs: 11 % clean against 98 %).
     Source: DNR (Kundu et al., 2020), algorithm 1 and equations 4 and 6; sparse momentum (Dettmers and Zettlemoyer,
     2019). Here regrowth may fill a layer (the published code stops at 0.99 of what is masked out) and z is also renewed
     where the warm-up ends, as the published warm-up of whole epochs has it.
@@ -60,6 +64,7 @@ class Rewiring(Compressor):
     rho: float = 1e-4
     beta: float = 0.5
     warmup: float = 0.025
+    scaled: bool = True
     spare: bool = False  # remove less from layers that are nearly full (`masks.rewired`)
 
     def setup(self, t: "TrainState") -> None:
@@ -71,6 +76,10 @@ class Rewiring(Compressor):
         floors = [int(self.scheme == "channel")] * len(units)
         counts = apportion(self.budget, [self.ratio * n for n in units], units, sizes, floors)
         self.masks = random_masks(tensors, counts, self.scheme, t.generator("masks"))
+        if self.scaled:
+            with torch.no_grad():
+                for tensor, count, total in zip(tensors, counts, units, strict=True):
+                    tensor.mul_(math.sqrt(total / max(count, 1)))
         self._renew(t)
 
     def room(self, tensors: Mapping[str, Tensor]) -> tuple[int, list[str]]:

@@ -33,6 +33,10 @@ class DynamicRewiring(SparseMethod):
     rate: float = 0.5  # share of a layer that the first rewiring moves; the last ones next to nothing
     warmup: float = 0.025  # share of the stage on clean images without the regulariser
 
+    quirks = SparseMethod.quirks | {
+        "unscaled_start": "the weights that the first masks leave start as in a dense network (sparse_learning code)"
+    }
+
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, allowed in (("scheme", SCHEMES), ("layers", LAYERS)):
@@ -58,7 +62,8 @@ class DynamicRewiring(SparseMethod):
 
     @property
     def rewiring(self) -> Rewiring:
-        return Rewiring(self.ratio, self.scheme, self.layers, self.rate, self.rho, self.beta, self.warmup)
+        scaled = "unscaled_start" not in self.reference
+        return Rewiring(self.ratio, self.scheme, self.layers, self.rate, self.rho, self.beta, self.warmup, scaled)
 
 
 @METHODS.register("dnr_c")
