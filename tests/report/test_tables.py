@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from report.made_up import make_run
 
+from robcomp.catalogue import choices
+from robcomp.config import compose_config
 from robcomp.errors import UserError
 from robcomp.report import published
 from robcomp.report.table_claims import verdict
@@ -60,6 +62,28 @@ def test_every_row_of_the_recipe_trains_equally_long_in_its_own_stages(scale, to
         assert sum(epochs.values()) == total
 
 
+@pytest.mark.parametrize(
+    ("table", "scale", "total"),
+    [("rivals-mnist", "smoke", 4), ("rivals-mnist", "cpu", 10), ("rivals-mnist", "gpu", 60),
+     ("rivals-cifar10", "smoke", 4), ("rivals-cifar10", "cpu", 4), ("rivals-cifar10", "gpu", 90)],
+)  # fmt: skip
+def test_rivals_train_equally_long(table, scale, total):
+    """By the stages that each method makes of the overrides; the lottery ticket pays for its mask besides."""
+    for job in jobs(load(table), scale, []):
+        config = compose_config(job.overrides)
+        epochs = [stage.schedule.epochs for stage in config.method.stages(config.task())]
+        if job.label != "lottery ticket":
+            assert sum(epochs) == total, (job.label, epochs)
+        elif scale == "cpu":
+            assert epochs[-1] == total
+
+
+def test_the_rivals_are_all_the_methods():
+    assert {settings(job.overrides)["method"] for job in jobs(load("rivals-mnist"), "cpu", [])} == set(
+        choices("method")
+    )
+
+
 def test_jobs_are_rows_times_points_and_extra_overrides_come_last():
     recipe = load("atmc-mnist")
     assert len(jobs(recipe, "cpu", [])) == 2 + 6 * 2 + 1
@@ -110,6 +134,18 @@ def test_build_writes_page_figure_and_records(tmp_path):
     assert "Some CPU (cpu, bf16, torch 2.9.0)" in text
     assert "Runs finished 2026-11-20" in text
     assert str(tmp_path) not in text
+
+
+def test_a_table_that_no_paper_has_shows_no_column_for_one(tmp_path):
+    pytest.importorskip("matplotlib")
+    table = json.loads(
+        build("atmc-mnist", "cpu", [], Runner(tmp_path / "runs"), tmp_path / "one").with_suffix(".json").read_text()
+    )
+    for record in table["records"]:
+        record["published"] = {}
+    text = write(table, tmp_path / "two").read_text()
+    assert "| nat | - | 99.0 [97.0, 100.0] | 0.0 [0.0, 2.0] | 100.0 %" in text
+    assert "paper" not in text.split("![accuracy")[0].split("Scale")[1].partition("|")[2]
 
 
 def test_the_page_can_be_rebuilt_from_its_records(tmp_path):

@@ -95,6 +95,16 @@ def test_statistics_are_those_of_the_images_that_the_objective_passes() -> None:
     assert norm.running_mean.item() != pytest.approx(images.mean().item(), rel=1e-3)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_and_the_source_of_random_numbers_come_back(training: bool) -> None:
+    """The very generator: a CUDA graph holds it, and dropout layers draw from it."""
+    t = state(small_resnet().train(training), data=dataset(40))
+    random = t.random
+    refresh_statistics(t, Natural())
+    assert t.random is random
+    assert {module.training for module in t.model.modules()} == {training}
+
+
 def test_every_batch_that_counts_is_attacked_on_a_network_with_statistics_of_its_own() -> None:
     """Not on one whose running mean is 0 and variance 1, which no attack would find worth the name."""
     torch.manual_seed(0)

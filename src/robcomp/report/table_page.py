@@ -15,8 +15,8 @@ def page(table: dict[str, Any], figure: str) -> str:
         f"Scale `{table['scale']}`: {table['note']}",
         *_setting(table),
         _results(table),
-        "Accuracies in percent with their 95 % interval over test images; *paper* is the published figure, - where the "
-        "paper has none.",
+        "Accuracies in percent with their 95 % interval over test images"
+        + ("; *paper* is the published figure, - where the paper has none." if _printed(table) else "."),
         f"![accuracy against size]({figure})",
         *_doubts(table),
         *_claims(table),
@@ -56,9 +56,14 @@ def _doubts(table: dict[str, Any]) -> Iterator[str]:
 def _results(table: dict[str, Any]) -> str:
     heads = ["method", *(key.split(".")[-1] for key in table["grid"])]
     for key in table["accuracy"]:
-        heads += [_title(key), "paper"]
+        heads += [_title(key), *(["paper"] if _printed(table) else [])]
     heads += [*(f"size ({key})" for key in table["size"]), "run time"]
     return grid(heads, [_row(record, table) for record in table["records"]])
+
+
+def _printed(table: dict[str, Any]) -> bool:
+    """Whether a paper has a figure for any row."""
+    return any(record["published"] for record in table["records"])
 
 
 def _row(record: dict[str, Any], table: dict[str, Any]) -> list[str]:
@@ -68,7 +73,7 @@ def _row(record: dict[str, Any], table: dict[str, Any]) -> list[str]:
         printed = record["published"].get(key)
         mark = DOUBT if key != "clean" and record.get("doubt") else ""
         ours = "failed" if failed else _accuracy(record["accuracy"].get(key)) + mark
-        cells += [ours, "-" if printed is None else f"{printed:.1f}"]
+        cells += [ours, *(["-" if printed is None else f"{printed:.1f}"] if _printed(table) else [])]
     cells += ["-" if failed else _size(record["size"][key]) for key in table["size"]]
     return [*cells, "-" if failed else duration(record["run_facts"]["seconds"])]
 
