@@ -22,8 +22,11 @@ CLASSES, TRAIN, TEST, HELD_OUT = 4, 144, 48, 16
 METHODS = catalogue.choices("method")
 WIDTHS = {"lenet": 0.2, "resnet18": 0.125, "resnet34": 0.125, "resnet50": 0.1, "wideresnet": 0.0625,
           "mobilenetv2": 0.25}  # fmt: skip
-# The published rule of ALR leaves some layers at rank 1, from which a few steps do not recover.
-OWN = {"da": [], "nat": [], "alr": ["method.ratio=0.75", "method.rule=greedy"]}
+# The published rule of ALR leaves some layers at rank 1, from which a few steps do not recover; and half of the weights
+# moved at each of 20 rewirings within 48 steps leaves no time to learn.
+REWIRED = ["method.ratio=0.75", "method.rate=0.1", "schedule.dense.epochs=12", "schedule.dense.milestones=[8,10]"]
+OWN = {"da": [], "nat": [], "alr": ["method.ratio=0.75", "method.rule=greedy"], "dnr": REWIRED, "dnr_c": REWIRED,
+       "sparse_momentum": REWIRED}  # fmt: skip
 SHAPES = {"digits": [1, 28, 28], "mnist": [1, 28, 28], "tiny_imagenet": [3, 64, 64]}
 PAIRS = list(product(catalogue.choices("dataset"), catalogue.choices("model")))
 SETTINGS = [
