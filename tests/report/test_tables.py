@@ -10,7 +10,7 @@ from report.made_up import make_run
 from robcomp.catalogue import choices
 from robcomp.config import compose_config
 from robcomp.errors import UserError
-from robcomp.report import published
+from robcomp.report import published, table_figure
 from robcomp.report.table_claims import verdict
 from robcomp.report.table_recipe import Row, jobs, load, names, parse
 from robcomp.report.table_records import collect, printed_figure
@@ -146,6 +146,12 @@ def test_a_table_that_no_paper_has_shows_no_column_for_one(tmp_path):
     text = write(table, tmp_path / "two").read_text()
     assert "| nat | - | 99.0 [97.0, 100.0] | 0.0 [0.0, 2.0] | 100.0 %" in text
     assert "paper" not in text.split("![accuracy")[0].split("Scale")[1].partition("|")[2]
+
+
+def test_many_rows_are_told_apart_by_colour_and_marker():
+    records = [{"label": f"row {n}", "point": {"method.ratio": 0.1}} for n in range(20)]
+    looks = table_figure._looks({"records": [*records, *({"label": f"line {n}", "point": {}} for n in range(4))]})
+    assert len(set(looks.values())) == len(looks) == 24
 
 
 def test_the_page_can_be_rebuilt_from_its_records(tmp_path):

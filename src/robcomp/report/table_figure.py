@@ -11,7 +11,7 @@ STYLES = [
     ("#000000", "s"), ("#E69F00", "o"), ("#0072B2", "^"), ("#D55E00", "D"), ("#009E73", "v"), ("#CC79A7", "P"),
     ("#56B4E9", "X"),
 ]  # fmt: skip
-GREYS = ("#9A9A9A", "#5A5A5A", "#C4C4C4")
+GREYS = ("#9A9A9A", "#5A5A5A", "#C4C4C4", "#2E2E2E")
 
 
 def draw(table: dict[str, Any], target: Path) -> Path:
@@ -29,9 +29,10 @@ def draw(table: dict[str, Any], target: Path) -> Path:
                 _published(axes, table, label, key, looks[label])
                 _ours(axes, table, label, key, looks[label])
             _dress(axes, key, table["x"])
+        published = any(curve["points"] for curve in table["published"])
         figure.legend(
-            handles=_legend(looks), loc="outside lower center", ncols=min(5, len(looks) + 2), frameon=False,
-            fontsize="small",
+            handles=_legend(looks, published), loc="outside lower center", ncols=min(5, len(looks) + 2),
+            frameon=False, fontsize="small",
         )  # fmt: skip
         figure.suptitle(f"{table['title']}, scale {table['scale']}")
         write_atomic(target, lambda path: figure.savefig(path, dpi=150, format="png"))
@@ -43,7 +44,9 @@ def draw(table: dict[str, Any], target: Path) -> Path:
 def _looks(table: dict[str, Any]) -> dict[str, tuple[str, str | None]]:
     """Label -> (colour, marker) in the table's order; rows without a grid are grey and have no marker."""
     single = {record["label"]: not record["point"] for record in table["records"]}
-    styles, greys = iter(STYLES * len(single)), iter(GREYS * len(single))
+    count = len(STYLES)  # beyond as many rows the colours come again, with other markers
+    pairs = [(STYLES[n % count][0], STYLES[(n + n // count) % count][1]) for n in range(len(single))]
+    styles, greys = iter(pairs), iter(GREYS * len(single))
     return {label: (next(greys), None) if alone else next(styles) for label, alone in single.items()}
 
 
@@ -88,8 +91,8 @@ def _dress(axes: Any, key: str, x: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _legend(looks: dict[str, tuple[str, str | None]]) -> list[Any]:
-    """One entry a method and one for each of the two line styles."""
+def _legend(looks: dict[str, tuple[str, str | None]], published: bool) -> list[Any]:
+    """One entry a method and, where there are published figures, one for each of the two line styles."""
     from matplotlib.lines import Line2D
 
     methods = [
@@ -97,4 +100,4 @@ def _legend(looks: dict[str, tuple[str, str | None]]) -> list[Any]:
     ]
     ours = Line2D([], [], color="black", lw=1.6, label="solid: robcomp")
     paper = Line2D([], [], color="black", lw=1.1, ls="--", marker="o", ms=4, mfc="white", label="dashed: published")
-    return [*methods, ours, paper]
+    return [*methods, ours, paper] if published else methods
