@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from robcomp.attacks import PGD
 from robcomp.config import compose_config
 from robcomp.data import Dataset, DatasetConfig, Split
+from robcomp.models.base import conv_bn
 from robcomp.progress import Progress
 from robcomp.runner import train
 from robcomp.trainers import loop
 from robcomp.trainers.checkpoint import StageResult, StageStore
+from robcomp.trainers.objectives import Loss, Natural
 from robcomp.trainers.stage import Stage
 from robcomp.trainers.state import Environment, TrainState
 
@@ -108,3 +110,30 @@ def randomise_batch_norm(model: nn.Module, seed: int = 0) -> None:
                 (module.running_mean, -0.3, 0.3), (module.running_var, 0.3, 2.0),
             ):  # fmt: skip
                 tensor.copy_(torch.rand(tensor.shape, generator=random) * (high - low) + low)
+
+
+class Recording(Natural):
+    """The natural objective, keeping the batches that it saw."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[Tensor, Tensor]] = []
+
+    def loss(self, t: TrainState, x: Tensor, y: Tensor) -> Loss:
+        self.batches.append((x.clone(), y.clone()))
+        return super().loss(t, x, y)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing in robcomp may catch it."""
+
+
+def convolutional() -> nn.Module:
+    """A plain convolution, one with a batch norm, and a linear layer."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 3, 3, 2), nn.ReLU(), conv_bn(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
+        nn.Linear(32, 3),
+    )  # fmt: skip
+    with torch.no_grad():
+        model[2].bn.weight.uniform_(-1, 1, generator=rng(2))
+    return model

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import RUN, run
+from tiny import RUN, Killed, run
 from torch import Tensor
 
 from robcomp import artifact
@@ -338,10 +338,6 @@ def test_the_key_does_not_depend_on_where_things_are(shared: Path, tmp_path: Pat
 
 
 # Stopped and resumed
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing in robcomp may catch it."""
 
 
 STEPS = 4  # an epoch of `tiny`

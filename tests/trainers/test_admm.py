@@ -9,15 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import clones, rng, state, train_stage, two_layers
+from tiny import Recording, clones, convolutional, rng, state, train_stage, two_layers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robcomp.models.base import conv_bn
 from robcomp.models.parameterisation import weights
 from robcomp.trainers.admm import ADMMPruning
 from robcomp.trainers.layer_budgets import LayerBudgets
-from robcomp.trainers.objectives import Loss, Natural
 from robcomp.trainers.stage import Schedule, Stage
 from robcomp.trainers.state import TrainState
 
@@ -26,17 +24,6 @@ SGD = Schedule(EPOCHS, lr=0.1, momentum=0.9, weight_decay=0.01, milestones=[1])
 ADAM = Schedule(EPOCHS, lr=0.01, optimizer="adam", decay="constant", weight_decay=0.1)
 RHO, GROWTH = 0.3, 1.5
 TWO = {"1": ("1.weight", 3072), "3": ("3.weight", 36)}  # the layers of `two_layers`
-
-
-class Recording(Natural):
-    """The natural objective, keeping the batches that it saw."""
-
-    def __init__(self) -> None:
-        self.batches: list[tuple[Tensor, Tensor]] = []
-
-    def loss(self, t: TrainState, x: Tensor, y: Tensor) -> Loss:
-        self.batches.append((x.clone(), y.clone()))
-        return super().loss(t, x, y)
 
 
 @dataclass
@@ -210,18 +197,6 @@ def test_progressive_keeps_zeros(tmp_path: Path) -> None:
         assert not trace.shipped[name][weight == 0].any()
     free = observed(ADMMPruning(budgets, RHO, GROWTH, periods=4), tmp_path / "free", half())
     assert free.parameters[-1]["3.weight"][weights(half())["3.weight"] == 0].any()
-
-
-def convolutional() -> nn.Module:
-    """A plain convolution, one with a batch norm, and a linear layer."""
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(1, 3, 3, 2), nn.ReLU(), conv_bn(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
-        nn.Linear(32, 3),
-    )  # fmt: skip
-    with torch.no_grad():
-        model[2].bn.weight.uniform_(-1, 1, generator=rng(2))
-    return model
 
 
 def test_bn_filter_prunes_by_the_scale(tmp_path: Path) -> None:

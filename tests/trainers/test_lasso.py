@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import clones, state, train_stage, two_layers
+from tiny import Recording, clones, state, train_stage, two_layers
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -12,7 +12,7 @@ from robcomp.config import compose_config
 from robcomp.errors import UserError
 from robcomp.trainers.compressor import Compressor
 from robcomp.trainers.lasso import Lasso
-from robcomp.trainers.objectives import Adversarial, Loss, Natural
+from robcomp.trainers.objectives import Adversarial
 from robcomp.trainers.sparsity import FixedMask
 from robcomp.trainers.stage import Schedule, Stage
 from robcomp.trainers.state import TrainState
@@ -20,17 +20,6 @@ from robcomp.trainers.state import TrainState
 EPOCHS, STEPS = 2, 5
 SGD = Schedule(EPOCHS, lr=0.5, momentum=0.9, weight_decay=0.01, milestones=[1])
 ADAM = Schedule(EPOCHS, lr=0.01, optimizer="adam", decay="linear", weight_decay=0.1)
-
-
-class Recording(Natural):
-    """The natural objective, keeping the batches that it saw."""
-
-    def __init__(self) -> None:
-        self.batches: list[tuple[Tensor, Tensor]] = []
-
-    def loss(self, t: TrainState, x: Tensor, y: Tensor) -> Loss:
-        self.batches.append((x.clone(), y.clone()))
-        return super().loss(t, x, y)
 
 
 def observed(compressor: Compressor, schedule: Schedule, folder: Path) -> tuple[list, list[list[Tensor]], dict]:

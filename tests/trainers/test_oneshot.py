@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import clones, dataset, rng, state, train_stage, two_layers
+from tiny import Killed, Recording, clones, dataset, rng, state, train_stage, two_layers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -34,17 +34,6 @@ def network() -> nn.Sequential:
             noise = torch.randn(256, generator=rng(copy))
             model[1].weight[copy] = model[1].weight[copy - 1] + 0.004 * noise
     return model
-
-
-class Recording(Natural):
-    """The natural objective, keeping the batches that it saw."""
-
-    def __init__(self) -> None:
-        self.batches: list[tuple[Tensor, Tensor]] = []
-
-    def loss(self, t: TrainState, x: Tensor, y: Tensor) -> Loss:
-        self.batches.append((x.clone(), y.clone()))
-        return super().loss(t, x, y)
 
 
 @dataclass
@@ -253,10 +242,6 @@ def test_the_stage_goes_on_while_the_adversarial_loss_falls(tmp_path: Path, loss
     assert len(result.records) == epochs
     budgets = [math.floor(ratio * TOTAL) for ratio in (0.1 ** (1 / 3), 0.1 ** (2 / 3), 0.1)]
     assert counted == [budgets[0]] * 4 + [budgets[1]] * 4 + [budgets[2]] * (3 * epochs - 8)
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL."""
 
 
 @pytest.mark.parametrize("name", ["irregular", "funnel", "redundant"])

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from rewiring_nets import channels_net
-from tiny import clones, state, train_stage, two_layers
+from tiny import Killed, Recording, clones, state, train_stage, two_layers
 from torch import Tensor
 from torch.nn import functional as F
 
 from robcomp.attacks import PGD
 from robcomp.trainers import loop
-from robcomp.trainers.objectives import Adversarial, CleanFirst, Loss, Natural
+from robcomp.trainers.objectives import Adversarial, CleanFirst
 from robcomp.trainers.rewiring import Rewiring
 from robcomp.trainers.stage import Schedule, Stage
 from robcomp.trainers.state import TrainState
@@ -22,17 +22,6 @@ from robcomp.trainers.state import TrainState
 RATIO, BETA, RHO, WARMUP, RATE = 0.07, 0.25, 0.8, 0.2, 0.5
 EPOCHS, STEPS = 6, 5  # 30 steps: rewirings after 1, 2, 4, 5, 7, ...
 SGD = Schedule(EPOCHS, lr=0.05, momentum=0.9, weight_decay=0.01, decay="constant")
-
-
-class Recording(Natural):
-    """The natural objective, keeping the batches that it saw."""
-
-    def __init__(self) -> None:
-        self.batches: list[tuple[Tensor, Tensor]] = []
-
-    def loss(self, t: TrainState, x: Tensor, y: Tensor) -> Loss:
-        self.batches.append((x.clone(), y.clone()))
-        return super().loss(t, x, y)
 
 
 def held(t: TrainState, compressor: Rewiring) -> dict[str, list[Tensor]]:
@@ -159,10 +148,6 @@ def test_the_regulariser_pulls_to_the_weights_of_the_last_rewiring(
 
 
 # Stopped and resumed
-
-
-class Killed(BaseException):
-    """Nothing in robcomp may catch it."""
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])

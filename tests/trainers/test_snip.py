@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from rewiring_nets import channels_net
-from tiny import CLASSES, clones, dataset, rng, state, train_stage, two_layers
+from tiny import CLASSES, Killed, clones, dataset, rng, state, train_stage, two_layers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -132,10 +132,6 @@ def test_the_mask_is_fixed_from_then_on(tmp_path: Path) -> None:
             w.copy_(torch.randn(w.shape, generator=rng(1)))
     for value, mask in zip(compressor.compressed(t.model).values(), compressor.masks, strict=True):
         assert torch.equal(value != 0, mask)
-
-
-class Killed(BaseException):
-    """Nothing in robcomp may catch it."""
 
 
 def test_resumed_is_as_if_uninterrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,11 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import rng, state, train_stage
-from torch import nn
+from tiny import convolutional, rng, state, train_stage
 
 from robcomp.errors import UserError
-from robcomp.models.base import conv_bn
 from robcomp.models.parameterisation import weights
 from robcomp.trainers.admm import ADMMPruning
 from robcomp.trainers.layer_budgets import LayerBudgets
@@ -18,18 +16,6 @@ from robcomp.trainers.stage import Schedule, Stage
 from robcomp.trainers.support import KeepSupport
 
 SGD = Schedule(2, lr=0.1, momentum=0.9, weight_decay=0.01)
-
-
-def convolutional() -> nn.Module:
-    """A plain convolution, one with a batch norm, and a linear layer."""
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(1, 3, 3, 2), nn.ReLU(), conv_bn(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
-        nn.Linear(32, 3),
-    )  # fmt: skip
-    with torch.no_grad():
-        model[2].bn.weight.uniform_(-1, 1, generator=rng(2))
-    return model
 
 
 @pytest.mark.parametrize("scheme", ["irregular", "filter", "column", "bn_filter"])

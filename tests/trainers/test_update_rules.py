@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import clones, rng, state, train_stage, two_layers
+from tiny import Recording, clones, rng, state, train_stage, two_layers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,7 +18,6 @@ from robcomp.models.parameterisation import weights
 from robcomp.projections import l0
 from robcomp.projections.codebook import Codebook, project
 from robcomp.trainers.compressor import Compressor
-from robcomp.trainers.objectives import Loss, Natural
 from robcomp.trainers.quantisation import FINAL_ITERATIONS, FIRST_ITERATIONS, WARM_ITERATIONS, QuantisedL0
 from robcomp.trainers.sparsity import FixedMask, GlobalL0
 from robcomp.trainers.stage import Schedule, Stage
@@ -26,17 +25,6 @@ from robcomp.trainers.state import TrainState
 
 RATIO, EPOCHS, STEPS = 0.02, 2, 5
 SGD = Schedule(EPOCHS, lr=0.5, momentum=0.9, weight_decay=0.01, milestones=[1])
-
-
-class Recording(Natural):
-    """The natural objective, keeping the batches that it saw."""
-
-    def __init__(self) -> None:
-        self.batches: list[tuple[Tensor, Tensor]] = []
-
-    def loss(self, t: TrainState, x: Tensor, y: Tensor) -> Loss:
-        self.batches.append((x.clone(), y.clone()))
-        return super().loss(t, x, y)
 
 
 @dataclass
