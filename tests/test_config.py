@@ -265,10 +265,10 @@ WRONG = {
     "recipe": ("recipe=dnr", "unknown recipe 'dnr'", "dnr-cifar10"),
     "recipe_of_another_method": ("recipe=iccv-cifar10 method=da", "sets method.ratios", "recipe=none"),
     "recipe_and_a_schedule": (
-        "recipe=dnr-cifar10 schedule.retrain.epochs=3", "schedule.retrain is not there yet", "++schedule.retrain",
+        "recipe=dnr-cifar10 schedule.retrain.epochs=3", "unknown schedule 'retrain'", "++schedule.retrain",
     ),
     "recipe_and_ones_own_key": ("recipe=dnr-cifar10 method.ratios.conv1=0.1", "unknown key of method 'ratios'", ""),
-    "schedule_without_plus": ("method=admm schedule.retrain.epochs=3", "schedule.retrain is not", "++schedule.retrain"),
+    "schedule_without_plus": ("method=admm schedule.retrain.lr=3", "unknown schedule 'retrain'", "++schedule.retrain"),
     "schedule_as_a_whole": ("++schedule={foo:{epochs:3}}", "schedule.foo is for a stage", "its stages are dense"),
     "trades_and_no_random_start": ("objective=trades method.reference=[no_random_start]", "random start", "leave"),
     "restarts": ("schedule.dense.restarts=0", "restarts=0", "at least 1"),

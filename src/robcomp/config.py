@@ -183,17 +183,15 @@ def _sentence(error: Exception, overrides: Sequence[str] = ()) -> UserError:
     if missing:
         parent = key.rpartition(".")[0]
         recipe = next((o for o in overrides if o.startswith("recipe=") and o != "recipe=none"), None)
-        typed = [o.lstrip("+~").partition("=")[0] for o in overrides]
+        typed = {o.lstrip("+~").partition("=")[0] for o in overrides} - set(GROUPS)
         if recipe and not any(f"{name}.".startswith(f"{key}.") or f"{key}.".startswith(f"{name}.") for name in typed):
             return UserError(
                 f"{recipe} sets {key}, which is not in the {parent or 'configuration'} that was chosen; leave "
                 f"{parent}= to the recipe, or take recipe=none."
             )
         if parent == "schedule":
-            return UserError(
-                f"schedule.{missing[1]} is not there yet; for a stage of that name write ++schedule.{missing[1]}."
-                "epochs=20, or set a schedule that stages share: dense, sparse, factored, quantised."
-            )
+            shared = unknown("schedule", missing[1], SCHEDULES)
+            return UserError(f"{shared} For a stage of that name alone: ++schedule.{missing[1]}.epochs=20.")
         if known := _keys(parent, overrides):
             return unknown(f"key of {parent or 'the configuration'}", missing[1], known)
         return UserError(f"{parent} has no key '{missing[1]}' yet; add it by '+{parent}={{{missing[1]}: ...}}'.")
