@@ -23,7 +23,7 @@ quickstart: $(VENV)/ready  ## install, then train, pack, attack and report ATMC 
 	$(BIN)/robcomp train
 
 test: $(VENV)/ready lint  ## every test, two at a time (real data where ROBCOMP_DATA_DIR points to some)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-oracle: $(VENV)/ready  ## attacks beside pyautoattack and torchattacks on MNIST and CIFAR-10 (installs both; an hour)
 	$(BIN)/pip install --quiet --no-deps pyautoattack==0.2 torchattacks==3.5.1
