@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import save_file
@@ -137,3 +138,15 @@ def convolutional() -> nn.Module:
     with torch.no_grad():
         model[2].bn.weight.uniform_(-1, 1, generator=rng(2))
     return model
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, stage: str, step: int) -> None:
+    """The process 'dies' when that stage asks for the batch of that step."""
+    original = TrainState.batch
+
+    def batch(t: TrainState) -> tuple[Tensor, Tensor]:
+        if (t.stage, t.step) == (stage, step):
+            raise Killed
+        return original(t)
+
+    monkeypatch.setattr(TrainState, "batch", batch)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import RUN, Killed, run
+from tiny import RUN, Killed, kill_at, run
 from torch import Tensor
 
 from robcomp import artifact
@@ -341,18 +341,6 @@ def test_the_key_does_not_depend_on_where_things_are(shared: Path, tmp_path: Pat
 
 
 STEPS = 4  # an epoch of `tiny`
-
-
-def kill_at(monkeypatch: pytest.MonkeyPatch, stage: str, step: int) -> None:
-    """The process 'dies' when that stage asks for the batch of that step."""
-    original = TrainState.batch
-
-    def batch(t: TrainState) -> tuple[Tensor, Tensor]:
-        if (t.stage, t.step) == (stage, step):
-            raise Killed
-        return original(t)
-
-    monkeypatch.setattr(TrainState, "batch", batch)
 
 
 def without_times(report: dict[str, Any]) -> dict[str, Any]:

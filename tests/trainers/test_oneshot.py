@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import Killed, Recording, clones, dataset, rng, state, train_stage, two_layers
+from tiny import Killed, Recording, clones, dataset, kill_at, rng, state, train_stage, two_layers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -257,15 +257,8 @@ def test_a_stopped_stage_goes_on_to_the_bit(
         return train_stage(stage, state(network(), epochs=EPOCHS), folder).tensors, compressor.duals
 
     whole, duals = trained(tmp_path / "whole")
-    batch = TrainState.batch
-
-    def dying(t: TrainState) -> tuple[Tensor, Tensor]:
-        if t.step == step:
-            raise Killed
-        return batch(t)
-
     with monkeypatch.context() as patch:
-        patch.setattr(TrainState, "batch", dying)
+        kill_at(patch, "sparse", step)
         with pytest.raises(Killed):
             trained(tmp_path / "stopped")
     again, same_duals = trained(tmp_path / "stopped")

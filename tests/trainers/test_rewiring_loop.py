@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from rewiring_nets import channels_net
-from tiny import Killed, Recording, clones, state, train_stage, two_layers
+from tiny import Killed, Recording, clones, kill_at, state, train_stage, two_layers
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -165,16 +165,9 @@ def test_resumed_is_as_if_uninterrupted(
 
     whole, first = trained(tmp_path / "whole")
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
-    batch = TrainState.batch
     for step in (3, 13, 17):  # within the warm-up, between rewirings, and right after one
-
-        def dying(t: TrainState, last: int = step) -> tuple[Tensor, Tensor]:
-            if t.step == last:
-                raise Killed
-            return batch(t)
-
         with monkeypatch.context() as patch:
-            patch.setattr(TrainState, "batch", dying)
+            kill_at(patch, "sparse", step)
             with pytest.raises(Killed):
                 trained(tmp_path / "stopped")
     again, second = trained(tmp_path / "stopped")

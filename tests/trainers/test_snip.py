@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from rewiring_nets import channels_net
-from tiny import CLASSES, Killed, clones, dataset, rng, state, train_stage, two_layers
+from tiny import CLASSES, Killed, clones, dataset, kill_at, rng, state, train_stage, two_layers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -141,15 +141,8 @@ def test_resumed_is_as_if_uninterrupted(tmp_path: Path, monkeypatch: pytest.Monk
 
     whole, first = trained(tmp_path / "whole")
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
-    batch = TrainState.batch
-
-    def dying(t: TrainState) -> tuple[Tensor, Tensor]:
-        if t.step == 8:
-            raise Killed
-        return batch(t)
-
     with monkeypatch.context() as patch:
-        patch.setattr(TrainState, "batch", dying)
+        kill_at(patch, "sparse", 8)
         with pytest.raises(Killed):
             trained(tmp_path / "stopped")
     again, second = trained(tmp_path / "stopped")

@@ -4,23 +4,22 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robcomp.data import to_float
-from robcomp.trainers.compressor import Compressor
 from robcomp.trainers.masks import largest
-from robcomp.trainers.sparsity import budget
+from robcomp.trainers.sparsity import Masked, budget
 
 if TYPE_CHECKING:
     from robcomp.trainers.state import TrainState
 
 
 @dataclass
-class Snip(Compressor):
+class Snip(Masked):
     """Keep the floor(ratio * N) weights of largest connection sensitivity at the start, once and for all.
 
     The sensitivity is |g * w|, g the gradient of the cross-entropy over `images` clean training images without
@@ -42,20 +41,6 @@ class Snip(Compressor):
             for weight, part in zip(t.weights, parts, strict=True)
         ]
         self.after_step(t)
-
-    @torch.no_grad()
-    def after_step(self, t: "TrainState") -> None:
-        torch._foreach_mul_(t.weights, self.masks)
-
-    def compressed(self, model: nn.Module) -> dict[str, Tensor]:
-        tensors = super().compressed(model)
-        return {name: weight * mask for (name, weight), mask in zip(tensors.items(), self.masks, strict=True)}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"masks": self.masks}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.masks = state["masks"]
 
 
 def sensitivities(t: "TrainState", images: int) -> list[Tensor]:

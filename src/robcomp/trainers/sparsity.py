@@ -67,8 +67,27 @@ class GlobalL0(Compressor):
         return dict(zip(tensors, l0(list(tensors.values()), budget(model, self.ratio)), strict=True))
 
 
+class Masked(Compressor):
+    """Boolean `masks`, one for each of t.weights, that a subclass chooses in `setup`: what is outside stays zero."""
+
+    @torch.no_grad()
+    def after_step(self, t: "TrainState") -> None:
+        torch._foreach_mul_(t.weights, self.masks)
+
+    def compressed(self, model: nn.Module) -> dict[str, Tensor]:
+        tensors = weights(model)
+        masked = torch._foreach_mul([weight.detach() for weight in tensors.values()], self.masks)
+        return dict(zip(tensors, masked, strict=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"masks": self.masks}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.masks = state["masks"]
+
+
 @dataclass
-class FixedMask(Compressor):
+class FixedMask(Masked):
     """Keep the largest weights as they are at the start, once and for all; the others stay zero.
 
     scope 'global' ranks all layers together (AP, NAP: ATMC paper, baselines), 'layer' each layer by itself.
@@ -91,18 +110,3 @@ class FixedMask(Compressor):
                 for weight, count in zip(t.weights, counts, strict=True)
             ]
         self.after_step(t)
-
-    @torch.no_grad()
-    def after_step(self, t: "TrainState") -> None:
-        torch._foreach_mul_(t.weights, self.masks)
-
-    def compressed(self, model: nn.Module) -> dict[str, Tensor]:
-        tensors = weights(model)
-        masked = torch._foreach_mul([weight.detach() for weight in tensors.values()], self.masks)
-        return dict(zip(tensors, masked, strict=True))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"masks": self.masks}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.masks = state["masks"]
