@@ -27,7 +27,7 @@ test: $(VENV)/ready lint  ## every test, two at a time (real data where ROBCOMP_
 
 test-oracle: $(VENV)/ready  ## attacks beside pyautoattack and torchattacks on MNIST and CIFAR-10 (installs both; an hour)
 	$(BIN)/pip install --quiet --no-deps pyautoattack==0.2 torchattacks==3.5.1
-	ROBCOMP_ORACLE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/test_oracle.py
+	ROBCOMP_ORACLE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/attacks/test_oracle.py
 
 lint: $(VENV)/ready  ## style of sources, tests and scripts
 	$(BIN)/ruff check src tests scripts

@@ -18,12 +18,12 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from robcomp.config import compose_config
 from robcomp.data import Dataset, Split
 from robcomp.hardware import choose_device, choose_precision, machine
 from robcomp.models.parameterisation import effective_weights, parameterise
-from robcomp.trainers import loop
-from robcomp.trainers.graphs import make_gradients
+from robcomp.settings.compose import compose_config
+from robcomp.trainers.loop import stage_loop as loop
+from robcomp.trainers.loop.graphs import make_gradients
 from robcomp.trainers.state import Environment, TrainState
 
 

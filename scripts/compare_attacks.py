@@ -24,9 +24,9 @@ from robcomp.attacks import SuiteConfig
 from robcomp.data import Split, to_float
 from robcomp.errors import UserError
 from robcomp.evaluation.robustness import Evaluator
-from robcomp.finished import Finished, load
 from robcomp.hardware import machine
 from robcomp.models.parameterisation import effective_weight, weight_layers
+from robcomp.runs.load import Finished, load
 
 BATCH = 250
 ATTACKS = ("apgd_ce", "apgd_t", "fab_t", "square")

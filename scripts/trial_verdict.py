@@ -20,7 +20,7 @@ from robcomp.errors import UserError
 from robcomp.evaluation.robustness import Evaluator
 from robcomp.evaluation.suite import evaluate
 from robcomp.evaluation.verdict import examine
-from robcomp.finished import load
+from robcomp.runs.load import load
 
 
 class Wrapped(nn.Module):

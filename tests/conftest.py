@@ -26,4 +26,4 @@ def sandbox(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs draw no figure: matplotlib would take most of a tiny run's time."""
-    monkeypatch.setattr("robcomp.report.curves.training_curves", lambda log, figure: None)
+    monkeypatch.setattr("robcomp.figures.training.training_curves", lambda log, figure: None)

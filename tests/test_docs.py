@@ -38,4 +38,4 @@ def test_the_shown_diff_adds_a_method(tmp_path: Path) -> None:
     assert [layer["nonzero"] for layer in layers] == [int(0.1 * layer["weights"]) for layer in layers]
     # the third place is the row in the table of laws, which names what stands there
     row = re.search(r"\+    \"ap_layer\": Row\((\w+)\)", (TOP / "docs" / "adding-a-method.md").read_text())
-    assert re.search(rf"\"ap\": Row\({row[1]}\)", (TOP / "tests" / "laws" / "test_methods.py").read_text())
+    assert re.search(rf"\"ap\": Row\({row[1]}\)", (TOP / "tests" / "contracts" / "test_methods.py").read_text())

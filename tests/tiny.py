@@ -11,13 +11,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from robcomp.attacks import PGD
-from robcomp.config import compose_config
 from robcomp.data import Dataset, DatasetConfig, Split
 from robcomp.models.base import conv_bn
 from robcomp.progress import Progress
-from robcomp.runner import train
-from robcomp.trainers import loop
-from robcomp.trainers.checkpoint import StageResult, StageStore
+from robcomp.runs.train import train
+from robcomp.settings.compose import compose_config
+from robcomp.trainers.loop import stage_loop as loop
+from robcomp.trainers.loop.checkpoint import StageResult, StageStore
 from robcomp.trainers.objectives import Loss, Natural
 from robcomp.trainers.stage import Stage
 from robcomp.trainers.state import Environment, TrainState

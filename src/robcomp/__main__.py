@@ -2,6 +2,6 @@
 
 import sys
 
-from robcomp.cli import main
+from robcomp.cli.parser import main
 
 sys.exit(main())

@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bar
 
 if TYPE_CHECKING:
-    from robcomp.trainers.loop import Meters
+    from robcomp.trainers.loop.stage_loop import Meters
     from robcomp.trainers.state import TrainState
 
 REFRESH_SECONDS = 0.5  # each refresh waits for the device once

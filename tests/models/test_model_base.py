@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from robcomp.config import compose_config
 from robcomp.errors import UserError
 from robcomp.models import (
     LeNetConfig,
@@ -18,6 +17,7 @@ from robcomp.models import (
     weight_layers,
 )
 from robcomp.models.base import Dropout, Normalise
+from robcomp.settings.compose import compose_config
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 NARROW = [LeNetConfig(width=0.1), *(kind(width=0.05) for kind in (ResNetConfig, MobileNetV2Config, VGGConfig))]

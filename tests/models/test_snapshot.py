@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from robcomp.models import LeNetConfig, MobileNetV2Config, ResNetConfig, VGGConfig, WideResNetConfig
 from robcomp.models.parameterisation import Dense, FactoredForm, Parameterisation, form_of, parameterise, weights
 from robcomp.models.snapshot import Snapshot
-from robcomp.trainers.lowrank import RankBudget
+from robcomp.trainers.compressors.low_rank import RankBudget
 
 MODELS = {
     "lenet": (LeNetConfig(width=0.2), 1),

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from robcomp.projections import l0, l0_, l0_masks, l0_per_layer
-from robcomp.projections.l0 import _first_k, _kth_by_topk
+from robcomp.projections.l0_ball import _first_k, _kth_by_topk
 
 
 def by_sorting(tensors: list[Tensor], k: int) -> list[Tensor]:

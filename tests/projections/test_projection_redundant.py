@@ -53,7 +53,7 @@ def test_agrees_with_the_greedy_rule(seed: int, phi: float) -> None:
 
 
 def test_groups_of_more_than_one_block_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = importlib.import_module("robcomp.projections.redundant")
+    module = importlib.import_module("robcomp.projections.redundant_filters")
     monkeypatch.setattr(module, "BLOCK", 16)
     monkeypatch.setattr(module, "BAND", 0.1)  # measure many pairs again, in several portions
     monkeypatch.setattr(module, "PAIRS", 7)

@@ -4,11 +4,11 @@ import io
 from typing import Any
 
 import pytest
-from report.made_up import make_report
+from made_up import make_report
 from rich.console import Console
 
 from robcomp.report import render
-from robcomp.report.table_page import _doubts, _row
+from robcomp.tables.page import _doubts, _row
 
 SEEN = {"name": "zero_gradients", "flag": True, "evidence": "For 53 of 94 images the gradient is zero."}
 CALM = {"name": "random_output", "flag": False, "evidence": "Two passes differ by 0."}

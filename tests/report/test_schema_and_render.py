@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from report.made_up import make_report
+from made_up import make_report
 from rich.console import Console
 
 from robcomp.errors import UserError

@@ -5,7 +5,7 @@ from tiny import CLASSES
 from torch import nn
 
 from robcomp.models.base import conv_bn
-from robcomp.trainers.rewiring import Rewiring
+from robcomp.trainers.compressors.rewiring import Rewiring
 
 
 def channels_net(seed: int = 0) -> nn.Sequential:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robcomp.models.parameterisation import weights
-from robcomp.trainers.admm import ADMMPruning
-from robcomp.trainers.layer_budgets import LayerBudgets
+from robcomp.trainers.compressors.admm import ADMMPruning
+from robcomp.trainers.compressors.layer_budgets import LayerBudgets
 from robcomp.trainers.stage import Schedule, Stage
 from robcomp.trainers.state import TrainState
 

@@ -10,10 +10,10 @@ from rewiring_nets import active, channels_net
 from tiny import RUN, dataset, state, train_stage, two_layers
 from torch import Tensor, nn
 
-from robcomp.config import compose_config
 from robcomp.errors import UserError
+from robcomp.settings.compose import compose_config
+from robcomp.trainers.compressors.rewiring import Rewiring
 from robcomp.trainers.objectives import Adversarial, CleanFirst, Natural
-from robcomp.trainers.rewiring import Rewiring
 from robcomp.trainers.stage import Schedule, Stage
 from robcomp.trainers.state import TrainState
 

@@ -23,9 +23,9 @@ from robcomp.models.parameterisation import (
     parameterise,
     to_spec,
 )
-from robcomp.trainers.graphs import make_gradients
+from robcomp.trainers.compressors.sparsity import GlobalL0
+from robcomp.trainers.loop.graphs import make_gradients
 from robcomp.trainers.objectives import Adversarial
-from robcomp.trainers.sparsity import GlobalL0
 from robcomp.trainers.stage import Schedule, Stage
 
 WIDE, TALL, SQUARE = nn.Conv2d(4, 6, 3, 2, 1, bias=False), nn.Conv2d(2, 30, 3, padding=1), nn.Linear(7, 7)

@@ -12,9 +12,9 @@ from tiny import CLASSES, RUN, SHAPE, run
 from torch import Tensor
 
 from robcomp import artifact
-from robcomp.config import compose_config
 from robcomp.errors import UserError
 from robcomp.models.parameterisation import weights
+from robcomp.settings.compose import compose_config
 from robcomp.trainers.objectives import Adversarial, Natural
 from robcomp.trainers.stage import Stage
 

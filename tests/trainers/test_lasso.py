@@ -8,12 +8,12 @@ from tiny import Recording, clones, state, train_stage, two_layers
 from torch import Tensor
 from torch.nn import functional as F
 
-from robcomp.config import compose_config
 from robcomp.errors import UserError
+from robcomp.settings.compose import compose_config
 from robcomp.trainers.compressor import Compressor
-from robcomp.trainers.lasso import Lasso
+from robcomp.trainers.compressors.lasso import Lasso
+from robcomp.trainers.compressors.sparsity import FixedMask
 from robcomp.trainers.objectives import Adversarial
-from robcomp.trainers.sparsity import FixedMask
 from robcomp.trainers.stage import Schedule, Stage
 from robcomp.trainers.state import TrainState
 

@@ -11,7 +11,7 @@ from robcomp.errors import UserError
 from robcomp.models import MODELS
 from robcomp.models.base import conv_bn
 from robcomp.models.parameterisation import weight_layers
-from robcomp.trainers.layer_budgets import LayerBudgets
+from robcomp.trainers.compressors.layer_budgets import LayerBudgets
 from robcomp.trainers.stage import describe
 
 

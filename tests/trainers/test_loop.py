@@ -12,12 +12,12 @@ from robcomp import artifact
 from robcomp.attacks import PGD
 from robcomp.errors import UserError
 from robcomp.models.parameterisation import weights
-from robcomp.trainers import loop
-from robcomp.trainers.checkpoint import StageStore
 from robcomp.trainers.compressor import Compressor
+from robcomp.trainers.compressors.codebook import QuantisedL0
+from robcomp.trainers.compressors.sparsity import GlobalL0
+from robcomp.trainers.loop import stage_loop as loop
+from robcomp.trainers.loop.checkpoint import StageStore
 from robcomp.trainers.objectives import Adversarial, Loss, Natural, Objective
-from robcomp.trainers.quantisation import QuantisedL0
-from robcomp.trainers.sparsity import GlobalL0
 from robcomp.trainers.stage import Schedule, Stage
 from robcomp.trainers.state import TrainState
 

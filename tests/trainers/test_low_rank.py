@@ -31,7 +31,7 @@ from robcomp.models.parameterisation import (
     restore,
     to_spec,
 )
-from robcomp.trainers.lowrank import RankBudget
+from robcomp.trainers.compressors.low_rank import RankBudget
 from robcomp.trainers.methods.alr import AdversarialLowRank
 
 CONV, LINEAR = nn.Conv2d(4, 6, 3, 2, 1, dilation=1), nn.Linear(20, 8, bias=False)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny import rng
 
-from robcomp.trainers.masks import largest, random_masks, rewired, shares
+from robcomp.trainers.compressors.masks import largest, random_masks, rewired, shares
 
 A = torch.tensor([[5.0, 0.0, -1.0], [0.0, 2.0, 3.0]])
 MU_A = torch.tensor([[1.0, -4.0, 0.5], [2.0, 1.0, -1.5]])  # mean over the active four: 1

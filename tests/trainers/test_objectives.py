@@ -10,7 +10,7 @@ from robcomp.attacks import PGD
 from robcomp.errors import UserError
 from robcomp.models import LeNetConfig, ResNetConfig
 from robcomp.seeding import generator
-from robcomp.trainers.graphs import make_gradients
+from robcomp.trainers.loop.graphs import make_gradients
 from robcomp.trainers.objectives import Adversarial, CleanFirst, Natural, Trades
 from robcomp.trainers.state import TrainState
 

@@ -12,8 +12,8 @@ from tiny import clones, dataset, rng, state, train_stage, two_layers
 from torch import nn
 
 from robcomp.models.parameterisation import weights
+from robcomp.trainers.compressors.rewiring import Rewiring, rewirings
 from robcomp.trainers.objectives import Natural
-from robcomp.trainers.rewiring import Rewiring, rewirings
 from robcomp.trainers.stage import Schedule, Stage
 
 # When

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from robcomp.attacks import PGD
-from robcomp.trainers import loop
+from robcomp.trainers.compressors.rewiring import Rewiring
+from robcomp.trainers.loop import stage_loop as loop
 from robcomp.trainers.objectives import Adversarial, CleanFirst
-from robcomp.trainers.rewiring import Rewiring
 from robcomp.trainers.stage import Schedule, Stage
 from robcomp.trainers.state import TrainState
 

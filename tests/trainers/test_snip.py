@@ -12,12 +12,12 @@ from tiny import CLASSES, Killed, clones, dataset, kill_at, rng, state, train_st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robcomp.config import compose_config
 from robcomp.errors import UserError
 from robcomp.models.base import Dropout
-from robcomp.trainers import loop
+from robcomp.settings.compose import compose_config
+from robcomp.trainers.compressors.snip import Snip, sensitivities
+from robcomp.trainers.loop import stage_loop as loop
 from robcomp.trainers.objectives import Natural
-from robcomp.trainers.snip import Snip, sensitivities
 from robcomp.trainers.stage import Schedule, Stage
 from robcomp.trainers.state import TrainState
 

@@ -18,8 +18,8 @@ from robcomp.models.parameterisation import weights
 from robcomp.projections import l0
 from robcomp.projections.codebook import Codebook, project
 from robcomp.trainers.compressor import Compressor
-from robcomp.trainers.quantisation import FINAL_ITERATIONS, FIRST_ITERATIONS, WARM_ITERATIONS, QuantisedL0
-from robcomp.trainers.sparsity import FixedMask, GlobalL0
+from robcomp.trainers.compressors.codebook import FINAL_ITERATIONS, FIRST_ITERATIONS, WARM_ITERATIONS, QuantisedL0
+from robcomp.trainers.compressors.sparsity import FixedMask, GlobalL0
 from robcomp.trainers.stage import Schedule, Stage
 from robcomp.trainers.state import TrainState
 

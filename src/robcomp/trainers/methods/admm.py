@@ -4,12 +4,12 @@ from dataclasses import dataclass, field, replace
 
 from torch import nn
 
-from robcomp.trainers.admm import ADMMPruning
-from robcomp.trainers.layer_budgets import LayerBudgets
+from robcomp.trainers.compressors.admm import ADMMPruning
+from robcomp.trainers.compressors.fixed_support import KeepSupport
+from robcomp.trainers.compressors.layer_budgets import LayerBudgets
+from robcomp.trainers.compressors.sparsity import SparseMethod
 from robcomp.trainers.method import METHODS, Task
-from robcomp.trainers.sparsity import SparseMethod
 from robcomp.trainers.stage import Stage
-from robcomp.trainers.support import KeepSupport
 
 
 @METHODS.register("admm")

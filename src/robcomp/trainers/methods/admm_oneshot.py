@@ -4,11 +4,11 @@ import math
 from dataclasses import dataclass, field
 
 from robcomp.errors import UserError
+from robcomp.trainers.attack_curriculum import Rising
+from robcomp.trainers.compressors.admm_oneshot import OneShotADMM
+from robcomp.trainers.compressors.sparsity import SparseMethod
 from robcomp.trainers.method import METHODS, Task
 from robcomp.trainers.objectives import Adversarial, Natural, Objective
-from robcomp.trainers.oneshot import OneShotADMM
-from robcomp.trainers.rising import Rising
-from robcomp.trainers.sparsity import SparseMethod
 from robcomp.trainers.stage import Stage
 
 APPROACH = 0.1  # lr * rho: the share of theta - theta' that a step takes away

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from robcomp.errors import UserError, unknown
-from robcomp.trainers.lowrank import RULES, RankBudget
+from robcomp.trainers.compressors.low_rank import RULES, RankBudget
+from robcomp.trainers.compressors.sparsity import SparseMethod
 from robcomp.trainers.method import METHODS, Task
-from robcomp.trainers.sparsity import SparseMethod
 from robcomp.trainers.stage import Stage
 
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from robcomp.errors import UserError
 from robcomp.models.parameterisation import FactoredForm
+from robcomp.trainers.compressors.codebook import FULL, QuantisedL0, check_bits
+from robcomp.trainers.compressors.sparsity import GlobalL0
 from robcomp.trainers.method import METHODS, Task
 from robcomp.trainers.methods.al0 import AdversarialL0
-from robcomp.trainers.quantisation import FULL, QuantisedL0, check_bits
-from robcomp.trainers.sparsity import GlobalL0
 from robcomp.trainers.stage import Stage
 
 

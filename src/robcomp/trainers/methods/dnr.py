@@ -6,11 +6,11 @@ from torch import nn
 
 from robcomp.errors import UserError, unknown
 from robcomp.models.parameterisation import weights
-from robcomp.trainers.masks import SCHEMES
+from robcomp.trainers.compressors.masks import SCHEMES
+from robcomp.trainers.compressors.rewiring import LAYERS, Rewiring
+from robcomp.trainers.compressors.sparsity import SparseMethod
 from robcomp.trainers.method import METHODS, Task
 from robcomp.trainers.objectives import Adversarial, CleanFirst, Natural, Objective
-from robcomp.trainers.rewiring import LAYERS, Rewiring
-from robcomp.trainers.sparsity import SparseMethod
 from robcomp.trainers.stage import Stage
 
 

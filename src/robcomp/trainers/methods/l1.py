@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from robcomp.trainers.lasso import Lasso
+from robcomp.trainers.compressors.lasso import Lasso
+from robcomp.trainers.compressors.sparsity import FixedMask, SparseMethod
 from robcomp.trainers.method import METHODS, Task
-from robcomp.trainers.sparsity import FixedMask, SparseMethod
 from robcomp.trainers.stage import Stage
 
 

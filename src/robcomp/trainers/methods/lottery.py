@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
+from robcomp.trainers.compressors.fixed_support import KeepSupport
 from robcomp.trainers.method import METHODS, Task
 from robcomp.trainers.methods.admm import ADMM
 from robcomp.trainers.stage import Stage
-from robcomp.trainers.support import KeepSupport
 
 
 @METHODS.register("lottery")

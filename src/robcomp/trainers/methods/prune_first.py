@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
+from robcomp.trainers.compressors.fixed_support import KeepSupport
+from robcomp.trainers.compressors.sparsity import FixedMask, SparseMethod
 from robcomp.trainers.method import METHODS, Task
-from robcomp.trainers.sparsity import FixedMask, SparseMethod
 from robcomp.trainers.stage import Stage
-from robcomp.trainers.support import KeepSupport
 
 
 @METHODS.register("prune_first")

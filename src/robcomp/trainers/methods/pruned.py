@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from robcomp.trainers.compressors.sparsity import FixedMask, SparseMethod
 from robcomp.trainers.method import METHODS, Task
-from robcomp.trainers.sparsity import FixedMask, SparseMethod
 from robcomp.trainers.stage import Stage
 
 

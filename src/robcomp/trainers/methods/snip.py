@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from robcomp.errors import UserError
+from robcomp.trainers.compressors.snip import Snip
+from robcomp.trainers.compressors.sparsity import SparseMethod
 from robcomp.trainers.method import METHODS, Task
-from robcomp.trainers.snip import Snip
-from robcomp.trainers.sparsity import SparseMethod
 from robcomp.trainers.stage import Stage
 
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, replace
 
+from robcomp.trainers.compressors.rewiring import Rewiring
 from robcomp.trainers.method import METHODS
 from robcomp.trainers.methods.dnr import CleanRewiring
-from robcomp.trainers.rewiring import Rewiring
 
 
 @METHODS.register("sparse_momentum")

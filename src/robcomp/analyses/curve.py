@@ -1,0 +1,205 @@
+"""Accuracy while the adversary's budget rises: larger eps, or more steps (robustness curves).
+
+Source: Algorithm 2 of the thesis and its figures 4.5 and C.1; figure 4 of DNR (Kundu et al., 2020). An image that fell
+to a small budget counts as fallen for each larger one and is not attacked again, so a curve never rises. One that does
+not reach chance level under a budget that allows any image speaks of a failing attack, not of a robust network.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from robcomp.analyses.result import Result, cells, described
+from robcomp.attacks import Attack, MinimumNorm, SuiteConfig
+from robcomp.errors import UserError, unknown
+from robcomp.evaluation.robustness import Advance, Evaluator, proportion
+from robcomp.figures import robustness as figures
+from robcomp.progress import EvaluationProgress
+from robcomp.report.layout import show
+from robcomp.report.render import interval, percent
+from robcomp.runs.load import Finished, load_all
+from robcomp.settings.schema import Config
+
+SCHEMA = "robcomp-curve/1"
+STEPS = (1, 2, 5, 10, 20, 50, 100)
+OVER = ("eps", "steps")
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """An attack at rising budgets: `rungs` are the attacks at `values`, None at eps 0, where the image stays as it is.
+
+    A minimum-norm attack over eps has no rungs: one run of it gives the accuracy at every value.
+    """
+
+    name: str
+    attack: Attack
+    values: list[float]
+    rungs: list[Attack | None]
+
+
+def curve(
+    folders: Sequence[Path], overrides: Sequence[str], over: str, values: Sequence[float], target: Path | None,
+    console: Console,
+) -> Path:  # fmt: skip
+    """Measure, write and print the curves of all runs under each attack of the suite; returns the JSON's path.
+
+    `over` is eps or steps; without `values` the eps rise from 0 to the whole range, the steps from 1 to 100.
+    """
+    runs = load_all(folders, overrides)
+    ladders = plan(runs[0].config, runs[0].spec.shape, over, values)
+    rungs = [[described(ladder.name, rung or ladder.attack) for rung in [None, *ladder.rungs]] for ladder in ladders]
+    record = Result(SCHEMA, runs, [over, [ladder.values for ladder in ladders], rungs], overrides, target)
+    result = record.present(console)
+    if result is None:
+        with EvaluationProgress(console) as progress:
+            curves = [line for i, run in enumerate(runs) for line in _measure(run, ladders, over, record, i, progress)]
+        result = record.write({"over": over, "curves": curves})
+    _show(result, console)
+    rows = [
+        {"run": line["run"], "attack": line["name"], over: point[over], **cells(point)}
+        for line in result["curves"]
+        for point in line["points"]
+    ]
+    return record.complete(rows, lambda path: figures.curves(result, path), console)
+
+
+def plan(config: Config, shape: tuple[int, int, int], over: str, values: Sequence[float]) -> list[Ladder]:
+    """A ladder for each attack of the suite, for images of `shape` [C, H, W]."""
+    if over not in OVER:
+        raise unknown("over", over, OVER)
+    climb = _over_eps if over == "eps" else _over_steps
+    return [
+        climb(name, attack, replace(config.attack, attacks={name: config.attack.attacks[name]}), config, shape, values)
+        for name, attack in config.attack.build().items()
+    ]
+
+
+def rising_eps(eps: float, largest: float) -> list[float]:
+    """0, quarters of `eps` up to it, then 1.5, 2, 3, 4, 6, ... times `eps` as far as `largest`, which is the last."""
+    factors = [0, 0.25, 0.5, 0.75, 1.0]
+    while factors[-1] * eps < largest:
+        factors += [1.5 * factors[-1], 2 * factors[-1]]
+    return [*(factor * eps for factor in factors if factor * eps < largest), largest]
+
+
+def whole_range(attack: Attack, shape: tuple[int, int, int]) -> float:
+    """The eps that allows any image, in the attack's norm: from all black to all white."""
+    return 1.0 if attack.norm == "Linf" else math.sqrt(math.prod(shape))
+
+
+def _over_eps(
+    name: str, attack: Attack, alone: SuiteConfig, config: Config, shape: tuple[int, int, int], values: Sequence[float]
+) -> Ladder:
+    if not attack.bounded:
+        raise UserError(f"{name} has no ball, so there is no curve over eps; take it out: '~attack.attacks.{name}'.")
+    chosen = list(values) or rising_eps(attack.eps or config.threat.eps, whole_range(attack, shape))
+    rungs = [alone.build(eps)[name] if eps > 0 else None for eps in chosen]
+    return Ladder(name, attack, chosen, [] if isinstance(attack, MinimumNorm) else rungs)
+
+
+def _over_steps(
+    name: str, attack: Attack, alone: SuiteConfig, config: Config, shape: tuple[int, int, int], values: Sequence[float]
+) -> Ladder:
+    if not hasattr(attack, "steps"):
+        raise UserError(
+            f"{name} takes no steps, so there is no curve over them; take it out: '~attack.attacks.{name}'."
+        )
+    if any(value < 1 or value != int(value) for value in values):
+        raise UserError(f"values={','.join(f'{v:g}' for v in values)} are no numbers of steps; give 1,2,5 and so on.")
+    chosen = [int(value) for value in values] or list(STEPS)
+    rungs = [replace(alone, attacks={name: alone.attacks[name] | {"steps": steps}}).build()[name] for steps in chosen]
+    return Ladder(name, attack, chosen, rungs)
+
+
+def _measure(
+    run: Finished, ladders: list[Ladder], over: str, record: Result, part: int, progress: EvaluationProgress
+) -> list[dict[str, Any]]:
+    first = record.runs[0].config
+    ledger = record.ledger(str(part))
+    with Evaluator(run.model, run.dataset.test, first.seed, first.attack.batch_size, ledger) as evaluator:
+        lines = []
+        for ladder in ladders:
+            climb = _climb if ladder.rungs else _distances
+            points = climb(evaluator, ladder, over, run, progress)
+            falls = points[-1]["value"] < 1 / len(run.dataset.classes)
+            whole = ladder.values[-1] >= whole_range(ladder.attack, run.spec.shape)
+            judged = {"falls_to_chance": falls, "whole_range": whole} if over == "eps" else {}
+            lines.append({
+                "run": run.label, "name": ladder.name, "attack": ladder.attack.settings(), "points": points,
+                "not_run": ladder.values[len(points):], **judged,
+            })  # fmt: skip
+    return lines
+
+
+def _climb(
+    evaluator: Evaluator, ladder: Ladder, over: str, run: Finished, progress: EvaluationProgress
+) -> list[dict[str, Any]]:
+    """The points of a ladder, each on the images that the ones before left; over eps none below chance level."""
+    standing, points = evaluator.clean, []
+    for done, (value, rung) in enumerate(zip(ladder.values, ladder.rungs, strict=True)):
+        evaluator.advance = _told(progress, f"{ladder.name} on {run.label}", done, len(ladder.values), len(evaluator))
+        point = {over: value, "attacked": 0, "seconds": 0.0}
+        if rung is not None:
+            outcome = evaluator.under(ladder.name, rung, standing)
+            standing = standing & outcome.right
+            point |= {"attacked": outcome.attacked, "seconds": round(outcome.seconds, 2)}
+        points.append(point | proportion(standing))
+        if over == "eps" and points[-1]["value"] < 1 / len(run.dataset.classes):
+            break
+    return points
+
+
+def _distances(
+    evaluator: Evaluator, ladder: Ladder, over: str, run: Finished, progress: EvaluationProgress
+) -> list[dict[str, Any]]:
+    """The points of a minimum-norm attack: an image stands at eps where its nearest adversarial one is further away."""
+    evaluator.advance = _told(progress, f"{ladder.name} on {run.label}", 0, 1, len(evaluator))
+    outcome = evaluator.under(ladder.name, ladder.attack, evaluator.clean, distances=True)
+    spent = {"attacked": outcome.attacked, "seconds": round(outcome.seconds, 2)}
+    return [
+        {over: value, **spent, **proportion(evaluator.clean & (outcome.distance > value))} for value in ladder.values
+    ]
+
+
+def _told(progress: EvaluationProgress, title: str, rung: int, rungs: int, images: int) -> Advance:
+    """The advance of one rung as that of the whole ladder, in images."""
+
+    def advance(_: str, done: float, total: int) -> None:
+        progress.advance(title, images * (rung + done / total), images * rungs)
+
+    return advance
+
+
+def _show(result: dict[str, Any], console: Console) -> None:
+    over = result["over"]
+    for name in dict.fromkeys(line["name"] for line in result["curves"]):
+        lines = [line for line in result["curves"] if line["name"] == name]
+        values = sorted({point[over] for line in lines for point in line["points"]})
+        shown = [{point[over]: f"{percent(point['value'])} {interval(point['interval'])}" for point in line["points"]}
+                 for line in lines]  # fmt: skip
+        rows = [[f"{value:.4g}", *(column.get(value, "-") for column in shown)] for value in values]
+        show(console, f"Accuracy under {name} over {over}", [over, *(line["run"] for line in lines)], rows)
+    for line in result["curves"]:
+        for remark in _remarks(line, over, 1 / result["data"]["classes"]):
+            console.print(remark, markup=False, highlight=False)
+
+
+def _remarks(line: dict[str, Any], over: str, chance: float) -> list[str]:
+    """What a reader of a curve over eps must know: where it was stopped, or that it should have fallen and did not."""
+    who, last = f"{line['run']} under {line['name']}", line["points"][-1]
+    remarks = []
+    if line["not_run"]:
+        remarks.append(
+            f"{who}: below chance ({percent(chance)}) at {over} {last[over]:.4g}; the {len(line['not_run'])} larger "
+            "values are not run."
+        )
+    if not line.get("falls_to_chance", True):
+        so = "any image is allowed there, so this attack fails" if line["whole_range"] else "larger values= go on"
+        still = f"still {percent(last['value'])} at {over} {last[over]:.4g}"
+        remarks.append(f"{who}: {still}, not below chance ({percent(chance)}); {so}.")
+    return remarks

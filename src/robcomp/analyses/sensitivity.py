@@ -1,0 +1,213 @@
+"""How much accuracy a finished network loses when a single layer is pruned: the pruning sensitivity of its layers.
+
+Source: section 3.3 and figure 2b of DNR (Kundu et al., 2020), after Ding et al. (2019): the share x of one layer's
+weights, those of smallest magnitude, becomes zero, all other layers stay as they are, and the relative reduction of
+the clean and of the robust accuracy is taken. Nothing is trained afterwards.
+"""
+
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from torch import nn
+
+from robcomp.analyses.result import Result, described
+from robcomp.attacks import SuiteConfig
+from robcomp.errors import UserError
+from robcomp.evaluation.ledger import Ledger
+from robcomp.evaluation.robustness import Evaluator, proportion
+from robcomp.evaluation.suite import evaluate, order
+from robcomp.figures import layers as analysis_figures
+from robcomp.models.parameterisation import dense_weight_counts, stored_weights, weight_layers
+from robcomp.progress import EvaluationProgress
+from robcomp.projections import l0_
+from robcomp.report.layout import show
+from robcomp.report.render import interval, percent, share
+from robcomp.runs.load import Finished, load_all
+
+SCHEMA = "robcomp-sensitivity/1"
+SUITE = "quick"  # each layer is attacked anew for each share
+SHARES = (0.5, 0.8, 0.95)
+KINDS = ("clean", "robust")
+COUNTS = ("weights", "nonzero", "density")
+DEFINITION = (
+    "Of one layer at a time the share x of its weights, those of smallest magnitude, is set to zero; those that are "
+    "zero already count among them. The reduction is 100 * (1 - accuracy after / accuracy before), in percent; robust "
+    "is the worst case over the suite."
+)
+
+
+def sensitivity(
+    folders: Sequence[Path], overrides: Sequence[str], values: Sequence[float], target: Path | None, console: Console
+) -> Path:
+    """Measure, write and print the sensitivity of every conv and linear layer of the runs; returns the JSON's path.
+
+    `values` are the shares x in (0, 1], `SHARES` where none is given; the suite is `SUITE` unless attack= is.
+    """
+    shares = _checked(values) or list(SHARES)
+    chosen = any(override.startswith("attack=") for override in overrides)
+    runs = load_all(folders, overrides if chosen else [f"attack={SUITE}", *overrides])
+    suite = runs[0].config.attack
+    attacks = [described(name, attack) for name, attack in suite.build().items()]
+    plan = [shares, attacks, sorted(suite.aside()), suite.individual]
+    record = Result(SCHEMA, runs, plan, overrides, target)
+    result = record.present(console)
+    if result is None:
+        with EvaluationProgress(console) as progress:
+            networks = [_measure(run, shares, record, part, progress) for part, run in enumerate(runs)]
+        settings = {name: attack.settings() for name, attack in suite.build().items()}
+        measured = {"definition": DEFINITION, "attacks": settings, "values": shares, "networks": networks}
+        result = record.write(measured)
+    _show(result, console)
+    return record.complete(list(_rows(result)), lambda path: analysis_figures.sensitivity(result, path), console)
+
+
+def pruned(model: nn.Module, layer: str, left: int) -> nn.Module:
+    """A copy of `model` in which the `left` stored weights of `layer` of largest magnitude stay, the others are zero.
+
+    Of a factored layer they are the largest of all its factors together. Of equal magnitudes the first ones stay.
+    """
+    copy = deepcopy(model)
+    l0_([tensor.data for tensor in stored_weights(weight_layers(copy)[layer]).values()], left)
+    return copy
+
+
+def layers(model: nn.Module) -> list[dict[str, Any]]:
+    """Of every conv and linear layer, in the network's order: its counts and its density, as report.json has them."""
+    dense, found = dense_weight_counts(model), []
+    for name, layer in weight_layers(model).items():
+        nonzero = sum(int(tensor.count_nonzero()) for tensor in stored_weights(layer).values())
+        found.append({"name": name, "weights": dense[name], "nonzero": nonzero, "density": nonzero / dense[name]})
+    return found
+
+
+def _checked(values: Sequence[float]) -> list[float]:
+    for x in values:
+        if not 0 < x <= 1:
+            raise UserError(
+                f"values={x:g} is no share of a layer's weights; give numbers above 0 and up to 1: 0.5,0.95."
+            )
+    return list(values)
+
+
+class _Part(Ledger):
+    """The entries of one pruned network in the ledger of its run."""
+
+    def __init__(self, shared: Ledger, network: Sequence[Any]) -> None:
+        super().__init__()
+        self.shared, self.network = shared, list(network)
+
+    def recall(self, entry: object) -> tuple[dict[str, np.ndarray], int, float]:
+        return self.shared.recall([self.network, entry])
+
+    def note(self, entry: object, arrays: dict[str, np.ndarray], done: int, seconds: float) -> None:
+        self.shared.note([self.network, entry], arrays, done, seconds)
+
+
+class _Bench:
+    """Measures `total` networks of a run one after the other, with the settings of the protocol's first run."""
+
+    def __init__(self, run: Finished, record: Result, part: int, total: int, progress: EvaluationProgress) -> None:
+        config = record.runs[0].config
+        self.suite: SuiteConfig = config.attack
+        self.seed, self.split = config.seed, run.dataset.test
+        self.ledger, self.progress = record.ledger(str(part)), progress
+        self.names = order(self.suite.build(), self.suite.individual)
+        self.title, self.total, self.done = f"pruned layers of {run.label}", total, 0
+
+    def measure(self, model: nn.Module, *network: Any) -> dict[str, Any]:
+        """The clean and the robust accuracy of `model`, which `network` names in the ledger."""
+        part = _Part(self.ledger, network)
+        arrays, *_ = part.recall("suite")
+        if not arrays:
+            with Evaluator(model, self.split, self.seed, self.suite.batch_size, part, self._advance) as evaluator:
+                _, outcomes = evaluate(evaluator, self.suite)
+            arrays = {"clean": outcomes["clean"], "robust": outcomes["worst_case"]}
+            part.note("suite", arrays, len(self.split), 0.0)
+        self.skip()
+        return {kind: proportion(arrays[kind]) for kind in KINDS}
+
+    def skip(self) -> None:
+        """One network more is done."""
+        self.done += 1
+        self._advance(self.names[0], 0, 1)
+
+    def _advance(self, name: str, done: float, total: int) -> None:
+        """An attack's progress as that of the whole run, in images."""
+        attacks = self.done * len(self.names) + self.names.index(name) + done / max(total, 1)
+        images = len(self.split)
+        self.progress.advance(self.title, images * attacks, images * self.total * len(self.names))
+
+
+def _measure(
+    run: Finished, shares: list[float], record: Result, part: int, progress: EvaluationProgress
+) -> dict[str, Any]:
+    """The run's network as it is, and with each share of each layer pruned."""
+    rows = layers(run.model)
+    bench = _Bench(run, record, part, 1 + len(shares) * len(rows), progress)
+    before = bench.measure(run.model)
+    for row in rows:
+        row["pruned"] = []
+        for x in shares:
+            left, after = min(row["weights"] - round(x * row["weights"]), row["nonzero"]), before
+            if left < row["nonzero"]:
+                after = bench.measure(pruned(run.model, row["name"], left), row["name"], left)
+            else:  # so sparse already that nothing is pruned
+                bench.skip()
+            reductions = {f"{kind}_reduction_percent": _reduction(before[kind], after[kind]) for kind in KINDS}
+            row["pruned"].append({"x": x, "left": left, **after, **reductions})
+    return {"run": run.label, "unpruned": before, "layers": rows}
+
+
+def _reduction(before: dict[str, Any], after: dict[str, Any]) -> float | None:
+    """The relative reduction in percent, below 0 where the accuracy rose; None of an accuracy that was 0."""
+    return 100 * (1 - after["correct"] / before["correct"]) if before["correct"] else None
+
+
+def _rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The table: first the unpruned network of each run (no layer, x = 0), then layer by layer."""
+    for network in result["networks"]:
+        counts = dict.fromkeys((*COUNTS, "left"), "")
+        nothing = {"x": 0, **network["unpruned"], **{f"{kind}_reduction_percent": 0.0 for kind in KINDS}}
+        yield {"run": network["run"], "layer": ""} | counts | _cells(nothing)
+        for layer in network["layers"]:
+            for point in layer["pruned"]:
+                counts = {key: layer[key] for key in COUNTS} | {"left": point["left"]}
+                yield {"run": network["run"], "layer": layer["name"]} | counts | _cells(point)
+
+
+def _cells(point: dict[str, Any]) -> dict[str, Any]:
+    found = {"x": point["x"], "images": point["clean"]["images"]}
+    for kind in KINDS:
+        low, high = point[kind]["interval"]
+        found |= {f"{kind}_correct": point[kind]["correct"], kind: point[kind]["value"], f"{kind}_low": low,
+                  f"{kind}_high": high, f"{kind}_reduction_percent": point[f"{kind}_reduction_percent"]}  # fmt: skip
+    return found
+
+
+def _show(result: dict[str, Any], console: Console) -> None:
+    columns = ["layer", "density", "clean", "reduction", "robust", "reduction"]
+    for network in result["networks"]:
+        clean, robust = (_accuracy(network["unpruned"][kind]) for kind in KINDS)
+        console.print(f"\n{network['run']}, unpruned: clean {clean}, robust {robust}", markup=False, highlight=False)
+        for place, x in enumerate(result["values"]):
+            points = [(layer, layer["pruned"][place]) for layer in network["layers"]]
+            rows = [
+                [layer["name"], share(layer["density"]), percent(point["clean"]["value"]), _said(point, "clean"),
+                 percent(point["robust"]["value"]), _said(point, "robust")]
+                for layer, point in points
+            ]  # fmt: skip
+            show(console, f"{network['run']} with {100 * x:g} % of one layer pruned", columns, rows)
+    console.print(f"\n{result['definition']}", markup=False, highlight=False)
+
+
+def _accuracy(measured: dict[str, Any]) -> str:
+    return f"{percent(measured['value'])} {interval(measured['interval'])}"
+
+
+def _said(point: dict[str, Any], kind: str) -> str:
+    reduction = point[f"{kind}_reduction_percent"]
+    return "-" if reduction is None else f"{reduction:.1f} %"

@@ -1,0 +1,127 @@
+"""Adversarial images made on one network, shown to others: the transfer matrix.
+
+Source: Algorithm 3 of the thesis and its figures 4.6 and C.2; the matrices of Ye et al. (ICCV 2019). All test images
+are attacked on the source. An image that the target classifies wrong as it is counts as wrong, as in every figure of
+robcomp, so where source and target are one network the figure is its accuracy under that (white-box) attack.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from robcomp.analyses.result import Result, cells, described
+from robcomp.analyses.source import Source, titled
+from robcomp.attacks import Attack
+from robcomp.errors import UserError
+from robcomp.evaluation.robustness import Outcome, proportion
+from robcomp.figures import robustness as figures
+from robcomp.progress import EvaluationProgress
+from robcomp.report.layout import show
+from robcomp.report.render import interval, percent
+from robcomp.runs.load import Finished, load_all
+from robcomp.settings.schema import Config
+
+SCHEMA = "robcomp-transfer/1"
+
+
+def transfer(
+    sources: Sequence[Path], targets: Sequence[Path], overrides: Sequence[str], values: Sequence[float],
+    target: Path | None, console: Console,
+) -> Path:  # fmt: skip
+    """Attack each source by each attack of the suite, show the images to each target; returns the JSON's path.
+
+    One matrix for each attack and each eps of `values`; without `values`, for each attack at its own eps.
+    """
+    by_place = {folder.resolve(): folder for folder in [*sources, *targets]}
+    runs = load_all(list(by_place.values()), overrides)
+    of = dict(zip(by_place, runs, strict=True))
+    givers, takers = ([of[folder.resolve()] for folder in folders] for folders in (sources, targets))
+    attacks = list(_attacks(runs[0].config, values))
+    sides = [[run.label for run in side] for side in (givers, takers)]
+    record = Result(SCHEMA, runs, [sides, [described(name, attack) for name, attack in attacks]], overrides, target)
+    result = record.present(console)
+    if result is None:
+        with EvaluationProgress(console) as progress:
+            result = record.write(_measure(runs, givers, takers, attacks, record, progress))
+    _show(result, console)
+    return record.complete(list(_rows(result)), lambda path: figures.transfer(result, path), console)
+
+
+def _attacks(config: Config, values: Sequence[float]) -> Iterator[tuple[str, Attack]]:
+    built = [config.attack.build(eps) for eps in values] or [config.attack.build()]
+    for name in built[0]:
+        for suite in built:
+            if values and not suite[name].bounded:
+                raise UserError(f"{name} has no ball, so values= says nothing to it; leave values= or that attack out.")
+            yield name, suite[name]
+
+
+def _measure(
+    runs: list[Finished], givers: list[Finished], takers: list[Finished], attacks: list[tuple[str, Attack]],
+    record: Result, progress: EvaluationProgress,
+) -> dict[str, Any]:  # fmt: skip
+    """The blocks "clean" (a cell for each target) and "matrices"."""
+    first = runs[0].config
+    with ExitStack() as stack:
+        nets = {
+            run.label: stack.enter_context(
+                Source(run.model, run.dataset.test, first.seed, first.attack.batch_size, record.ledger(str(part)))
+            )
+            for part, run in enumerate(runs)
+        }
+        judges = [nets[run.label] for run in takers]
+        clean = [{"target": run.label, **proportion(nets[run.label].clean)} for run in takers]
+        matrices = []
+        for name, attack in attacks:
+            found = []
+            for run in givers:
+                nets[run.label].advance = titled(progress, f"{name} at eps {attack.eps:.4g} on {run.label}")
+                found.append(_row(nets[run.label], name, attack, judges))
+            matrices.append({
+                "name": name, "eps": attack.eps, "attack": attack.settings(),
+                "cells": [
+                    {"source": giver.label, "target": taker.label, "white_box": giver is taker,
+                     **proportion(outcome.right), "seconds": round(outcome.seconds, 2)}
+                    for giver, row in zip(givers, found, strict=True)
+                    for taker, outcome in zip(takers, row, strict=True)
+                ],
+            })  # fmt: skip
+    return {"clean": clean, "matrices": matrices}
+
+
+def _row(source: Source, name: str, attack: Attack, judges: list[Source]) -> list[Outcome]:
+    """The outcome of each target on the images made on `source`; at eps 0 these are the clean ones."""
+    if attack.bounded and attack.eps == 0:
+        return [Outcome(judge.clean, 0, 0.0) for judge in judges]
+    return source.shown(name, attack, np.ones(len(source), bool), judges)
+
+
+def _rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for cell in result["clean"]:
+        yield {"source": "", "target": cell["target"], "attack": "clean", "eps": 0.0, **cells(cell)}
+    for matrix in result["matrices"]:
+        for cell in matrix["cells"]:
+            place = {"source": cell["source"], "target": cell["target"], "attack": matrix["name"], "eps": matrix["eps"]}
+            yield place | cells(cell)
+
+
+def _show(result: dict[str, Any], console: Console) -> None:
+    targets = [cell["target"] for cell in result["clean"]]
+    clean = ["(clean images)", *map(_cell, result["clean"])]
+    for matrix in result["matrices"]:
+        rows = [
+            [source, *(_cell(cell) for cell in matrix["cells"] if cell["source"] == source)]
+            for source in dict.fromkeys(cell["source"] for cell in matrix["cells"])
+        ]
+        title = f"Accuracy under {matrix['name']} at eps {matrix['eps']:.4g}, made on (row), shown to (column)"
+        show(console, title, ["made on", *targets], [clean, *rows])
+    if any(cell["white_box"] for matrix in result["matrices"] for cell in matrix["cells"]):
+        console.print("* attacked and classified by the same network (white box)", highlight=False)
+
+
+def _cell(cell: dict[str, Any]) -> str:
+    return f"{percent(cell['value'])} {interval(cell['interval'])}{'*' if cell.get('white_box') else ''}"

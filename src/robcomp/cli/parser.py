@@ -1,0 +1,215 @@
+"""The command line: `robcomp <verb>`. Help and lists answer without importing torch or Hydra."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import robcomp
+from robcomp.cli import commands as verbs
+from robcomp.errors import UserError
+from robcomp.settings import choices as catalogue
+
+OVERRIDES_HELP = "KEY=VALUE in Hydra's grammar: group choices (method=al0) and fields (method.ratio=0.01)"
+PROTOCOL_KEYS = """  attack=SUITE     the suite (default: pgd100, PGD with 100 steps), and its settings as in train
+  target=DIR       where the result goes (default: the first run's directory)
+  fresh=true       measure again what is finished
+others are overrides of the runs' own configurations, as in dataset.test_subset=500. The result is JSON, CSV and, with
+matplotlib, a figure; a finished one is shown at once, a stopped one goes on."""
+CURVE_HELP = f"""keys:
+  run=DIR[,DIR]    finished runs; may be repeated
+  over=eps|steps   what rises (default: eps)
+  values=0,1/255   its values (default: from 0 to the whole range for eps, from 1 to 100 for steps)
+{PROTOCOL_KEYS}
+
+example:
+  robcomp curve run=outputs/digits-lenet-atmc/HASH values=0,0.05,0.1,0.2 attack.attacks.pgd.steps=20"""
+TRANSFER_HELP = f"""keys:
+  source=DIR[,DIR]   runs on which the images are made; may be repeated
+  targets=DIR[,DIR]  runs that classify them; may be repeated
+  values=1/255,0.1   several eps (default: the suite's own)
+{PROTOCOL_KEYS}
+
+example:
+  robcomp transfer source=outputs/digits-lenet-nat/HASH targets=outputs/digits-lenet-atmc/HASH"""
+COMBINE_HELP = f"""keys:
+  run=DIR[,DIR]    two finished runs or more; may be repeated
+{PROTOCOL_KEYS}
+
+example:
+  robcomp combine run=outputs/digits-lenet-atmc/HASH run=outputs/digits-lenet-al0/HASH attack=quick"""
+SENSITIVITY_HELP = f"""keys:
+  run=DIR[,DIR]    finished runs; may be repeated
+  values=0.5,0.95  the shares of a layer's weights that become zero, the smallest ones (default: 0.5,0.8,0.95)
+{PROTOCOL_KEYS.replace("pgd100, PGD with 100 steps", "quick, as in train")}
+
+example:
+  robcomp sensitivity run=outputs/digits-lenet-da/HASH values=0.8,0.95 dataset.test_subset=200"""
+FILES = "The result is JSON, CSV and, with matplotlib, a figure; neither the data set nor an attack is needed."
+HISTOGRAM_HELP = f"""keys:
+  run=DIR[,DIR]    finished runs, also of several data sets and models; may be repeated
+  bins=N           bins of equal width (default: 100)
+  layers=PATTERN   the layers whose names match, as in layers='conv*' (default: all)
+  normalised=true  each run's weights divided by their largest magnitude
+  target=DIR       where the result goes (default: the first run's directory)
+{FILES}
+
+example:
+  robcomp histogram run=outputs/digits-lenet-nat/HASH,outputs/digits-lenet-da/HASH normalised=true"""
+LOSSES_HELP = f"""keys:
+  run=DIR[,DIR]    finished runs that were trained adversarially; may be repeated
+  target=DIR       where the result goes (default: the first run's directory)
+{FILES}
+
+example:
+  robcomp losses run=outputs/digits-lenet-da/HASH,outputs/digits-lenet-atmc/HASH"""
+COMPARE_HELP = """shown for clean images, the worst case and each attack that both met with the same settings:
+  both accuracies, their difference on the same images with its 95 % interval, McNemar's exact p, a verdict
+
+example:
+  robcomp compare outputs/digits-lenet-atmc/HASH outputs/digits-lenet-al0/HASH"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb; returns the exit code: 0 done, 1 a run failed, 2 bad input, 130 interrupted."""
+    parser = _parser()
+    args, rest = parser.parse_known_args(arguments)
+    if unread := [word for word in rest if word.startswith("-") or not hasattr(args, "overrides")]:
+        parser.error(f"unrecognized arguments: {' '.join(unread)}")
+    if rest:  # overrides after an option, which argparse leaves over
+        args.overrides += rest
+    if args.verb is None:
+        parser.print_help()
+        return 0
+    try:
+        return args.run(args)
+    except UserError as error:
+        print(f"robcomp: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"robcomp: {error.filename or 'a file'}: {error.strerror or error}; check the path.", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("robcomp: interrupted; the same command (without fresh=true) goes on from the last checkpoint.",
+              file=sys.stderr)  # fmt: skip
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="robcomp",
+        description="Train image classifiers that are adversarially robust and small; report how robust and how small.",
+        epilog="robcomp VERB --help shows a verb's options and choices. Start with: robcomp train",
+    )
+    parser.add_argument("--version", action="version", version=f"robcomp {robcomp.__version__}")
+    choices = parser.add_subparsers(dest="verb", metavar="VERB")
+
+    train = _verb(choices, "train", "train, pack, attack and report; alone: ATMC with LeNet on digits", _train_help())
+    train.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=OVERRIDES_HELP)
+    train.add_argument("-m", "--multirun", action="store_true", help="sweep: seed=0,1,2 or method=al0,atmc; resumable")
+    train.add_argument("--cfg", choices=["job"], help="show the composed configuration and do nothing")
+    train.set_defaults(run=verbs.train)
+
+    evaluate = _verb(
+        choices,
+        "evaluate",
+        "attack a finished run again with another suite, or a network trained elsewhere",
+        _evaluate_help(),
+    )
+    evaluate.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="run=DIR or model.weights=FILE, and overrides such as attack=autoattack",
+    )
+    evaluate.set_defaults(run=verbs.evaluate)
+
+    for name, summary, run, epilog in (
+        ("curve", "accuracy of finished runs while eps or the attack's steps rise", verbs.curve, CURVE_HELP),
+        ("transfer", "adversarial images made on one run, classified by others", verbs.transfer, TRANSFER_HELP),
+        ("combine", "finished runs as one network, attacked in part and as a whole", verbs.combine, COMBINE_HELP),
+        ("sensitivity", "accuracy of finished runs when a single layer is pruned", verbs.sensitivity, SENSITIVITY_HELP),
+    ):
+        protocol = _verb(choices, name, summary, epilog)
+        protocol.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the keys below, and overrides")
+        protocol.set_defaults(run=run)
+
+    for name, summary, run, epilog in (
+        ("histogram", "weights of finished runs, their histograms one over the other", verbs.histogram, HISTOGRAM_HELP),
+        ("losses", "adversarial loss of finished runs over the epochs of all stages", verbs.losses, LOSSES_HELP),
+    ):
+        analysis = _verb(choices, name, summary, epilog)
+        analysis.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the keys below")
+        analysis.set_defaults(run=run)
+
+    compare = _verb(choices, "compare", "two finished runs, image by image on the same test images", COMPARE_HELP)
+    for side in ("a", "b"):
+        compare.add_argument(
+            side, type=Path, metavar=side.upper(), help="a run directory, or an evaluation-*.json of one"
+        )
+    compare.add_argument("--json", action="store_true", help="print the comparison as JSON")
+    compare.set_defaults(run=verbs.compare)
+
+    listing = _verb(choices, "list", "what can be named on the command line, one line each", "")
+    listing.add_argument("group", nargs="?", help=", ".join(f"{group}s" for group in (*catalogue.GROUPS, "table")))
+    listing.set_defaults(run=verbs.listing)
+
+    table = _verb(
+        choices, "table", "run what a published table or figure needs, and write it beside ours", _tables_help()
+    )
+    table.add_argument("name", help="the table, for example atmc-mnist")
+    table.add_argument("--scale", default="cpu", help="a scale of the table: smoke, cpu, gpu or paper (default: cpu)")
+    table.add_argument("--target", type=Path, default=Path("results"), help="where the page goes (default: results)")
+    table.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for every run of the table")
+    table.set_defaults(run=verbs.table)
+    return parser
+
+
+def _verb(choices: argparse._SubParsersAction, name: str, summary: str, epilog: str) -> argparse.ArgumentParser:
+    return choices.add_parser(
+        name, help=summary, description=summary[0].upper() + summary[1:] + ".", epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+
+
+def _choices() -> str:
+    return "\n".join(f"  {group:<8} {', '.join(catalogue.choices(group))}" for group in catalogue.GROUPS)
+
+
+def _train_help() -> str:
+    return f"""choices (robcomp list says what each is):
+{_choices()}
+
+examples:
+  robcomp train method=atmc dataset=cifar10
+  robcomp train dataset=mnist method.ratio=0.006 method.bits=4 threat.eps=8/255
+  robcomp train method.epochs_scale=0.1               every stage and milestone at a tenth
+  robcomp train -m method=al0,atmc method.ratio=0.001,0.005
+  robcomp train method=al0 quantize.bits=8            a codebook after training
+  robcomp train dataset=folder dataset.path=photos    your own images, one folder a class
+  robcomp train model.weights=FILE schedule.dense.epochs=0   compress a network that is trained already
+  robcomp train --cfg job dataset=mnist               every key there is, with its value
+
+Runs go to out=DIR (default outputs). A finished run is skipped, a stopped one goes on; fresh=true starts over."""
+
+
+def _evaluate_help() -> str:
+    return f"""suites for attack= (robcomp list attacks says what each is):
+  {", ".join(catalogue.choices("attack"))}
+
+examples:
+  robcomp evaluate run=outputs/digits-lenet-atmc/HASH attack=autoattack dataset.test_subset=500
+  robcomp evaluate run=outputs/digits-lenet-atmc/HASH attack=quick threat.eps=0.15 attack.attacks.pgd.steps=100
+  robcomp evaluate dataset=cifar10 model=resnet18 model.weights=net.pt attack=autoattack   a network trained elsewhere
+
+Writes evaluation-HASH.json and .npz into the run's directory, or for a network from elsewhere a directory of its own
+under out=DIR. A finished evaluation is shown again, a stopped one goes on; fresh=true attacks again."""
+
+
+def _tables_help() -> str:
+    tables = "\n".join(f"  {name:<14} {text}" for name, text in catalogue.summaries("table").items())
+    return f"tables:\n{tables}"

@@ -1,1 +1,0 @@
-"""Protocols over finished runs: curves over a rising budget, transfer, combined networks, image-by-image comparison."""

@@ -1,0 +1,51 @@
+"""A network trained elsewhere: packed like one of ours, attacked and reported."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from filelock import FileLock
+from rich.console import Console
+
+from robcomp import artifact, data, storage
+from robcomp.artifact import NetworkSpec
+from robcomp.errors import UserError
+from robcomp.hardware import choose_device
+from robcomp.models import importing
+from robcomp.report import render, schema
+from robcomp.runs import evaluate as measure
+from robcomp.runs.train import origin
+from robcomp.settings.schema import Config
+from robcomp.trainers.compressors.codebook import FULL
+from robcomp.trainers.state import Environment
+
+
+def evaluate(config: Config, overrides: Sequence[str], console: Console) -> Path:
+    """Attack the network of model.weights; returns its run directory, <dataset>-<model>-given/<hash>, without stages.
+
+    UserError without weights, or where they do not fit the model. A finished evaluation is not run again.
+    """
+    if not config.model.weights:
+        raise UserError(
+            "evaluate takes run=DIR for a finished run, or model=... model.weights=FILE for a network from elsewhere."
+        )
+    device = choose_device(config.device)
+    dataset = data.load(config.dataset, Path(config.data_dir), device)
+    identity = [origin(config), measure.identity(config, dataset)]
+    folder = Path(config.out) / f"{config.dataset.name}-{config.model.name}-given" / storage.digest(identity)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        if (folder / "report.json").exists() and not config.fresh:
+            console.print(f"already evaluated: {folder} (fresh=true attacks again)")
+        else:
+            spec = NetworkSpec(config.model, tuple(config.dataset.shape), len(dataset.classes))
+            model = spec.build()
+            story = importing.load_weights(model, config.model, Path(config.model.weights))
+            console.print(f"weights: {story}", highlight=False, markup=False)
+            artifact.save(model, spec, FULL, folder / "model.rcz")
+            env = Environment(device, "float32")
+            report = measure.report(config, overrides, folder, dataset, env, [], console)
+            report["run"] |= {"method": "given"}
+            measure.finish(folder, report)
+        render.console(schema.read(folder / "report.json"), console)
+    console.print(f"run directory: {folder}")
+    return folder

@@ -1,0 +1,98 @@
+"""Finished runs, read back from disk to be attacked."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from robcomp import artifact, data, storage
+from robcomp.artifact import NetworkSpec
+from robcomp.errors import UserError
+from robcomp.hardware import choose_device
+from robcomp.report import render, schema
+from robcomp.settings.compose import Config, compose_config
+
+SUITE = "pgd100"  # the suite of every protocol, unless attack= is given
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """A finished run: its checked report, its network in eval mode on `device`, and the images it was trained for.
+
+    `config` is the run's own configuration under the overrides given now; `label` names the run in tables and figures,
+    with the mark of doubt where its verdict has a flag.
+    """
+
+    folder: Path
+    label: str
+    report: dict[str, Any]
+    model: nn.Module
+    spec: NetworkSpec
+    config: Config
+    dataset: data.Dataset
+    device: torch.device
+
+    @property
+    def network(self) -> str:
+        """The SHA-256 of model.rcz."""
+        return storage.file_digest(self.folder / "model.rcz")
+
+
+def load(folder: Path, overrides: Sequence[str]) -> Finished:
+    """The finished run in `folder` with its network and data; UserError where these are not those of its training."""
+    report = schema.read(folder / "report.json")
+    config = compose_config([*own_overrides(report["run"]["overrides"], overrides), *overrides])
+    if config.dataset.name != report["run"]["dataset"]:
+        raise UserError(
+            f"dataset={config.dataset.name} is not what {folder} was trained on; leave dataset= out "
+            f"({report['run']['dataset']} is taken)."
+        )
+    model, spec, _ = artifact.load(folder / "model.rcz")
+    device = choose_device(config.device)
+    dataset = data.load(config.dataset, Path(config.data_dir), device)
+    if dataset.checksum != report["data"]["checksum"] or spec.shape != tuple(config.dataset.shape):
+        raise UserError(
+            f"{folder} was trained on other {dataset.name} images, or on another split of them, than those at hand, so "
+            "its test images may be among them; bring the former state back, or train on this one."
+        )
+    label = f"{report['run']['model']} {report['run']['method']} {report['run']['id'][:6]}{render.doubt(report)}"
+    return Finished(folder, label, report, model.to(device), spec, config, dataset, device)
+
+
+def load_all(folders: Sequence[Path], overrides: Sequence[str]) -> list[Finished]:
+    """The runs in `folders` for one protocol: by default under the suite `SUITE`, on the same images, labels unique."""
+    if not any(override.startswith("attack=") for override in overrides):
+        overrides = [f"attack={SUITE}", *overrides]
+    runs = [load(folder, overrides) for folder in folders]
+    same_images(runs)
+    used = Counter(run.label for run in runs)
+    return [
+        replace(run, dataset=runs[0].dataset, label=run.label if used[run.label] == 1 else str(run.folder))
+        for run in runs
+    ]
+
+
+def same_images(runs: Sequence[Finished]) -> None:
+    """UserError unless all runs have the same data, the same classes and the same test images."""
+    first = runs[0]
+    for run in runs[1:]:
+        if (run.dataset.checksum, run.dataset.classes) != (first.dataset.checksum, first.dataset.classes):
+            raise UserError(
+                f"{run.folder} was trained on {run.dataset.name} and {first.folder} on {first.dataset.name}, whose "
+                "images or classes differ; give runs on the same data."
+            )
+        if len(run.dataset.test) != len(first.dataset.test):
+            raise UserError(
+                f"{run.folder} is tested on {len(run.dataset.test)} images and {first.folder} on "
+                f"{len(first.dataset.test)}; add dataset.test_subset=N, for all of them."
+            )
+
+
+def own_overrides(trained: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """The run's own overrides that still count: not fresh=, nor another suite's settings where one is chosen now."""
+    dropped = ("fresh", "attack") if any(override.startswith("attack=") for override in overrides) else ("fresh",)
+    return [override for override in trained if override.lstrip("+~").split("=")[0].split(".")[0] not in dropped]

@@ -1,0 +1,63 @@
+"""Several runs, one after another: a sweep on the command line, or the rows of a table."""
+
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from rich.console import Console
+
+from robcomp import storage
+from robcomp.errors import UserError
+from robcomp.settings.compose import compose_config
+
+
+def expand(overrides: Sequence[str]) -> list[list[str]]:
+    """The runs of a sweep, in Hydra's order: `seed=0,1 method=al0,atmc` are four lists of overrides."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    except HydraException:
+        raise UserError(
+            f"cannot read the sweep '{' '.join(overrides)}'; write KEY=A,B or KEY=choice(A,B) or KEY=range(1,4)."
+        ) from None
+    jobs = [list(job) for batch in batches for job in batch]
+    if not jobs:
+        raise UserError(f"the sweep '{' '.join(overrides)}' holds no run; write KEY=A,B or KEY=range(1,4).")
+    return jobs
+
+
+def run(jobs: Sequence[Sequence[str]], console: Console) -> list[Path | None]:
+    """Train every job; the run directories in order, None where a run failed.
+
+    All configurations are checked before the first run starts. A failure is written to failure.txt in its run
+    directory, the sweep goes on, and the failures are listed at the end. Finished runs are skipped, so the same
+    command takes up a sweep that was stopped.
+    """
+    from robcomp.runs import train as runner
+
+    configs = [compose_config(job) for job in jobs]
+    targets = [runner.run_directory(config) for config in configs]
+    folders: list[Path | None] = []
+    failures = []
+    for number, (job, config, target) in enumerate(zip(jobs, configs, targets, strict=True), 1):
+        console.rule(f"run {number} of {len(jobs)}: {' '.join(job) or 'defaults'}", align="left")
+        try:
+            folders.append(runner.train(config, job, console))
+        except Exception as error:
+            folders.append(None)
+            failures.append(_record(target, job, error))
+    for message in failures:
+        console.print(f"[red]failed:[/red] {message}", highlight=False)
+    if len(jobs) > 1:
+        console.print(f"{len(jobs) - len(failures)} of {len(jobs)} runs finished")
+    return folders
+
+
+def _record(folder: Path, job: Sequence[str], error: Exception) -> str:
+    """Keep the traceback of a failed run in its directory; one line about it."""
+    target = folder / "failure.txt"
+    storage.write_text(target, "".join(traceback.format_exception(error)))
+    return f"{' '.join(job)}: {str(error).splitlines()[0] if str(error) else type(error).__name__} (see {target})"

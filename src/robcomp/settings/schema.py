@@ -1,0 +1,200 @@
+"""The schema of the configuration: what a run's settings are, their defaults and each field's own check.
+
+Nothing here knows a particular data set, model or method: their dataclasses come from the registries.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from robcomp.attacks import PGD, SuiteConfig, ThreatModel
+from robcomp.data.config import DatasetConfig
+from robcomp.errors import UserError, unknown
+from robcomp.trainers.compressors.codebook import FULL, check_bits
+from robcomp.trainers.method import Task
+from robcomp.trainers.objectives import Adversarial, Natural, Objective, Trades
+from robcomp.trainers.stage import Schedule
+from robcomp.units import Fraction, fraction
+
+SCHEDULES = ("dense", "sparse", "factored", "quantised")
+PRECISIONS = ("auto", "float32", "bf16")
+SELECTIONS = ("last", "best")
+OBJECTIVES: dict[str, Callable[[PGD, float | None], Objective | None]] = {
+    "method": lambda attack, beta: None,
+    "natural": lambda attack, beta: Natural(),
+    "adversarial": lambda attack, beta: Adversarial(attack, 0.0),
+    "mixed": Adversarial,
+    "trades": Trades,
+}
+
+
+@dataclass
+class ThreatConfig:
+    """The adversary of training, and by default of evaluation. eps is a fraction of [0, 1]: 8/255 or 0.031."""
+
+    norm: str = "Linf"
+    eps: Fraction = "8/255"
+
+    def __post_init__(self) -> None:
+        self.eps = fraction(self.eps, "threat.eps", open_low=True)
+        ThreatModel(self.norm, self.eps)
+
+
+@dataclass
+class InnerAttackConfig:
+    """The PGD of training: `steps` steps of relative_step * eps / steps."""
+
+    steps: int = 7
+    relative_step: float = 2.5
+    random_start: bool = True
+    bn_mode: str = "eval"
+
+
+@dataclass
+class TrainingConfig:
+    """What all stages share."""
+
+    batch_size: int = 128
+    natural_weight: float = 0.5  # weight of the clean loss in the adversarial objective
+    lr_scale: float = 1.0  # multiplies every learning rate: 0.2 for lenet, which lacks batch norm
+    attack: InnerAttackConfig = field(default_factory=InnerAttackConfig)
+    selection: str = "last"  # or best: the epoch with the best accuracy on the held-out slice
+    # tau: each stage hands on the running mean tau * mean + (1 - tau) * weights, and the last one ships it; 0: no mean
+    weight_average: float = 0.0
+    precision: str = "auto"  # bf16 where the hardware computes in it, float32 elsewhere; evaluation is float32 always
+    channels_last: bool = True
+    graphs: bool = True  # replay the gradients of a step, attack included, as a CUDA graph
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise UserError(f"training.batch_size={self.batch_size} is out of range; at least 1 is allowed.")
+        if not 0 <= self.weight_average < 1:
+            raise UserError(
+                f"training.weight_average={self.weight_average:g} is out of range; [0, 1) is allowed: 0 for none, "
+                "0.99 to 0.999 usually."
+            )
+        if not self.lr_scale > 0:
+            raise UserError(f"training.lr_scale={self.lr_scale:g} is out of range; more than 0 is allowed.")
+        for name, allowed in (("selection", SELECTIONS), ("precision", PRECISIONS)):
+            if getattr(self, name) not in allowed:
+                raise unknown(f"training.{name}", getattr(self, name), allowed)
+
+
+@dataclass
+class ObjectiveConfig:
+    """What a method minimises in the place of its own objective; `method`: its own."""
+
+    name: str = "method"
+    beta: float | None = None  # mixed: weight of the clean loss; trades: weight of the divergence
+
+    def build(self, attack: PGD) -> Objective | None:
+        """The objective, None for the method's own."""
+        takes_beta = self.name in ("mixed", "trades")
+        if self.name not in OBJECTIVES:
+            raise unknown("objective.name", self.name, OBJECTIVES)
+        if takes_beta != (self.beta is not None):
+            raise UserError(
+                f"objective.beta={self.beta} with objective={self.name}: mixed and trades take a beta, the others none."
+            )
+        if self.name == "mixed" and not 0 < self.beta < 1:
+            raise UserError(f"objective.beta={self.beta:g} is out of range; the clean loss weighs (0, 1) in mixed.")
+        return OBJECTIVES[self.name](attack, self.beta)
+
+
+@dataclass
+class QuantizeConfig:
+    """A codebook fitted after training, for methods that do not learn one. 32: none."""
+
+    bits: int = FULL
+
+    def __post_init__(self) -> None:
+        check_bits(self.bits, "quantize.bits")
+
+
+@dataclass
+class Config:
+    """One run. Groups of conf/ fill dataset, model, method and attack."""
+
+    dataset: DatasetConfig = MISSING
+    model: Any = MISSING
+    method: Any = MISSING
+    attack: SuiteConfig = MISSING
+    threat: ThreatConfig = field(default_factory=ThreatConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    # A Schedule each; besides, fields that one stage of a method has for itself: ++schedule.retrain.epochs=20
+    schedule: dict[str, Any] = field(default_factory=lambda: {name: Schedule() for name in SCHEDULES})
+    quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
+    seed: int = 0
+    device: str = "auto"
+    out: str = "outputs"
+    data_dir: str = "data"
+    ratio: float = MISSING  # the default of method.ratio
+    attack_steps: int = MISSING  # steps of the PGD in attack=atmc
+    fresh: bool = False
+
+    def __post_init__(self) -> None:
+        own = {name: fields for name, fields in self.schedule.items() if not isinstance(fields, Schedule)}
+        self.schedule = self.schedule | {name: _fields(name, given) for name, given in own.items()}
+
+    @property
+    def weight_bits(self) -> int:
+        """The width of a stored weight in the finished network."""
+        return min(self.method.weight_bits, self.quantize.bits)
+
+    @property
+    def selection(self) -> str:
+        """Whose weights a stage hands on: last, best, or best_on_test."""
+        return "best_on_test" if "test_selection" in self.method.reference else self.training.selection
+
+    def said(self) -> list[str]:
+        """What trains otherwise than the method does by itself, in words: objective, averaged weights, quirks."""
+        beta = "" if self.objective.beta is None else f" (beta {self.objective.beta:g})"
+        own = replace(self, objective=ObjectiveConfig())
+        same = self.method.stages(own.task()) == self.method.stages(self.task())
+        objective = [] if same else [f"objective {self.objective.name}{beta}"]
+        tau = self.training.weight_average
+        averaged = [f"weights averaged (tau {tau:g})"] if tau else []
+        return [*objective, *averaged, *(f"reference {name}" for name in sorted(set(self.method.reference)))]
+
+    def inner_attack(self) -> PGD:
+        """The PGD of training."""
+        how, quirks = self.training.attack, self.method.reference
+        bn_mode = "train" if "train_mode_attack" in quirks else how.bn_mode
+        random_start = how.random_start and "no_random_start" not in quirks
+        return PGD(self.threat.eps, self.threat.norm, bn_mode, how.steps, None, how.relative_step, random_start)
+
+    def task(self) -> Task:
+        """What the method's recipe draws on."""
+        attack = self.inner_attack()
+        chosen = self.objective.build(attack)
+        if isinstance(chosen, Trades) and "no_random_start" in self.method.reference:
+            raise UserError(
+                "objective=trades needs a random start, at x itself its attack stands still; leave no_random_start out "
+                "of method.reference."
+            )
+        adversarial = chosen or Adversarial(attack, self.training.natural_weight)
+        return Task(
+            Natural(), adversarial, self.schedule, attack, chosen, self.method.epochs_scale, self.training.lr_scale
+        )
+
+
+def _fields(name: str, given: Any) -> dict[str, Any]:
+    """Some fields of a schedule, typed; UserError for what a schedule does not have."""
+    if not isinstance(given, Mapping):
+        raise UserError(f"schedule.{name}={given} has the wrong type; set its fields, as in schedule.{name}.epochs=20.")
+    typed, known = OmegaConf.structured(Schedule), [f.name for f in fields(Schedule)]
+    for key, value in given.items():
+        if key not in known:
+            raise unknown(f"key of schedule.{name}", key, known)
+        try:
+            typed[key] = value
+        except OmegaConfBaseException:
+            raise UserError(
+                f"schedule.{name}.{key}={value} has the wrong type; write it as in schedule.dense.{key}."
+            ) from None
+    typed = OmegaConf.to_container(typed)  # no Schedule: whether its fields go together depends on the stage's epochs
+    return {key: typed[key] for key in given}

@@ -1,0 +1,65 @@
+"""A paper's table rebuilt: its runs, our figures beside the published ones, the paper's claims judged.
+
+A recipe (conf/table/NAME.yaml) says which runs, `build` has them run and writes three files: NAME-SCALE.md (the page),
+.png (accuracy against size) and .json (the collected records, from which `write` makes the other two again).
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from robcomp.figures.table import draw
+from robcomp.figures.training import pyplot
+from robcomp.storage import write_json, write_text
+from robcomp.tables.claims import compare
+from robcomp.tables.page import page
+from robcomp.tables.records import Record, collect, published_curves, summary
+from robcomp.tables.spec import Recipe, jobs, load
+
+SCHEMA = "robcomp-table/1"
+
+
+def build(
+    name: str, scale: str, extra: list[str], run_all: Callable[[list[list[str]]], list[Path | None]], target: Path
+) -> Path:
+    """Run the table `name` at `scale` and write its three files into `target`; returns the path of the page.
+
+    `run_all` gets one list of overrides a run and returns the run directories in the same order, None for a failed run.
+    """
+    pyplot()  # a missing matplotlib is told now, not after hours of runs
+    recipe = load(name)
+    todo = jobs(recipe, scale, extra)
+    records = collect(todo, run_all([job.overrides for job in todo]))
+    return write(assemble(name, recipe, scale, extra, records), target)
+
+
+def assemble(name: str, recipe: Recipe, scale: str, extra: list[str], records: list[Record]) -> dict[str, Any]:
+    """Everything that the page and the figure show, as one JSON-able mapping."""
+    reports = [record.report for record in records if record.report is not None]
+    sizes = reports[0]["size"] if reports else {}
+    return {
+        "schema": SCHEMA,
+        "name": name,
+        "scale": scale,
+        "extra": extra,
+        "title": recipe.title,
+        "source": recipe.source,
+        "note": recipe.scales[scale].note,
+        "grid": list(recipe.scales[scale].grid),
+        "accuracy": list(recipe.columns.accuracy),
+        "size": recipe.columns.size,
+        "x": recipe.columns.x,
+        "definitions": {key: sizes[key]["definition"] for key in recipe.columns.size if key in sizes},
+        "records": [summary(record, recipe) for record in records],
+        "published": published_curves(recipe),
+        "comparisons": compare(recipe, scale, records),
+    }
+
+
+def write(table: dict[str, Any], target: Path) -> Path:
+    """Write an assembled table into `target` as JSON, figure and page; returns the path of the page."""
+    stem = f"{table['name']}-{table['scale']}"
+    write_json(target / f"{stem}.json", table)
+    draw(table, target / f"{stem}.png")
+    write_text(target / f"{stem}.md", page(table, f"{stem}.png"))
+    return target / f"{stem}.md"

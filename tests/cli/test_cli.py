@@ -1,0 +1,325 @@
+"""The command line: its verbs, its exit codes, what it writes, and how soon it answers."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny import RUN
+
+import robcomp
+from robcomp.attacks import ATTACKS
+from robcomp.cli.parser import main
+from robcomp.settings import choices as catalogue
+from robcomp.trainers.method import METHODS
+
+pytestmark = pytest.mark.usefixtures("sandbox", "no_curves")
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN = ["train", *RUN, "method=nat"]
+
+
+def shell(*arguments: str) -> tuple[subprocess.CompletedProcess[str], float]:
+    """`python -m robcomp ...` in a process of its own, and the best time of three."""
+    command, best = [sys.executable, "-m", "robcomp", *arguments], float("inf")
+    for _ in range(3):
+        started = time.monotonic()
+        result = subprocess.run(command, capture_output=True, text=True)
+        best = min(best, time.monotonic() - started)
+        if best < 0.8:
+            break
+    return result, best
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line with which these arguments are refused."""
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert line.startswith("robcomp: ")
+    return line
+
+
+def reports(folder: Path = Path("outputs")) -> list[Path]:
+    return sorted(folder.glob("tiny-*/*/report.json"))
+
+
+@pytest.mark.parametrize("verb", [[], ["train"], ["evaluate"], ["list"], ["table"]])
+def test_help_answers_at_once_without_torch(verb: list[str]) -> None:
+    result, seconds = shell(*verb, "--help")
+    assert result.returncode == 0
+    assert "usage: robcomp" in result.stdout
+    assert seconds < 1
+
+
+def test_list_answers_at_once() -> None:
+    result, seconds = shell("list")
+    assert result.returncode == 0
+    assert seconds < 1
+
+
+def test_help_and_list_do_not_import_torch() -> None:
+    program = (
+        "import sys, robcomp.cli.parser\n"
+        "for arguments in ([], ['list'], ['train', '--help'], ['table', '--help']):\n"
+        "    try: robcomp.cli.parser.main(arguments)\n"
+        "    except SystemExit: pass\n"
+        "assert not {'torch', 'hydra', 'numpy', 'omegaconf', 'rich'} & set(sys.modules), sorted(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_a_wrong_configuration_answers_soon() -> None:
+    result, seconds = shell("train", "method=atcm")
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    assert result.stderr.startswith("robcomp: unknown method 'atcm'")
+    assert seconds < 4
+
+
+def test_help_of_train_shows_every_choice(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for group in catalogue.GROUPS:
+        assert f"{group:<8} {', '.join(catalogue.choices(group))}" in text
+
+
+def test_list_names_everything_with_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    named = dict(lines)
+    for name in [*METHODS, "fgsm", "pgd", *(c for g in (*catalogue.GROUPS, "table") for c in catalogue.choices(g))]:
+        assert len(named[name]) > 10, name
+    assert {"digits", "mnist", "cifar10", "lenet", "resnet18", "resnet34", "quick", "atmc-mnist"} <= set(named)
+
+
+def test_every_choice_of_method_and_attack_is_a_registered_one() -> None:
+    assert set(catalogue.choices("method")) == set(METHODS)
+    assert catalogue.attacks().keys() == set(ATTACKS)
+
+
+def test_list_of_one_group(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "methods"]) == 0
+    out = capsys.readouterr().out
+    assert "al0" in out
+    assert "digits" not in out
+    assert "unknown group 'method'" in refused(capsys, "list", "method")
+
+
+def test_no_verb_is_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    assert "usage: robcomp" in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out.strip() == f"robcomp {robcomp.__version__}"
+
+
+@pytest.mark.parametrize("arguments", [["trian"], ["train", "--fast"], ["table"], ["train", "--cfg", "hydra"]])
+def test_what_argparse_refuses(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("robcomp")
+    assert "error: " in last
+
+
+def test_cfg_job_prints_the_composed_yaml_and_does_nothing(sandbox: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--cfg", "job", "dataset=mnist", "method=al0", "seed=7"]) == 0
+    composed = yaml.safe_load(capsys.readouterr().out)
+    assert (composed["dataset"]["name"], composed["method"]["name"], composed["seed"]) == ("mnist", "al0", 7)
+    assert composed["threat"]["eps"] == "76/255"
+    assert composed["schedule"]["dense"]["lr"] == 0.05
+    assert list(sandbox.iterdir()) == []
+
+
+def test_options_may_stand_anywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "seed=7", "--cfg", "job", "method=al0"]) == 0
+    composed = yaml.safe_load(capsys.readouterr().out)
+    assert (composed["method"]["name"], composed["seed"]) == ("al0", 7)
+
+
+def test_cfg_job_of_a_wrong_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "method.ratio=3" in refused(capsys, "train", "--cfg", "job", "method.ratio=3")
+
+
+def test_what_only_the_machine_or_the_data_can_refuse(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "device=cuda:99" in refused(capsys, *TRAIN, "device=cuda:99")
+    assert "dataset.val=800" in refused(capsys, *TRAIN, "dataset.val=800")
+    assert "dataset.shape=[1, 20, 20]" in refused(capsys, *TRAIN, "dataset.shape=[1,20,20]")
+    assert "unknown dataset 'tinyy'" in refused(capsys, *TRAIN, "dataset.name=tinyy")
+    assert not reports()
+
+
+def test_divergence_is_a_sentence_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "lower schedule.dense.lr" in refused(capsys, *TRAIN, "schedule.dense.lr=1e30")
+
+
+def test_a_run_is_quiet_without_a_terminal_and_ends_with_its_directory(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(TRAIN) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "\x1b" not in captured.out
+    assert str(reports()[0].parent) in captured.out.replace("\n", "")
+
+
+def test_a_finished_run_is_skipped_and_fresh_does_it_again(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(TRAIN) == 0
+    (report,) = reports()
+    first = report.stat().st_mtime_ns
+    capsys.readouterr()
+    assert main(TRAIN) == 0
+    assert "already finished" in capsys.readouterr().out
+    assert report.stat().st_mtime_ns == first
+    assert main([*TRAIN, "fresh=true"]) == 0
+    assert reports() == [report]
+    assert report.stat().st_mtime_ns > first
+    assert not json.loads(report.read_text())["stages"][0]["cached"]
+
+
+def test_out_is_where_everything_goes(sandbox: Path) -> None:
+    assert main([*TRAIN, "out=there/too"]) == 0
+    assert len(reports(sandbox / "there" / "too")) == 1
+    assert [path.name for path in sandbox.iterdir()] == ["there"]
+
+
+def test_a_sweep_expands_and_skips_what_is_finished(capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = ["train", "-m", *RUN, "method=nat,da", "seed=0,1"]
+    assert main([*TRAIN, "seed=1"]) == 0
+    (first,) = reports()
+    before = first.stat().st_mtime_ns
+    capsys.readouterr()
+    assert main(sweep) == 0
+    out = capsys.readouterr().out
+    runs = [json.loads(path.read_text())["run"] for path in reports()]
+    assert sorted((run["method"], run["seed"]) for run in runs) == [("da", 0), ("da", 1), ("nat", 0), ("nat", 1)]
+    assert out.count("already finished") == 1
+    assert first.stat().st_mtime_ns == before
+    assert "4 of 4 runs finished" in out
+    assert main(sweep) == 0
+    assert capsys.readouterr().out.count("already finished") == 4
+
+
+def test_a_sweep_goes_on_after_a_failed_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "-m", *RUN, "method=nat", "schedule.dense.lr=1e30,0.001", "seed=0"]) == 1
+    out = capsys.readouterr().out
+    assert len(reports()) == 1
+    (failure,) = Path("outputs").glob("tiny-*/*/failure.txt")
+    assert not (failure.parent / "report.json").exists()
+    assert "Traceback" in failure.read_text()
+    assert "diverged" in failure.read_text()
+    assert "1 of 2 runs finished" in out
+    assert "failed: " in out
+    assert "failure.txt" in out.replace("\n", "")
+
+
+def test_a_run_that_failed_before_and_now_finishes_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = ["train", "-m", *RUN, "method=nat", "seed=0,1"]
+    with monkeypatch.context() as patch:
+        patch.setattr("robcomp.artifact.save", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        assert main(sweep) == 1
+    assert len(list(Path("outputs").glob("tiny-*/*/failure.txt"))) == 2
+    assert main(sweep) == 0
+    assert len(reports()) == 2
+    assert not list(Path("outputs").glob("tiny-*/*/failure.txt"))
+
+
+def test_a_sweep_is_checked_before_its_first_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "'atcm'" in refused(capsys, "train", "-m", *RUN, "method=nat,atcm")
+    assert "method.ratio=2" in refused(capsys, "train", "-m", *RUN, "method=al0", "method.ratio=0.1,2")
+    assert "cannot read the sweep" in refused(capsys, "train", "-m", "method.ratio=0.1,")
+    assert not Path("outputs").exists()
+
+
+def test_evaluate_writes_another_report_beside_the_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*TRAIN, "attack=quick"]) == 0
+    folder = reports()[0].parent
+    before = (folder / "report.json").read_bytes()
+    again = ["evaluate", f"run={folder}", "attack=quick", "threat.eps=0.3", "attack.attacks.pgd.steps=5"]
+    assert main(again) == 0
+    (path,) = folder.glob("evaluation-*.json")
+    report = json.loads(path.read_text())
+    assert report["evaluation"]["threat"]["eps"] == 0.3 != report["threat"]["eps"]
+    assert report["accuracy"]["pgd"]["attack"]["steps"] == 5
+    assert report["accuracy"]["pgd"]["attack"]["eps"] == 0.3
+    assert report["accuracy"]["clean"] == json.loads(before)["accuracy"]["clean"]
+    assert path.with_suffix(".npz").exists()
+    assert (folder / "report.json").read_bytes() == before
+    assert main(again) == 0
+    assert list(folder.glob("evaluation-*.json")) == [path]
+    assert main(["evaluate", f"run={folder}", "attack=atmc"]) == 0
+    assert len(list(folder.glob("evaluation-*.json"))) == 2
+
+
+def test_evaluate_attacks_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(TRAIN) == 0
+    folder = reports()[0].parent
+    content = bytearray((folder / "model.rcz").read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    (folder / "model.rcz").write_bytes(content)
+    capsys.readouterr()
+    assert "model.rcz" in refused(capsys, "evaluate", f"run={folder}")
+
+
+def test_evaluate_refuses_what_is_no_run(sandbox: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "run=DIR" in refused(capsys, "evaluate")
+    assert "run=a is no finished run" in refused(capsys, "evaluate", "run=a", "run=b")
+    assert "nowhere is no finished run" in refused(capsys, "evaluate", "run=nowhere")
+    (sandbox / "empty").mkdir()
+    assert "empty is no finished run" in refused(capsys, "evaluate", "run=empty")
+    (sandbox / "empty" / "report.json").write_text("[1]")
+    assert "schema" in refused(capsys, "evaluate", "run=empty")
+
+
+def test_evaluate_refuses_other_images(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(TRAIN) == 0
+    folder = reports()[0].parent
+    capsys.readouterr()
+    assert "[1, 20, 20]" in refused(capsys, "evaluate", f"run={folder}", "dataset.shape=[1,20,20]")
+    assert "unknown attack 'fast'" in refused(capsys, "evaluate", f"run={folder}", "attack=fast")
+
+
+def test_table_refuses_what_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "Did you mean atmc-mnist" in refused(capsys, "table", "atmc-minst")
+    assert "huge" in refused(capsys, "table", "atmc-mnist", "--scale", "huge")
+
+
+def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("robcomp.runs.train.train", interrupt)
+    assert main(TRAIN) == 130
+    assert capsys.readouterr().err.startswith("robcomp: interrupted")
+
+
+@pytest.mark.skipif(find_spec("hatchling") is None, reason="hatchling is not installed, and tests use no network")
+def test_a_wheel_brings_its_configuration_along(sandbox: Path) -> None:
+    """Unpacked, as a plain installation would, and found before the checkout."""
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(sandbox)], cwd=ROOT, check=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    (wheel,) = sandbox.glob("robcomp-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(sandbox / "site")
+        names = set(archive.namelist())
+    groups = [path.relative_to(ROOT) for path in (ROOT / "conf").rglob("*.yaml")]
+    assert {f"robcomp/{path}" for path in groups} <= names
+    assert {"robcomp/conf/config.yaml", "robcomp/report/published.csv", "robcomp/data/__init__.py"} <= names
+    program = "import robcomp.settings.choices as c; print(c.conf_dir(), *c.choices('dataset'))"
+    installed = {**os.environ, "PYTHONPATH": str(sandbox / "site")}
+    found = subprocess.check_output([sys.executable, "-c", program], env=installed, text=True)
+    assert found.split() == [str(sandbox / "site" / "robcomp" / "conf"), *catalogue.choices("dataset")]

@@ -1,0 +1,98 @@
+"""Every data set with every model, by the data set's own recipe shortened to seconds: it trains and is above chance.
+
+The methods take turns over the pairs. Images are made up, in the shape of the data set: four kinds of stripes in noise.
+"""
+
+import json
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from safetensors.torch import save_file
+
+from robcomp.report import schema
+from robcomp.runs.train import train
+from robcomp.settings import choices as catalogue
+from robcomp.settings.compose import compose_config
+
+CLASSES, TRAIN, TEST, HELD_OUT = 4, 144, 48, 16
+METHODS = catalogue.choices("method")
+WIDTHS = {"lenet": 0.2, "resnet18": 0.125, "resnet34": 0.125, "resnet50": 0.1, "wideresnet": 0.0625,
+          "mobilenetv2": 0.25}  # fmt: skip
+# The published rule of ALR leaves some layers at rank 1, from which a few steps do not recover; and half of the weights
+# moved at each of 20 rewirings within 48 steps leaves no time to learn.
+REWIRED = ["method.ratio=0.75", "method.rate=0.1", "schedule.dense.epochs=12", "schedule.dense.milestones=[8,10]"]
+OWN = {"da": [], "nat": [], "alr": ["method.ratio=0.75", "method.rule=greedy"], "dnr": REWIRED, "dnr_c": REWIRED,
+       "sparse_momentum": REWIRED}  # fmt: skip
+SHAPES = {"digits": [1, 28, 28], "mnist": [1, 28, 28], "tiny_imagenet": [3, 64, 64]}
+PAIRS = list(product(catalogue.choices("dataset"), catalogue.choices("model")))
+SETTINGS = [
+    f"dataset.classes={CLASSES}", f"dataset.val={HELD_OUT}", "training.batch_size=16", "training.attack.steps=1",
+    "attack.attacks.pgd.steps=2", "attack.verdict=0", "~attack.attacks.margin",
+    "threat.eps=4/255", "device=cpu", "training.precision=float32",
+    "schedule.dense.epochs=6", "schedule.dense.milestones=[4,5]",
+    *(f"schedule.{stage}.{field}" for stage in ("sparse", "factored", "quantised")
+      for field in ("epochs=1", "milestones=[]")),
+]  # fmt: skip
+
+
+def images(shape: list[int], count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Noise over horizontal stripes: the class is their width and their brightness, so mirroring changes nothing."""
+    g = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % CLASSES
+    pixels = torch.randint(0, 60, (count, *shape), generator=g)
+    rows = torch.arange(shape[1])[:, None]
+    for pixel, label in zip(pixels, labels.tolist(), strict=True):
+        pixel += 40 * label + 70 * (rows // (1 + 2 * label) % 2)
+    return pixels.to(torch.uint8), labels
+
+
+def write(folder: Path, dataset: str, shape: list[int]) -> list[str]:
+    """The data set's images under `folder`, as the user would have them; the overrides that point there."""
+    parts = {name: images(shape, count, seed) for seed, (name, count) in enumerate([("train", TRAIN), ("test", TEST)])}
+    if dataset != "folder":
+        tensors = {f"{part}_images": pixels for part, (pixels, _) in parts.items()}
+        tensors |= {f"{part}_labels": labels for part, (_, labels) in parts.items()}
+        metadata = {"classes": json.dumps([f"stripes {i}" for i in range(CLASSES)]), "official": "false"}
+        save_file(tensors, folder / f"{dataset}.safetensors", metadata)
+        return []
+    for part, (pixels, labels) in parts.items():
+        for index, (pixel, label) in enumerate(zip(pixels, labels.tolist(), strict=True)):
+            path = folder / "photos" / part / f"stripes {label}" / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixel.permute(1, 2, 0).numpy()).save(path)
+    return [f"dataset.path={folder / 'photos'}", "dataset.shape=[3,32,32]"]
+
+
+def turn(dataset: str, model: str) -> str:
+    """The method of a pair: another one for each data set of a model, and for each model of a data set."""
+    return METHODS[PAIRS.index((dataset, model)) % len(METHODS)]
+
+
+@pytest.mark.usefixtures("no_curves")
+@pytest.mark.parametrize(("dataset", "model"), PAIRS, ids=["-".join(pair) for pair in PAIRS])
+def test_a_pair_trains_by_its_recipe(dataset: str, model: str, tmp_path: Path) -> None:
+    method = turn(dataset, model)
+    shape = SHAPES.get(dataset, [3, 32, 32])
+    overrides = [
+        f"dataset={dataset}", f"model={model}", f"method={method}", *SETTINGS, *write(tmp_path, dataset, shape),
+        f"model.width={WIDTHS.get(model, 0.125)}", f"out={tmp_path / 'out'}", f"data_dir={tmp_path}",
+        *OWN.get(method, ["method.ratio=0.75"]),
+    ]  # fmt: skip
+    config = compose_config(overrides)
+    assert config.dataset.shape == shape
+    report = schema.read(train(config, overrides, Console(quiet=True)) / "report.json")
+    assert report["accuracy"]["clean"]["interval"][0] > 1 / CLASSES
+    assert report["accuracy"]["clean"]["value"] >= report["accuracy"]["worst_case"]["value"]
+    assert report["macs"]["executed"] <= report["macs"]["dense"]
+
+
+def test_every_method_has_its_turn() -> None:
+    assert len(PAIRS) >= 49
+    assert {turn(*pair) for pair in PAIRS} == set(METHODS)
+    for model in catalogue.choices("model"):
+        turns = [turn(dataset, model) for dataset in catalogue.choices("dataset")]
+        assert len(set(turns)) == min(len(turns), len(METHODS))
