@@ -142,8 +142,10 @@ def torchattacks(task: Task, attack: str, seed: int) -> Tensor:
 
 
 BY: dict[str, Callable[[Task, str, int], Tensor]] = {
-    "robcomp": ours, "pyautoattack": pyautoattack, "torchattacks": torchattacks
-}  # fmt: skip
+    "robcomp": ours,
+    "pyautoattack": pyautoattack,
+    "torchattacks": torchattacks,
+}
 
 
 def table(task: Task, attacks: list[str], libraries: list[str], seeds: int) -> list[dict[str, Any]]:
@@ -175,9 +177,14 @@ def _cell(entry: dict[str, Any]) -> str:
 
 
 SHORT = {
-    "pgd": {"steps": 3}, "apgd_ce": {"steps": 3}, "apgd_t": {"steps": 3, "targets": 2}, "fab": {"steps": 2},
-    "fab_t": {"steps": 2, "targets": 2}, "square": {"queries": 10}, "cw_margin": {"steps": 3},
-}  # fmt: skip
+    "pgd": {"steps": 3},
+    "apgd_ce": {"steps": 3},
+    "apgd_t": {"steps": 3, "targets": 2},
+    "fab": {"steps": 2},
+    "fab_t": {"steps": 2, "targets": 2},
+    "square": {"queries": 10},
+    "cw_margin": {"steps": 3},
+}
 
 
 def memory_table(task: Task) -> list[dict[str, Any]]:

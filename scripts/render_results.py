@@ -20,12 +20,37 @@ LOGS = {
     "speed-*.txt": "Speed of training steps (scripts/bench_training.py)",
 }
 COLUMNS = [
-    "run", "method", "ratio", "bits", "epochs", "clean", "FGSM", "PGD", "worst case", "AutoAttack", "size (a)",
-    "size (b)", "size (c)", "MACs executed", "training", "machine", "date",
-]  # fmt: skip
+    "run",
+    "method",
+    "ratio",
+    "bits",
+    "epochs",
+    "clean",
+    "FGSM",
+    "PGD",
+    "worst case",
+    "AutoAttack",
+    "size (a)",
+    "size (b)",
+    "size (c)",
+    "MACs executed",
+    "training",
+    "machine",
+    "date",
+]
 LATER = "attack=autoattack"  # evaluations with this suite stand in their run's row, others have a table of their own
-TOLD_APART = ("method.scheme", "method.set", "method.rule", "+method.ratios", "objective", "training.weight_average",
-              "model.width", "method.rho", "method.k_levels", "method.reference")  # fmt: skip
+TOLD_APART = (
+    "method.scheme",
+    "method.set",
+    "method.rule",
+    "+method.ratios",
+    "objective",
+    "training.weight_average",
+    "model.width",
+    "method.rho",
+    "method.k_levels",
+    "method.reference",
+)
 
 
 def main() -> None:
@@ -39,9 +64,12 @@ def main() -> None:
 
 def page(folder: Path) -> str:
     """The whole page."""
-    parts = ["# Results", "Rendered by `make results` from the files beside this page. Accuracies in percent with 95 % "
-             "intervals over test images; sizes are fractions of the dense float32 network as defined in "
-             "[docs/report.md](../docs/report.md)."]  # fmt: skip
+    parts = [
+        "# Results",
+        "Rendered by `make results` from the files beside this page. Accuracies in percent with 95 % "
+        "intervals over test images; sizes are fractions of the dense float32 network as defined in "
+        "[docs/report.md](../docs/report.md).",
+    ]
     tables = sorted(path for path in folder.glob("*.md") if path.name != "README.md")
     if tables:
         parts += ["## Published tables, rebuilt", "\n".join(f"- [{path.stem}]({path.name})" for path in tables)]
@@ -69,8 +97,9 @@ def evaluations(folder: Path) -> list[str]:
         parts += [
             f"[{path.parent.relative_to(folder)}]({path.parent.relative_to(folder)}/report.md), `{command}`, "
             f"{report['evaluation']['finished'][:10]}:",
-            grid(columns, cells), render.trust(report),
-        ]  # fmt: skip
+            grid(columns, cells),
+            render.trust(report),
+        ]
     return parts if len(parts) > 1 else []
 
 

@@ -31,13 +31,25 @@ def make_report(
         "schema": "robcomp-report/1",
         "robcomp": "0.1.0",
         "run": {
-            "id": "ab12cd34ef56", "dataset": "mnist", "model": "lenet", "method": method, "seed": 0,
-            "finished": "2026-11-20T18:00:00+00:00", "seconds": 812.3, "train_epochs": 12, "selection": "last",
+            "id": "ab12cd34ef56",
+            "dataset": "mnist",
+            "model": "lenet",
+            "method": method,
+            "seed": 0,
+            "finished": "2026-11-20T18:00:00+00:00",
+            "seconds": 812.3,
+            "train_epochs": 12,
+            "selection": "last",
             "overrides": ["method=atmc"],
             "machine": {"device": "cpu", "name": "Some CPU", "torch": "2.9.0", "precision": "bf16"},
         },
         "data": {
-            "name": "mnist", "train": 19000, "val": 1000, "test": images, "classes": 10, "official": True,
+            "name": "mnist",
+            "train": 19000,
+            "val": 1000,
+            "test": images,
+            "classes": 10,
+            "official": True,
             "checksum": "0123",
         },
         "threat": {"norm": "Linf", "eps": 76 / 255},
@@ -46,14 +58,16 @@ def make_report(
         ],
         "accuracy": {key: _entry(key, value, images) for key, value in values.items()},
         "size": {
-            "dense_weights": 430500, "nonzero": nonzero, "bits": bits,
+            "dense_weights": 430500,
+            "nonzero": nonzero,
+            "bits": bits,
             "a": {"definition": "non-zeros x bits [a]", "bits": nonzero * bits, "fraction": nonzero * bits / 13776000},
             "b": {"definition": "(a) and codebooks", "bits": nonzero * bits, "fraction": nonzero * bits / 13776000},
             "c": {"definition": "real bytes", "bytes": 2400, "dense_bytes": 1724320, "fraction": 2400 / 1724320},
         },
         "density": {"total": nonzero / 430500, "layers": [{**layer, "rank": rank, "tensors": [tensor]}]},
         "macs": {"definition": "products", "dense": 2293000, "executed": 2293000, "nonzero": 12345, "layers": []},
-    }  # fmt: skip
+    }
 
 
 def make_run(folder: Path, accuracy: dict[str, float], **settings: Any) -> Path:

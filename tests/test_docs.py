@@ -27,10 +27,19 @@ def test_the_shown_diff_adds_a_method(tmp_path: Path) -> None:
         (tmp_path / path).write_text(text)
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "src"), "OMP_NUM_THREADS": "1"}
     command = [
-        sys.executable, "-m", "robcomp", "train", "method=ap_layer", "method.ratio=0.1", "model.width=0.2",
-        "method.epochs_scale=0.01", "dataset.subset=300", "dataset.test_subset=20", f"out={tmp_path}/out",
+        sys.executable,
+        "-m",
+        "robcomp",
+        "train",
+        "method=ap_layer",
+        "method.ratio=0.1",
+        "model.width=0.2",
+        "method.epochs_scale=0.01",
+        "dataset.subset=300",
+        "dataset.test_subset=20",
+        f"out={tmp_path}/out",
         f"data_dir={tmp_path}/data",
-    ]  # fmt: skip
+    ]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (report,) = tmp_path.glob("out/digits-lenet-ap_layer/*/report.json")

@@ -27,12 +27,22 @@ CPU = Environment(torch.device("cpu"), "float32", channels_last=False, graphs=Fa
 
 # A run of any method on `tiny`: 4 steps an epoch, 2 epochs a stage.
 RUN = [
-    "dataset=digits", "dataset.name=tiny", "dataset.shape=[1,16,16]", "dataset.classes=3",
-    "dataset.val=16", "model.width=0.1", "device=cpu", "training.precision=float32", "training.batch_size=16",
-    "training.attack.steps=2", "attack.attacks.pgd.steps=2", "attack.verdict=0", "~attack.attacks.margin",
+    "dataset=digits",
+    "dataset.name=tiny",
+    "dataset.shape=[1,16,16]",
+    "dataset.classes=3",
+    "dataset.val=16",
+    "model.width=0.1",
+    "device=cpu",
+    "training.precision=float32",
+    "training.batch_size=16",
+    "training.attack.steps=2",
+    "attack.attacks.pgd.steps=2",
+    "attack.verdict=0",
+    "~attack.attacks.margin",
     "dataset.test_subset=20",
     *(f"schedule.{stage}.epochs=2" for stage in ("dense", "sparse", "factored", "quantised")),
-]  # fmt: skip
+]
 
 
 def images(count: int, seed: int) -> Split:
@@ -50,9 +60,11 @@ def write_data(folder: Path, train: int = 80, test: int = 30) -> Path:
     """`tiny.safetensors` in `folder`, as the data layer would have converted it; returns the folder."""
     first, second = images(train, 1), images(test, 2)
     tensors = {
-        "train_images": first.images, "train_labels": first.labels, "test_images": second.images,
+        "train_images": first.images,
+        "train_labels": first.labels,
+        "test_images": second.images,
         "test_labels": second.labels,
-    }  # fmt: skip
+    }
     metadata = {"classes": json.dumps([f"band {i}" for i in range(CLASSES)]), "source": "made up", "official": "true"}
     save_file(tensors, folder / "tiny.safetensors", metadata)
     return folder
@@ -72,9 +84,15 @@ def dataset(train: int = 40, val: int = 0) -> Dataset:
 
 
 def state(
-    model: nn.Module, *, data: Dataset | None = None, batch: int = 8, epochs: int = 1, stage: str = "sparse",
-    seed: int = 0, **augmentation: Any,
-) -> TrainState:  # fmt: skip
+    model: nn.Module,
+    *,
+    data: Dataset | None = None,
+    batch: int = 8,
+    epochs: int = 1,
+    stage: str = "sparse",
+    seed: int = 0,
+    **augmentation: Any,
+) -> TrainState:
     """A stage's TrainState in plain float32; augmentation: pad, flip."""
     data = data or dataset()
     cfg = DatasetConfig("tiny", list(data.train.images.shape[1:]), CLASSES, val=0, **augmentation)
@@ -107,9 +125,11 @@ def randomise_batch_norm(model: nn.Module, seed: int = 0) -> None:
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             for tensor, low, high in (
-                (module.weight.data, 0.5, 1.5), (module.bias.data, -0.5, 0.5),
-                (module.running_mean, -0.3, 0.3), (module.running_var, 0.3, 2.0),
-            ):  # fmt: skip
+                (module.weight.data, 0.5, 1.5),
+                (module.bias.data, -0.5, 0.5),
+                (module.running_mean, -0.3, 0.3),
+                (module.running_var, 0.3, 2.0),
+            ):
                 tensor.copy_(torch.rand(tensor.shape, generator=random) * (high - low) + low)
 
 
@@ -132,9 +152,14 @@ def convolutional() -> nn.Module:
     """A plain convolution, one with a batch norm, and a linear layer."""
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Conv2d(1, 3, 3, 2), nn.ReLU(), conv_bn(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
+        nn.Conv2d(1, 3, 3, 2),
+        nn.ReLU(),
+        conv_bn(3, 8, 3),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
         nn.Linear(32, 3),
-    )  # fmt: skip
+    )
     with torch.no_grad():
         model[2].bn.weight.uniform_(-1, 1, generator=rng(2))
     return model

@@ -19,9 +19,11 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         device = None
-    if device is None or (device.type == "cuda" and (device.index or 0) >= len(available) - 1) or (
-        device.type not in ("cpu", "cuda")
-    ):  # fmt: skip
+    if (
+        device is None
+        or (device.type == "cuda" and (device.index or 0) >= len(available) - 1)
+        or (device.type not in ("cpu", "cuda"))
+    ):
         raise UserError(f"device={name} is not on this machine; choose auto or one of {', '.join(available)}.")
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
 
@@ -40,9 +42,12 @@ def machine(device: torch.device, precision: str) -> dict[str, str | int]:
     """What ran it: device, its name, CPU threads, torch's version, the precision of training."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
-        "device": device.type, "name": name, "threads": torch.get_num_threads(), "torch": torch.__version__,
+        "device": device.type,
+        "name": name,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
         "precision": precision,
-    }  # fmt: skip
+    }
 
 
 def _processor() -> str:

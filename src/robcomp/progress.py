@@ -27,9 +27,13 @@ class Progress:
         if not self._visible or not t.end:
             return
         self._bar = Bar(
-            TextColumn("[bold]{task.description}"), BarColumn(24), MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"), TimeRemainingColumn(compact=True), console=self._console,
-        )  # fmt: skip
+            TextColumn("[bold]{task.description}"),
+            BarColumn(24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(compact=True),
+            console=self._console,
+        )
         self._task = self._bar.add_task(stage, total=t.end, completed=t.step, figures="")
         self._seen, self._step = time.monotonic(), t.step
         self._bar.start()
@@ -59,9 +63,14 @@ class EvaluationProgress:
 
     def __init__(self, console: Console) -> None:
         self._bar = Bar(
-            TextColumn("[bold]{task.description}"), BarColumn(24), TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(compact=True), console=console, disable=not console.is_terminal, transient=True,
-        )  # fmt: skip
+            TextColumn("[bold]{task.description}"),
+            BarColumn(24),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
         self._tasks: dict[str, TaskID] = {}
         self._costs: dict[str, int] = {}
         self._work: dict[str, tuple[float, float]] = {}  # of each attack: done and in all, in passes

@@ -84,9 +84,11 @@ def test_json_table_and_figure_say_the_same(curves: tuple[dict[str, Any], Path],
 
 
 def test_a_finished_curve_is_shown_without_an_attack(
-    curves: tuple[dict[str, Any], Path], finished: Runs, monkeypatch: pytest.MonkeyPatch,
+    curves: tuple[dict[str, Any], Path],
+    finished: Runs,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     result, target = curves
     calls = count_attacks(monkeypatch)
     (figure,) = target.glob("*.png")

@@ -163,9 +163,12 @@ def test_a_layer_that_is_sparse_already_does_not_change_and_is_not_attacked(
 
 
 def test_a_stopped_measurement_goes_on_and_ends_the_same(
-    result: tuple[dict[str, Any], Path], finished: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    result: tuple[dict[str, Any], Path],
+    finished: Runs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     arguments = ["sensitivity", f"run={finished[0]},{finished[1]}", *WORDS]
     calls, told = count_attacks(monkeypatch), []
 

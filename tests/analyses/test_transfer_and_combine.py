@@ -151,8 +151,16 @@ def test_refusals(finished: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     for words, said in (
         (["combine", f"run={finished[0]}"], "1 of at least 2 run directories"),
         (["transfer", f"source={finished[0]}"], "write targets="),
-        (["transfer", f"source={finished[0]}", f"targets={finished[1]}", "values=0.1",
-          "+attack.attacks.wrm={gamma: 1.3, steps: 2}"], "wrm has no ball"),
-    ):  # fmt: skip
+        (
+            [
+                "transfer",
+                f"source={finished[0]}",
+                f"targets={finished[1]}",
+                "values=0.1",
+                "+attack.attacks.wrm={gamma: 1.3, steps: 2}",
+            ],
+            "wrm has no ball",
+        ),
+    ):
         assert main(words) == 2
         assert said in capsys.readouterr().err

@@ -23,8 +23,16 @@ def test_sides_of_a_32_x_32_image_worked_out_by_hand() -> None:
     assert square.side(8001, 32, 32) == square.side(100000, 32, 32) == 1
     square = Square(0.1, "L2")
     assert [square.side(query, 32, 32) for query in (0, 11, 51, 201, 501, 1001, 2001, 4001, 6001)] == [
-        29, 21, 15, 11, 7, 5, 5, 3, 3
-    ]  # fmt: skip
+        29,
+        21,
+        15,
+        11,
+        7,
+        5,
+        5,
+        3,
+        3,
+    ]
 
 
 @both_norms

@@ -309,9 +309,12 @@ def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
 def test_a_wheel_brings_its_configuration_along(sandbox: Path) -> None:
     """Unpacked, as a plain installation would, and found before the checkout."""
     subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(sandbox)], cwd=ROOT, check=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(sandbox)],
+        cwd=ROOT,
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     (wheel,) = sandbox.glob("robcomp-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(sandbox / "site")

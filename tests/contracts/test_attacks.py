@@ -86,9 +86,14 @@ def network(seed: int = 0) -> nn.Sequential:
     """Two batch norms of either kind of running average, far from the statistics of the data."""
     torch.manual_seed(seed)
     model = nn.Sequential(
-        nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.BatchNorm2d(4, momentum=None),
-        nn.Flatten(), nn.Linear(36, 3),
-    )  # fmt: skip
+        nn.Conv2d(2, 6, 3),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Conv2d(6, 4, 3),
+        nn.BatchNorm2d(4, momentum=None),
+        nn.Flatten(),
+        nn.Linear(36, 3),
+    )
     model[1].running_mean += 0.2
     model[4].running_var *= 2
     return model
@@ -179,8 +184,11 @@ def test_the_model_comes_back_as_it_was(row: Row, bn_mode: str) -> None:
 
 def test_bn_mode_chooses_the_statistics(row: Row) -> None:
     (x, y), model = batch(), network()
-    by_mode = [row.build(0.1, bn_mode=mode)(model.train(training), x, y, rng())
-               for mode in ("eval", "train") for training in (True, False)]  # fmt: skip
+    by_mode = [
+        row.build(0.1, bn_mode=mode)(model.train(training), x, y, rng())
+        for mode in ("eval", "train")
+        for training in (True, False)
+    ]
     assert torch.equal(by_mode[0], by_mode[1])
     assert torch.equal(by_mode[2], by_mode[3])
     assert not torch.equal(by_mode[0], by_mode[2])

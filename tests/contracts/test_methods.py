@@ -181,8 +181,12 @@ def test_one_factor_shortens_the_whole_recipe(name: str) -> None:
 def test_every_method_trains_on_the_objective_that_is_asked_for(name: str, chosen: str) -> None:
     config = compose_config([f"method={name}", "dataset=cifar10", f"objective={chosen}"])
     attack = config.inner_attack()
-    expected = {"natural": Natural(), "adversarial": Adversarial(attack, 0), "mixed": Adversarial(attack, 0.5),
-                "trades": Trades(attack, 6)}[chosen]  # fmt: skip
+    expected = {
+        "natural": Natural(),
+        "adversarial": Adversarial(attack, 0),
+        "mixed": Adversarial(attack, 0.5),
+        "trades": Trades(attack, 6),
+    }[chosen]
     for stage in config.method.stages(config.task()):
         got = stage.objective
         if chosen != "natural" and isinstance(got, CleanFirst | Rising):  # what it comes to
@@ -242,8 +246,14 @@ def test_the_report_is_about_the_file(name: str, shared: Path) -> None:
     assert report["accuracy"]["worst_case"]["value"] <= min(report["accuracy"][a]["value"] for a in ("fgsm", "pgd"))
     assert report["size"]["c"]["bytes"] == (folder / "model.rcz").stat().st_size
     assert {path.name for path in folder.iterdir()} == {
-        "config.yaml", "log.jsonl", "model.rcz", "outcomes.npz", "report.json", "report.md", "lock",
-    }  # fmt: skip
+        "config.yaml",
+        "log.jsonl",
+        "model.rcz",
+        "outcomes.npz",
+        "report.json",
+        "report.md",
+        "lock",
+    }
 
 
 def keys(name: str, out: Path, *overrides: str) -> dict[str, str]:
@@ -275,16 +285,36 @@ NO_EPOCHS = ["schedule.dense.epochs=0", "schedule.sparse.epochs=0"]  # a stage h
 @pytest.mark.parametrize(
     "change",
     [
-        "seed=1", "threat.eps=0.2", "threat.norm=L2", "training.batch_size=8", "training.natural_weight=0.25",
-        "training.attack.steps=3", "training.attack.relative_step=1.25", "training.attack.random_start=false",
-        "training.attack.bn_mode=train", "training.selection=best", "training.precision=bf16", "schedule.dense.lr=0.01",
-        "schedule.dense.weight_decay=0", "schedule.dense.warmup=0.5", "dataset.val=17", "dataset.subset=60",
-        "dataset.pad=1", "dataset.flip=true", "dataset.rotate=10", "model.width=0.12", "model.conv_relu=true",
-        "training.lr_scale=0.5", "training.weight_average=0.5", "objective=trades",
-        "objective=mixed objective.beta=0.7", "method.reference=[no_random_start]",
-        "method.reference=[train_mode_attack]", "method.reference=[test_selection]",
+        "seed=1",
+        "threat.eps=0.2",
+        "threat.norm=L2",
+        "training.batch_size=8",
+        "training.natural_weight=0.25",
+        "training.attack.steps=3",
+        "training.attack.relative_step=1.25",
+        "training.attack.random_start=false",
+        "training.attack.bn_mode=train",
+        "training.selection=best",
+        "training.precision=bf16",
+        "schedule.dense.lr=0.01",
+        "schedule.dense.weight_decay=0",
+        "schedule.dense.warmup=0.5",
+        "dataset.val=17",
+        "dataset.subset=60",
+        "dataset.pad=1",
+        "dataset.flip=true",
+        "dataset.rotate=10",
+        "model.width=0.12",
+        "model.conv_relu=true",
+        "training.lr_scale=0.5",
+        "training.weight_average=0.5",
+        "objective=trades",
+        "objective=mixed objective.beta=0.7",
+        "method.reference=[no_random_start]",
+        "method.reference=[train_mode_attack]",
+        "method.reference=[test_selection]",
     ],
-)  # fmt: skip
+)
 def test_what_leads_to_other_weights_leads_to_another_key(shared: Path, change: str) -> None:
     assert keys("al0", shared, *NO_EPOCHS, *change.split())["dense"] != keys("al0", shared, *NO_EPOCHS)["dense"]
 
@@ -301,15 +331,19 @@ SAME = {
     "the weight of a loss that is not used": ["objective=trades training.natural_weight=0.1", "objective=trades"],
     "adversarial by either name": ["objective=adversarial", "training.natural_weight=0"],
     "the order of quirks": [
-        "method.reference=[no_random_start,train_mode_attack]", "method.reference=[train_mode_attack,no_random_start]",
+        "method.reference=[no_random_start,train_mode_attack]",
+        "method.reference=[train_mode_attack,no_random_start]",
         "training.attack.random_start=false training.attack.bn_mode=train",
     ],
-    "what is chosen on test images": ["method.reference=[test_selection] training.selection=best",
-                                      "method.reference=[test_selection]"],
-    "the ratio beside ratios of layers": [
-        "method=admm +method.ratios={conv1: 0.5} method.ratio=0.2", "method=admm +method.ratios={conv1: 0.5}",
+    "what is chosen on test images": [
+        "method.reference=[test_selection] training.selection=best",
+        "method.reference=[test_selection]",
     ],
-}  # fmt: skip
+    "the ratio beside ratios of layers": [
+        "method=admm +method.ratios={conv1: 0.5} method.ratio=0.2",
+        "method=admm +method.ratios={conv1: 0.5}",
+    ],
+}
 
 
 @pytest.mark.parametrize("ways", SAME.values(), ids=SAME)
@@ -416,8 +450,14 @@ def test_a_codebook_after_a_stage_whose_objective_changes(tmp_path: Path) -> Non
 
 def test_divergence_is_a_sentence(name: str, tmp_path: Path) -> None:
     """In no method a traceback out of a projection that meets NaN; the weights are those of a network that explodes."""
-    wild = ["model=resnet18", "model.width=0.03", "schedule.dense.optimizer=sgd", "schedule.dense.lr=1e30",
-            "schedule.dense.decay=constant", "schedule.dense.warmup=0"]  # fmt: skip
+    wild = [
+        "model=resnet18",
+        "model.width=0.03",
+        "schedule.dense.optimizer=sgd",
+        "schedule.dense.lr=1e30",
+        "schedule.dense.decay=constant",
+        "schedule.dense.warmup=0",
+    ]
     rho = ["method.rho=1e-31"] if name == "admm_oneshot" else []
     with pytest.raises(UserError, match=r"diverged in epoch 1 of stage"):
         finished(name, tmp_path, *wild, *rho, *(["method.ratio=0.5"] if ROWS[name].sparse else []))

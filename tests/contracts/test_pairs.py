@@ -20,23 +20,46 @@ from robcomp.settings.compose import compose_config
 
 CLASSES, TRAIN, TEST, HELD_OUT = 4, 144, 48, 16
 METHODS = catalogue.choices("method")
-WIDTHS = {"lenet": 0.2, "resnet18": 0.125, "resnet34": 0.125, "resnet50": 0.1, "wideresnet": 0.0625,
-          "mobilenetv2": 0.25}  # fmt: skip
+WIDTHS = {
+    "lenet": 0.2,
+    "resnet18": 0.125,
+    "resnet34": 0.125,
+    "resnet50": 0.1,
+    "wideresnet": 0.0625,
+    "mobilenetv2": 0.25,
+}
 # The published rule of ALR leaves some layers at rank 1, from which a few steps do not recover; and half of the weights
 # moved at each of 20 rewirings within 48 steps leaves no time to learn.
 REWIRED = ["method.ratio=0.75", "method.rate=0.1", "schedule.dense.epochs=12", "schedule.dense.milestones=[8,10]"]
-OWN = {"da": [], "nat": [], "alr": ["method.ratio=0.75", "method.rule=greedy"], "dnr": REWIRED, "dnr_c": REWIRED,
-       "sparse_momentum": REWIRED}  # fmt: skip
+OWN = {
+    "da": [],
+    "nat": [],
+    "alr": ["method.ratio=0.75", "method.rule=greedy"],
+    "dnr": REWIRED,
+    "dnr_c": REWIRED,
+    "sparse_momentum": REWIRED,
+}
 SHAPES = {"digits": [1, 28, 28], "mnist": [1, 28, 28], "tiny_imagenet": [3, 64, 64]}
 PAIRS = list(product(catalogue.choices("dataset"), catalogue.choices("model")))
 SETTINGS = [
-    f"dataset.classes={CLASSES}", f"dataset.val={HELD_OUT}", "training.batch_size=16", "training.attack.steps=1",
-    "attack.attacks.pgd.steps=2", "attack.verdict=0", "~attack.attacks.margin",
-    "threat.eps=4/255", "device=cpu", "training.precision=float32",
-    "schedule.dense.epochs=6", "schedule.dense.milestones=[4,5]",
-    *(f"schedule.{stage}.{field}" for stage in ("sparse", "factored", "quantised")
-      for field in ("epochs=1", "milestones=[]")),
-]  # fmt: skip
+    f"dataset.classes={CLASSES}",
+    f"dataset.val={HELD_OUT}",
+    "training.batch_size=16",
+    "training.attack.steps=1",
+    "attack.attacks.pgd.steps=2",
+    "attack.verdict=0",
+    "~attack.attacks.margin",
+    "threat.eps=4/255",
+    "device=cpu",
+    "training.precision=float32",
+    "schedule.dense.epochs=6",
+    "schedule.dense.milestones=[4,5]",
+    *(
+        f"schedule.{stage}.{field}"
+        for stage in ("sparse", "factored", "quantised")
+        for field in ("epochs=1", "milestones=[]")
+    ),
+]
 
 
 def images(shape: list[int], count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -78,10 +101,16 @@ def test_a_pair_trains_by_its_recipe(dataset: str, model: str, tmp_path: Path) -
     method = turn(dataset, model)
     shape = SHAPES.get(dataset, [3, 32, 32])
     overrides = [
-        f"dataset={dataset}", f"model={model}", f"method={method}", *SETTINGS, *write(tmp_path, dataset, shape),
-        f"model.width={WIDTHS.get(model, 0.125)}", f"out={tmp_path / 'out'}", f"data_dir={tmp_path}",
+        f"dataset={dataset}",
+        f"model={model}",
+        f"method={method}",
+        *SETTINGS,
+        *write(tmp_path, dataset, shape),
+        f"model.width={WIDTHS.get(model, 0.125)}",
+        f"out={tmp_path / 'out'}",
+        f"data_dir={tmp_path}",
         *OWN.get(method, ["method.ratio=0.75"]),
-    ]  # fmt: skip
+    ]
     config = compose_config(overrides)
     assert config.dataset.shape == shape
     report = schema.read(train(config, overrides, Console(quiet=True)) / "report.json")

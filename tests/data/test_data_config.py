@@ -67,9 +67,17 @@ def test_a_folder_without_a_path_is_refused_with_what_to_add():
 
 @pytest.mark.parametrize(
     ("path", "name"),
-    [("some/flowers", "flowers"), ("My Flowers (2)!", "My-Flowers-2"), (".hidden", "hidden"), ("/", "folder"),
-     ("a/../b/.", "b"), ("Blüten", "Bl-ten"), ("...x/---", "folder"), ("v1.2_x", "v1.2_x")],
-)  # fmt: skip
+    [
+        ("some/flowers", "flowers"),
+        ("My Flowers (2)!", "My-Flowers-2"),
+        (".hidden", "hidden"),
+        ("/", "folder"),
+        ("a/../b/.", "b"),
+        ("Blüten", "Bl-ten"),
+        ("...x/---", "folder"),
+        ("v1.2_x", "v1.2_x"),
+    ],
+)
 def test_a_run_is_named_after_the_folder(path, name):
     assert DatasetConfig(name="folder", shape=[3, 64, 64], path=path).name == name
     assert DatasetConfig(name="mine", shape=[3, 64, 64], path=path).name == "mine"

@@ -43,9 +43,15 @@ def test_every_class_keeps_an_image_on_either_side(trees, tmp_path, fraction, te
 
 @pytest.mark.parametrize(
     ("first", "name"),
-    [("train", "test"), ("train", "val"), ("train", "valid"), ("train", "validation"), ("Training", "Testing"),
-     ("TRAIN", "Test")],
-)  # fmt: skip
+    [
+        ("train", "test"),
+        ("train", "val"),
+        ("train", "valid"),
+        ("train", "validation"),
+        ("Training", "Testing"),
+        ("TRAIN", "Test"),
+    ],
+)
 def test_a_split_of_its_own_is_kept(tmp_path, first, name):
     fill(tmp_path / "own" / first, {"ash": 3, "birch": 1, "Cedar": 4})
     fill(tmp_path / "own" / name, {"ash": 1, "birch": 2, "Cedar": 1})

@@ -18,10 +18,13 @@ from robcomp.evaluation.suite import evaluate
 from robcomp.evaluation.verdict import examine
 
 EPS = 0.12
-QUICK = SuiteConfig(attacks={
-    "fgsm": {"eps": EPS}, "pgd": {"eps": EPS, "steps": 20},
-    "margin": {"attack": "pgd", "eps": EPS, "steps": 20, "loss": "margin"},
-})  # fmt: skip
+QUICK = SuiteConfig(
+    attacks={
+        "fgsm": {"eps": EPS},
+        "pgd": {"eps": EPS, "steps": 20},
+        "margin": {"attack": "pgd", "eps": EPS, "steps": 20, "loss": "margin"},
+    }
+)
 
 
 def trial() -> ModuleType:

@@ -26,14 +26,20 @@ from robcomp.models.importing import load_weights
 # The network elsewhere, ours, and the style that must be found.
 FOREIGN = {
     "torchvision_resnet18": (
-        lambda: torchvision_resnet(torchvision.models.resnet18), ResNetConfig(), "torchvision",
+        lambda: torchvision_resnet(torchvision.models.resnet18),
+        ResNetConfig(),
+        "torchvision",
     ),
     "torchvision_resnet50": (
-        lambda: torchvision_resnet(torchvision.models.resnet50), ResNetConfig(depth=50), "torchvision",
+        lambda: torchvision_resnet(torchvision.models.resnet50),
+        ResNetConfig(depth=50),
+        "torchvision",
     ),
     "cifar_resnet18": (lambda: CifarResNet([2, 2, 2, 2], False), CONFIGS["resnet18"], "pytorch-cifar"),
     "cifar_resnet34": (
-        lambda: CifarResNet([3, 4, 6, 3], False), ResNetConfig(width=1 / 16, depth=34), "pytorch-cifar",
+        lambda: CifarResNet([3, 4, 6, 3], False),
+        ResNetConfig(width=1 / 16, depth=34),
+        "pytorch-cifar",
     ),
     "cifar_resnet50": (lambda: CifarResNet([3, 4, 6, 3], True), CONFIGS["resnet50"], "pytorch-cifar"),
     "wideresnet": (WideNet, CONFIGS["wideresnet"], "WideResNet-pytorch"),
@@ -41,14 +47,16 @@ FOREIGN = {
     "cifar_mobilenetv2": (CifarMobileNetV2, CONFIGS["projection"], "pytorch-cifar"),
     "cifar_vgg16": (CifarVGG, CONFIGS["vgg16"], "pytorch-cifar, 13 convolution biases moved into batch norms"),
     "vgg16_first": (
-        lambda: CifarVGG(nn.Identity()), CONFIGS["vgg16"],
+        lambda: CifarVGG(nn.Identity()),
+        CONFIGS["vgg16"],
         "torchvision (classifier.1), 13 convolution biases moved into batch norms",
     ),
     "vgg16_last": (
-        lambda: CifarVGG(*[nn.Identity()] * 6), CONFIGS["vgg16"],
+        lambda: CifarVGG(*[nn.Identity()] * 6),
+        CONFIGS["vgg16"],
         "torchvision (classifier.6), 13 convolution biases moved into batch norms",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FOREIGN)

@@ -111,11 +111,15 @@ def test_width_multiplies_every_hidden_layer_and_neither_end() -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        ResNetConfig(), ResNetConfig(depth=50), WideResNetConfig(), MobileNetV2Config(),
-        MobileNetV2Config(projection=True), VGGConfig(),
+        ResNetConfig(),
+        ResNetConfig(depth=50),
+        WideResNetConfig(),
+        MobileNetV2Config(),
+        MobileNetV2Config(projection=True),
+        VGGConfig(),
     ],
     ids=["resnet18", "resnet50", "wideresnet", "mobilenetv2", "projection", "vgg16"],
-)  # fmt: skip
+)
 def test_half_the_width_is_half_of_every_hidden_channel_count(config: ModelConfig) -> None:
     with torch.device("meta"):
         whole = weights(config.build(COLOUR, 10))

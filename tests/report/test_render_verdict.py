@@ -58,10 +58,15 @@ def test_without_a_flag_nothing_is_marked(report: dict[str, Any], said: str) -> 
 
 def test_a_table_of_the_papers_marks_and_explains() -> None:
     record = {
-        "label": "A-l0", "run": "mnist-lenet-al0/ab", "point": {}, "published": {}, "doubt": "because",
+        "label": "A-l0",
+        "run": "mnist-lenet-al0/ab",
+        "point": {},
+        "published": {},
+        "doubt": "because",
         "accuracy": {key: {"value": 0.5, "interval": [0.4, 0.6]} for key in ("clean", "pgd")},
-        "size": {}, "run_facts": {"seconds": 3},
-    }  # fmt: skip
+        "size": {},
+        "run_facts": {"seconds": 3},
+    }
     table = {"grid": [], "accuracy": ["clean", "pgd"], "size": [], "records": [record]}
     clean, pgd = (cell for cell in _row(record, table) if cell.startswith("50.0"))
     assert ("(!)" in clean, "(!)" in pgd) == (False, True)

@@ -110,11 +110,19 @@ def test_markdown_holds_the_same_cells():
 @pytest.mark.parametrize(
     ("shown", "expected"),
     [
-        (render.share(0.0), "0.0 %"), (render.share(0.00037), "0.037 %"), (render.share(0.5), "50.0 %"),
-        (render.times(0.0), "infinitely"), (render.times(0.25), "4.0x"), (render.times(1 / 1188), "1,188x"),
-        (render.data(645), "645 B"), (render.data(1_724_320), "1.7 MB"), (render.data(5e9), "5.0 GB"),
-        (render.duration(41.2), "41 s"), (render.duration(59.7), "1 min 00 s"), (render.duration(7500), "2 h 05 min"),
+        (render.share(0.0), "0.0 %"),
+        (render.share(0.00037), "0.037 %"),
+        (render.share(0.5), "50.0 %"),
+        (render.times(0.0), "infinitely"),
+        (render.times(0.25), "4.0x"),
+        (render.times(1 / 1188), "1,188x"),
+        (render.data(645), "645 B"),
+        (render.data(1_724_320), "1.7 MB"),
+        (render.data(5e9), "5.0 GB"),
+        (render.duration(41.2), "41 s"),
+        (render.duration(59.7), "1 min 00 s"),
+        (render.duration(7500), "2 h 05 min"),
     ],
-)  # fmt: skip
+)
 def test_numbers_are_readable(shown, expected):
     assert shown == expected

@@ -31,11 +31,15 @@ def entry(name: str = "a", attack: PGD | None = None, candidates: np.ndarray = E
 @pytest.mark.parametrize(
     "changed",
     [
-        {"name": "b"}, {"attack": PGD(0.2)}, {"attack": PGD(0.1, loss="margin")}, {"candidates": np.arange(24) > 0},
-        {"seed": 1}, {"batch_size": 11},
+        {"name": "b"},
+        {"attack": PGD(0.2)},
+        {"attack": PGD(0.1, loss="margin")},
+        {"candidates": np.arange(24) > 0},
+        {"seed": 1},
+        {"batch_size": 11},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_ledger_keeps_apart_what_differs(changed: dict[str, Any]) -> None:
     assert entry() == entry()
     assert entry(**changed) != entry()
@@ -55,9 +59,15 @@ def identity(*overrides: str, checksum: str = "0") -> list[Any]:
 
 
 CHANGES = [
-    "seed=1", "dataset.test_subset=19", "attack.individual=false", "attack.verdict=30", "attack.batch_size=9",
-    "attack.attacks.pgd.steps=3", "+attack.attacks.pgd.aside=true", "threat.eps=0.11",
-]  # fmt: skip
+    "seed=1",
+    "dataset.test_subset=19",
+    "attack.individual=false",
+    "attack.verdict=30",
+    "attack.batch_size=9",
+    "attack.attacks.pgd.steps=3",
+    "+attack.attacks.pgd.aside=true",
+    "threat.eps=0.11",
+]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -187,9 +197,15 @@ def test_an_attack_in_another_norm_stands_aside() -> None:
 
 
 def test_attacks_aside_tell_distances_in_a_cumulative_suite() -> None:
-    config = SuiteConfig(individual=False, verdict=0, attacks={
-        "pgd": {"eps": 0.1}, "cw": {"eps": 0.5, "steps": 3, "searches": 2}, "fab": {"eps": 0.1, "steps": 2},
-    })  # fmt: skip
+    config = SuiteConfig(
+        individual=False,
+        verdict=0,
+        attacks={
+            "pgd": {"eps": 0.1},
+            "cw": {"eps": 0.5, "steps": 3, "searches": 2},
+            "fab": {"eps": 0.1, "steps": 2},
+        },
+    )
     with Evaluator(two_layers(), images(24, 5), 0) as evaluator:
         records, outcomes = evaluate(evaluator, config)
     assert "cw.distance" in outcomes

@@ -13,10 +13,19 @@ from robcomp.cli.parser import main
 pytestmark = pytest.mark.usefixtures("sandbox", "no_curves")
 
 TINY = [
-    "dataset=folder", "dataset.shape=[3,16,16]", "dataset.pad=2", "method=al0", "model=lenet", "model.width=0.1",
-    "training.attack.steps=1", "attack.attacks.pgd.steps=1", "schedule.dense.epochs=1", "schedule.sparse.epochs=1",
-    "attack.verdict=0", "device=cpu",
-]  # fmt: skip
+    "dataset=folder",
+    "dataset.shape=[3,16,16]",
+    "dataset.pad=2",
+    "method=al0",
+    "model=lenet",
+    "model.width=0.1",
+    "training.attack.steps=1",
+    "attack.attacks.pgd.steps=1",
+    "schedule.dense.epochs=1",
+    "schedule.sparse.epochs=1",
+    "attack.verdict=0",
+    "device=cpu",
+]
 
 
 def photos(folder: Path, seed: int = 0, classes: tuple[str, ...] = ("cats", "dogs"), count: int = 10) -> Path:

@@ -61,8 +61,10 @@ def test_suites_of_published_settings() -> None:
     built = {name: suite.build() for name, suite in suites.items()}
     grey = {
         (name, key): (255 * attack.eps, attack.steps, 255 * attack.step_size, attack.random_start)
-        for name, suite in built.items() for key, attack in suite.items() if isinstance(attack, PGD)
-    }  # fmt: skip
+        for name, suite in built.items()
+        for key, attack in suite.items()
+        if isinstance(attack, PGD)
+    }
     assert grey == {
         ("atmc_panel", "pgd_2"): (pytest.approx(2), 7, pytest.approx(2.5 / 7), False),
         ("atmc_panel", "pgd_8"): (pytest.approx(8), 7, pytest.approx(10 / 7), False),
@@ -199,7 +201,8 @@ WRONG = {
     "attacks_taken_out": ("~attack.attacks.pgd ~attack.attacks.fgsm ~attack.attacks.margin", "is empty", "quick"),
     "attacks_aside": (
         "attack=atmc_panel ~attack.attacks.pgd_2 ~attack.attacks.pgd_8 ~attack.attacks.fgsm_4",
-        "no attack of wrm counts in the worst case", "+attack.attacks.pgd",
+        "no attack of wrm counts in the worst case",
+        "+attack.attacks.pgd",
     ),
     "verdict_on_few": ("attack.verdict=5", "attack.verdict=5", "at least 20"),
     "attack_name": ("+attack.attacks.file={attack: fgsm, eps: 0.1}", "'file'", "letters"),
@@ -265,7 +268,9 @@ WRONG = {
     "recipe": ("recipe=dnr", "unknown recipe 'dnr'", "dnr-cifar10"),
     "recipe_of_another_method": ("recipe=iccv-cifar10 method=da", "sets method.ratios", "recipe=none"),
     "recipe_and_a_schedule": (
-        "recipe=dnr-cifar10 schedule.retrain.epochs=3", "unknown schedule 'retrain'", "++schedule.retrain",
+        "recipe=dnr-cifar10 schedule.retrain.epochs=3",
+        "unknown schedule 'retrain'",
+        "++schedule.retrain",
     ),
     "recipe_and_ones_own_key": ("recipe=dnr-cifar10 method.ratios.conv1=0.1", "unknown key of method 'ratios'", ""),
     "schedule_without_plus": ("method=admm schedule.retrain.lr=3", "unknown schedule 'retrain'", "++schedule.retrain"),
@@ -281,7 +286,7 @@ WRONG = {
     "grammar": ("method.ratio", "cannot read 'method.ratio'", "KEY=VALUE"),
     "grammar_brackets": ("dataset.shape=[1,2", "cannot read", "KEY=VALUE"),
     "interpolation": ("ratio=${nowhere}", "nowhere", ""),
-}  # fmt: skip
+}
 
 
 def overrides_of(text: str) -> list[str]:
@@ -351,9 +356,10 @@ def test_recipes_say_what_the_papers_print() -> None:
     admm = compose_config(["recipe=iccv-cifar10"])
     stages = {stage.name: stage.schedule for stage in admm.method.stages(admm.task())}
     assert {name: (how.epochs, how.lr, how.decay, how.restarts) for name, how in stages.items()} == {
-        "dense": (200, 0.1, "cosine", 1), "admm": (200, 0.01, "milestones", 10),
+        "dense": (200, 0.1, "cosine", 1),
+        "admm": (200, 0.01, "milestones", 10),
         "retrain": (200, 0.01, "milestones", 1),
-    }  # fmt: skip
+    }
     rates = [stages["admm"].rate(epoch) for epoch in (0, 6.6, 6.7, 13.3, 13.4, 19.9, 20)]
     assert rates == pytest.approx([0.01, 0.01, 1e-3, 1e-3, 1e-4, 1e-4, 0.01])
     assert stages["retrain"].milestones == [80, 150]

@@ -10,8 +10,12 @@ from robcomp.tables.published import figures, size_fraction
 
 def test_all_figures_are_there():
     assert Counter(row["paper"] for row in figures()) == {
-        "ATMC": 388, "DNR": 129, "ICCV19 ADMM": 99, "Marshall thesis": 84, "HYDRA": 56,
-    }  # fmt: skip
+        "ATMC": 388,
+        "DNR": 129,
+        "ICCV19 ADMM": 99,
+        "Marshall thesis": 84,
+        "HYDRA": 56,
+    }
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,18 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_the_mnist_table_builds_and_builds_again_from_what_is_there(tmp_path: Path) -> None:
-    command = ["table", "atmc-mnist", "--scale", "smoke", "--target", str(tmp_path / "page"), f"out={tmp_path}/out",
-               f"data_dir={DATA}", "training.attack.steps=2", "attack.verdict=0"]  # fmt: skip
+    command = [
+        "table",
+        "atmc-mnist",
+        "--scale",
+        "smoke",
+        "--target",
+        str(tmp_path / "page"),
+        f"out={tmp_path}/out",
+        f"data_dir={DATA}",
+        "training.attack.steps=2",
+        "attack.verdict=0",
+    ]
     assert main(command) == 0
     reports = list(tmp_path.glob("out/mnist-lenet-*/*/report.json"))
     assert len(reports) == 15

@@ -18,14 +18,25 @@ from robcomp.tables.records import collect, printed_figure
 from robcomp.tables.spec import Row, jobs, load, names, parse
 
 STAGES = {
-    "nat": ["dense"], "DA": ["dense"], "NAP": ["dense", "sparse"], "AP": ["dense", "sparse"],
-    "A-l0": ["dense", "sparse"], "ALR": ["dense", "sparse"], "ATMC-32": ["dense", "sparse", "factored"],
-    "ATMC-8": ["dense", "sparse", "factored", "quantised"], "ATMC-4": ["dense", "sparse", "factored", "quantised"],
-}  # fmt: skip
+    "nat": ["dense"],
+    "DA": ["dense"],
+    "NAP": ["dense", "sparse"],
+    "AP": ["dense", "sparse"],
+    "A-l0": ["dense", "sparse"],
+    "ALR": ["dense", "sparse"],
+    "ATMC-32": ["dense", "sparse", "factored"],
+    "ATMC-8": ["dense", "sparse", "factored", "quantised"],
+    "ATMC-4": ["dense", "sparse", "factored", "quantised"],
+}
 ACCURACY = {  # clean, PGD
-    "nat": (0.99, 0.0), "da": (0.98, 0.78), "nap": (0.97, 0.0), "ap": (0.8, 0.5), "al0": (0.82, 0.6),
-    "atmc": (0.83, 0.61), "alr": (0.4, 0.2),
-}  # fmt: skip
+    "nat": (0.99, 0.0),
+    "da": (0.98, 0.78),
+    "nap": (0.97, 0.0),
+    "ap": (0.8, 0.5),
+    "al0": (0.82, 0.6),
+    "atmc": (0.83, 0.61),
+    "alr": (0.4, 0.2),
+}
 
 
 def settings(overrides: list[str]) -> dict[str, str]:
@@ -65,9 +76,15 @@ def test_every_row_of_the_recipe_trains_equally_long_in_its_own_stages(scale, to
 
 @pytest.mark.parametrize(
     ("table", "scale", "total"),
-    [("rivals-mnist", "smoke", 4), ("rivals-mnist", "cpu", 10), ("rivals-mnist", "gpu", 60),
-     ("rivals-cifar10", "smoke", 4), ("rivals-cifar10", "cpu", 4), ("rivals-cifar10", "gpu", 90)],
-)  # fmt: skip
+    [
+        ("rivals-mnist", "smoke", 4),
+        ("rivals-mnist", "cpu", 10),
+        ("rivals-mnist", "gpu", 60),
+        ("rivals-cifar10", "smoke", 4),
+        ("rivals-cifar10", "cpu", 4),
+        ("rivals-cifar10", "gpu", 90),
+    ],
+)
 def test_rivals_train_equally_long(table, scale, total):
     """By the stages that each method makes of the overrides; the lottery ticket pays for its mask besides."""
     for job in jobs(load(table), scale, []):

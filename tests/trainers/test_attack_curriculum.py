@@ -158,10 +158,19 @@ def test_a_chosen_objective_rises_too() -> None:
 @pytest.mark.parametrize(
     "override",
     [
-        "eps_levels=[]", "eps_levels=[0.5,1.5]", "eps_levels=[-0.1,1]", "eps_levels=[1,0.5]", "steps_levels=[]",
-        "steps_levels=[0,7]", "steps_levels=[7,3]", "natural_weight=1", "natural_weight=-0.1", "limit=-1", "limit=11",
+        "eps_levels=[]",
+        "eps_levels=[0.5,1.5]",
+        "eps_levels=[-0.1,1]",
+        "eps_levels=[1,0.5]",
+        "steps_levels=[]",
+        "steps_levels=[0,7]",
+        "steps_levels=[7,3]",
+        "natural_weight=1",
+        "natural_weight=-0.1",
+        "limit=-1",
+        "limit=11",
     ],
-)  # fmt: skip
+)
 def test_bad_settings_get_one_sentence(override: str) -> None:
     with pytest.raises(UserError, match=rf"^method\.{override.split('=')[0]}=[^\n]*\.$"):
         rising_of(f"method.{override}")
@@ -198,10 +207,16 @@ def test_the_method_is_one_stage_from_scratch() -> None:
 @pytest.mark.parametrize(
     "override",
     [
-        "rho=0", "rho=-1", "phi=-0.1", "phi=1.1", "k_levels=[]", "k_levels=[1,0.5]", "k_levels=[0.05,0.1]",
+        "rho=0",
+        "rho=-1",
+        "phi=-0.1",
+        "phi=1.1",
+        "k_levels=[]",
+        "k_levels=[1,0.5]",
+        "k_levels=[0.05,0.1]",
         "k_levels=[1.5,0.1]",
     ],
-)  # fmt: skip
+)
 def test_a_bad_constraint_gets_one_sentence(override: str) -> None:
     with pytest.raises(UserError, match=rf"^method\.{override.split('=')[0]}=[^\n]*\.$"):
         stages("method.ratio=0.1", f"method.{override}")

@@ -50,11 +50,16 @@ def test_another_objective() -> None:
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ("beta=-0.1", "0 to 1 is allowed"), ("beta=1.5", "method.beta=1.5"), ("rho=-1", "at least 0"),
-        ("rate=2", "method.rate=2"), ("warmup=1.1", "method.warmup=1.1"), ("ratio=0", "method.ratio=0"),
-        ("scheme=filter", "irregular"), ("layers=linear", "conv"),
+        ("beta=-0.1", "0 to 1 is allowed"),
+        ("beta=1.5", "method.beta=1.5"),
+        ("rho=-1", "at least 0"),
+        ("rate=2", "method.rate=2"),
+        ("warmup=1.1", "method.warmup=1.1"),
+        ("ratio=0", "method.ratio=0"),
+        ("scheme=filter", "irregular"),
+        ("layers=linear", "conv"),
     ],
-)  # fmt: skip
+)
 def test_settings_out_of_range(setting: str, says: str) -> None:
     with pytest.raises(UserError, match=says):
         compose_config(["method=dnr", f"method.{setting}"])
@@ -68,7 +73,7 @@ def test_settings_out_of_range(setting: str, says: str) -> None:
         ({"layers": "conv"}, two_layers, "no layer to rewire"),
         ({"scheme": "channel"}, lambda: nn.Sequential(nn.Linear(4, 4)), "no layer to rewire"),
     ],
-)  # fmt: skip
+)
 def test_what_a_network_has_no_room_for(settings: dict, model: Callable[[], nn.Module], says: str) -> None:
     method = type(compose_config(["method=dnr"]).method)
     with pytest.raises(UserError, match=says):

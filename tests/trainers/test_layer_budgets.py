@@ -94,9 +94,10 @@ def test_ratios_by_name(scheme: str, ratio: float) -> None:
     model = network("lenet", 1.0)
     counts = LayerBudgets(0.5, scheme, {"conv*": ratio, "conv2": 1e-9, "fc1": 1.0}).counts(model)
     units = {
-        "irregular": {"conv1": 500, "fc1": 400_000}, "filter": {"conv1": 20, "fc1": 500},
+        "irregular": {"conv1": 500, "fc1": 400_000},
+        "filter": {"conv1": 20, "fc1": 500},
         "column": {"conv1": 25, "fc1": 800},
-    }[scheme]  # fmt: skip
+    }[scheme]
     exact = {0.29: 29, 0.1: 10, 0.07: 7}[ratio] * units["conv1"] // 100
     assert counts == {"conv1": exact, "conv2": 1, "fc1": units["fc1"]}
 
@@ -140,7 +141,7 @@ def test_a_ratio_that_is_too_small_is_refused_with_the_least_that_is_not(name: s
         ({"scheme": "filter", "ratios": {"fc2": 0.5}}, "'fc2' matches no layer .*=filter.* are conv1, conv2, fc1"),
         ({"scheme": "bn_filter"}, "needs a convolution followed by a batch norm, and this network has none"),
     ],
-)  # fmt: skip
+)
 def test_settings_that_do_not_fit_are_refused(settings: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         LayerBudgets(0.5, **settings).check(network("lenet"))

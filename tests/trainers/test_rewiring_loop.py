@@ -26,9 +26,11 @@ SGD = Schedule(EPOCHS, lr=0.05, momentum=0.9, weight_decay=0.01, decay="constant
 
 def held(t: TrainState, compressor: Rewiring) -> dict[str, list[Tensor]]:
     return {
-        "parameters": clones(list(t.model.parameters())), "momentum": clones(t.momentum()) if t.step else [],
-        "masks": clones(compressor.masks), "z": clones(compressor.copies),
-    }  # fmt: skip
+        "parameters": clones(list(t.model.parameters())),
+        "momentum": clones(t.momentum()) if t.step else [],
+        "masks": clones(compressor.masks),
+        "z": clones(compressor.copies),
+    }
 
 
 def reference_rewiring(p: list[np.ndarray], v: list[np.ndarray], M: list[np.ndarray], rate: float) -> None:

@@ -141,8 +141,15 @@ def test_the_attack_draws_anew_each_step_and_the_same_after_a_stop() -> None:
 
 
 def test_every_part_of_a_key_matters() -> None:
-    keys = [(0, "dense", 1, "attack"), (1, "dense", 1, "attack"), (0, "sparse", 1, "attack"), (0, "dense", 2, "attack"),
-            (0, "dense", 1, "augment"), (0, "dense", 11, "attack"), (0, "dense", "1", "attack")]  # fmt: skip
+    keys = [
+        (0, "dense", 1, "attack"),
+        (1, "dense", 1, "attack"),
+        (0, "sparse", 1, "attack"),
+        (0, "dense", 2, "attack"),
+        (0, "dense", 1, "augment"),
+        (0, "dense", 11, "attack"),
+        (0, "dense", "1", "attack"),
+    ]
     assert len({seed_of(*key) for key in keys}) == len(keys)
     assert all(0 <= seed_of(*key) < 2**63 for key in keys)
     draw = [torch.rand(3, generator=generator("cpu", *keys[0])) for _ in range(2)]

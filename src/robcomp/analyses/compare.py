@@ -83,9 +83,11 @@ def compare(a: Path, b: Path) -> dict[str, Any]:
         "images": first.data["test"],
         "checksum": first.data["checksum"],
         "accuracy": entries,
-        **{f"only_{key}": sorted(ours.attacks.keys() - theirs.attacks.keys())
-           for key, ours, theirs in (("a", first, second), ("b", second, first))},
-    }  # fmt: skip
+        **{
+            f"only_{key}": sorted(ours.attacks.keys() - theirs.attacks.keys())
+            for key, ours, theirs in (("a", first, second), ("b", second, first))
+        },
+    }
 
 
 def show(result: dict[str, Any], console: Console, as_json: bool) -> None:
@@ -162,12 +164,15 @@ def verdict(low: float, high: float, what: str) -> str:
 def _side(side: Measured) -> dict[str, Any]:
     size = side.report["size"]
     return {
-        "path": str(side.path), "label": side.label, "run": side.report["run"]["id"], "threat": threat_of(side.report),
+        "path": str(side.path),
+        "label": side.label,
+        "run": side.report["run"]["id"],
+        "threat": threat_of(side.report),
         "size": {
             "a": {"bits": size["a"]["bits"], "fraction": size["a"]["fraction"]},
             "c": {"bytes": size["c"]["bytes"], "fraction": size["c"]["fraction"]},
         },
-    }  # fmt: skip
+    }
 
 
 def _line(name: str, entry: dict[str, Any]) -> list[str]:

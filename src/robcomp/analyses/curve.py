@@ -43,9 +43,13 @@ class Ladder:
 
 
 def curve(
-    folders: Sequence[Path], overrides: Sequence[str], over: str, values: Sequence[float], target: Path | None,
+    folders: Sequence[Path],
+    overrides: Sequence[str],
+    over: str,
+    values: Sequence[float],
+    target: Path | None,
     console: Console,
-) -> Path:  # fmt: skip
+) -> Path:
     """Measure, write and print the curves of all runs under each attack of the suite; returns the JSON's path.
 
     `over` is eps or steps; without `values` the eps rise from 0 to the whole range, the steps from 1 to 100.
@@ -129,10 +133,16 @@ def _measure(
             falls = points[-1]["value"] < 1 / len(run.dataset.classes)
             whole = ladder.values[-1] >= whole_range(ladder.attack, run.spec.shape)
             judged = {"falls_to_chance": falls, "whole_range": whole} if over == "eps" else {}
-            lines.append({
-                "run": run.label, "name": ladder.name, "attack": ladder.attack.settings(), "points": points,
-                "not_run": ladder.values[len(points):], **judged,
-            })  # fmt: skip
+            lines.append(
+                {
+                    "run": run.label,
+                    "name": ladder.name,
+                    "attack": ladder.attack.settings(),
+                    "points": points,
+                    "not_run": ladder.values[len(points) :],
+                    **judged,
+                }
+            )
     return lines
 
 
@@ -180,8 +190,10 @@ def _show(result: dict[str, Any], console: Console) -> None:
     for name in dict.fromkeys(line["name"] for line in result["curves"]):
         lines = [line for line in result["curves"] if line["name"] == name]
         values = sorted({point[over] for line in lines for point in line["points"]})
-        shown = [{point[over]: f"{percent(point['value'])} {interval(point['interval'])}" for point in line["points"]}
-                 for line in lines]  # fmt: skip
+        shown = [
+            {point[over]: f"{percent(point['value'])} {interval(point['interval'])}" for point in line["points"]}
+            for line in lines
+        ]
         rows = [[f"{value:.4g}", *(column.get(value, "-") for column in shown)] for value in values]
         show(console, f"Accuracy under {name} over {over}", [over, *(line["run"] for line in lines)], rows)
     for line in result["curves"]:

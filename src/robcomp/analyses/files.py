@@ -49,9 +49,14 @@ def _label(report: dict[str, Any]) -> str:
 
 
 def write(
-    kind: str, identity: object, folder: Path, result: dict[str, Any], rows: Sequence[dict[str, Any]],
-    draw: Callable[[dict[str, Any], Path], None], console: Console,
-) -> Path:  # fmt: skip
+    kind: str,
+    identity: object,
+    folder: Path,
+    result: dict[str, Any],
+    rows: Sequence[dict[str, Any]],
+    draw: Callable[[dict[str, Any], Path], None],
+    console: Console,
+) -> Path:
     """Write <name>-<digest of `identity`>.json, .csv and, with matplotlib, .png into `folder`; returns the JSON's path.
 
     `kind`: the result's schema, robcomp-<name>/1. The files are written anew each time: that takes no longer than a

@@ -105,10 +105,15 @@ def counted(weights: Weights, edges: np.ndarray, unit: float) -> dict[str, Any]:
         moments |= dict.fromkeys(("nonzero_mean", "nonzero_standard_deviation"), 0.0)
     zeros = len(values) - len(nonzero)
     return {
-        "layers": weights.layers, "weights": len(values), "zeros": zeros, "zero_share": zeros / len(values),
-        **{key: float(value) for key, value in moments.items()}, "largest": weights.largest, "divided_by": unit,
+        "layers": weights.layers,
+        "weights": len(values),
+        "zeros": zeros,
+        "zero_share": zeros / len(values),
+        **{key: float(value) for key, value in moments.items()},
+        "largest": weights.largest,
+        "divided_by": unit,
         "counts": counts.tolist(),
-    }  # fmt: skip
+    }
 
 
 def _accuracies(report: dict[str, Any]) -> dict[str, Any]:

@@ -31,9 +31,17 @@ class Result:
         first, self._images = runs[0], runs[0].dataset
         self._networks = [run.network for run in runs]
         images = [self._images.checksum, len(self._images.test)]
-        identity = storage.digest([
-            schema, plan, self._networks, images, first.config.seed, first.config.attack.batch_size, REVISION,
-        ])  # fmt: skip
+        identity = storage.digest(
+            [
+                schema,
+                plan,
+                self._networks,
+                images,
+                first.config.seed,
+                first.config.attack.batch_size,
+                REVISION,
+            ]
+        )
         name = schema.removeprefix("robcomp-").split("/")[0]
         self.stem = (target or first.folder) / f"{name}-{identity}"
         self._ledgers: list[Ledger] = []
@@ -70,18 +78,24 @@ class Result:
             "seed": first.config.seed,
             "overrides": self.overrides,
             "data": {
-                "name": self._images.name, "checksum": self._images.checksum, "test": len(self._images.test),
-                "classes": len(self._images.classes), "official": self._images.official,
+                "name": self._images.name,
+                "checksum": self._images.checksum,
+                "test": len(self._images.test),
+                "classes": len(self._images.classes),
+                "official": self._images.official,
             },
             "runs": [
                 {
-                    "label": run.label, "folder": str(run.folder), "sha256": network,
+                    "label": run.label,
+                    "folder": str(run.folder),
+                    "sha256": network,
                     **{key: run.report["run"][key] for key in ("id", "model", "method")},
-                    "threat": run.report["threat"], "trusted": run.report.get("verdict", {}).get("trusted"),
+                    "threat": run.report["threat"],
+                    "trusted": run.report.get("verdict", {}).get("trusted"),
                 }
                 for run, network in zip(self.runs, self._networks, strict=True)
             ],
-        }  # fmt: skip
+        }
         for suffix in (".csv", ".png"):
             self.stem.with_suffix(suffix).unlink(missing_ok=True)
         storage.write_json(self.path, head | measured)
@@ -106,6 +120,9 @@ def cells(proportion: dict[str, Any]) -> dict[str, Any]:
     """A proportion's columns in a CSV."""
     low, high = proportion["interval"]
     return {
-        "correct": proportion["correct"], "images": proportion["images"], "accuracy": proportion["value"], "low": low,
+        "correct": proportion["correct"],
+        "images": proportion["images"],
+        "accuracy": proportion["value"],
+        "low": low,
         "high": high,
-    }  # fmt: skip
+    }

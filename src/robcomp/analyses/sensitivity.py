@@ -183,8 +183,13 @@ def _cells(point: dict[str, Any]) -> dict[str, Any]:
     found = {"x": point["x"], "images": point["clean"]["images"]}
     for kind in KINDS:
         low, high = point[kind]["interval"]
-        found |= {f"{kind}_correct": point[kind]["correct"], kind: point[kind]["value"], f"{kind}_low": low,
-                  f"{kind}_high": high, f"{kind}_reduction_percent": point[f"{kind}_reduction_percent"]}  # fmt: skip
+        found |= {
+            f"{kind}_correct": point[kind]["correct"],
+            kind: point[kind]["value"],
+            f"{kind}_low": low,
+            f"{kind}_high": high,
+            f"{kind}_reduction_percent": point[f"{kind}_reduction_percent"],
+        }
     return found
 
 
@@ -196,10 +201,16 @@ def _show(result: dict[str, Any], console: Console) -> None:
         for place, x in enumerate(result["values"]):
             points = [(layer, layer["pruned"][place]) for layer in network["layers"]]
             rows = [
-                [layer["name"], share(layer["density"]), percent(point["clean"]["value"]), _said(point, "clean"),
-                 percent(point["robust"]["value"]), _said(point, "robust")]
+                [
+                    layer["name"],
+                    share(layer["density"]),
+                    percent(point["clean"]["value"]),
+                    _said(point, "clean"),
+                    percent(point["robust"]["value"]),
+                    _said(point, "robust"),
+                ]
                 for layer, point in points
-            ]  # fmt: skip
+            ]
             show(console, f"{network['run']} with {100 * x:g} % of one layer pruned", columns, rows)
     console.print(f"\n{result['definition']}", markup=False, highlight=False)
 

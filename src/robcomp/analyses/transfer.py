@@ -29,9 +29,13 @@ SCHEMA = "robcomp-transfer/1"
 
 
 def transfer(
-    sources: Sequence[Path], targets: Sequence[Path], overrides: Sequence[str], values: Sequence[float],
-    target: Path | None, console: Console,
-) -> Path:  # fmt: skip
+    sources: Sequence[Path],
+    targets: Sequence[Path],
+    overrides: Sequence[str],
+    values: Sequence[float],
+    target: Path | None,
+    console: Console,
+) -> Path:
     """Attack each source by each attack of the suite, show the images to each target; returns the JSON's path.
 
     One matrix for each attack and each eps of `values`; without `values`, for each attack at its own eps.
@@ -61,9 +65,13 @@ def _attacks(config: Config, values: Sequence[float]) -> Iterator[tuple[str, Att
 
 
 def _measure(
-    runs: list[Finished], givers: list[Finished], takers: list[Finished], attacks: list[tuple[str, Attack]],
-    record: Result, progress: EvaluationProgress,
-) -> dict[str, Any]:  # fmt: skip
+    runs: list[Finished],
+    givers: list[Finished],
+    takers: list[Finished],
+    attacks: list[tuple[str, Attack]],
+    record: Result,
+    progress: EvaluationProgress,
+) -> dict[str, Any]:
     """The blocks "clean" (a cell for each target) and "matrices"."""
     first = runs[0].config
     with ExitStack() as stack:
@@ -81,15 +89,24 @@ def _measure(
             for run in givers:
                 nets[run.label].advance = titled(progress, f"{name} at eps {attack.eps:.4g} on {run.label}")
                 found.append(_row(nets[run.label], name, attack, judges))
-            matrices.append({
-                "name": name, "eps": attack.eps, "attack": attack.settings(),
-                "cells": [
-                    {"source": giver.label, "target": taker.label, "white_box": giver is taker,
-                     **proportion(outcome.right), "seconds": round(outcome.seconds, 2)}
-                    for giver, row in zip(givers, found, strict=True)
-                    for taker, outcome in zip(takers, row, strict=True)
-                ],
-            })  # fmt: skip
+            matrices.append(
+                {
+                    "name": name,
+                    "eps": attack.eps,
+                    "attack": attack.settings(),
+                    "cells": [
+                        {
+                            "source": giver.label,
+                            "target": taker.label,
+                            "white_box": giver is taker,
+                            **proportion(outcome.right),
+                            "seconds": round(outcome.seconds, 2),
+                        }
+                        for giver, row in zip(givers, found, strict=True)
+                        for taker, outcome in zip(takers, row, strict=True)
+                    ],
+                }
+            )
     return {"clean": clean, "matrices": matrices}
 
 

@@ -48,8 +48,11 @@ class SuiteConfig:
 
     def counted(self) -> dict[str, Attack]:
         """The attacks of the worst case."""
-        able = {name: attack for name, attack in self.build().items()
-                if attack.bounded and not self.attacks[name].get("aside")}  # fmt: skip
+        able = {
+            name: attack
+            for name, attack in self.build().items()
+            if attack.bounded and not self.attacks[name].get("aside")
+        }
         norm = next((attack.norm for attack in able.values()), None)
         return {name: attack for name, attack in able.items() if attack.norm == norm}
 

@@ -130,8 +130,10 @@ def listing(args: argparse.Namespace) -> int:
         if name not in kinds:
             raise unknown("group", name, kinds)
     for name in wanted:
-        _section(f"{name} ({kinds[name]}=...)" if name != "tables" else "tables (robcomp table ...)",
-                 catalogue.summaries(kinds[name]))  # fmt: skip
+        _section(
+            f"{name} ({kinds[name]}=...)" if name != "tables" else "tables (robcomp table ...)",
+            catalogue.summaries(kinds[name]),
+        )
         if name == "attacks":
             _section("attacks of a suite (+attack.attacks.ANY_NAME={attack: ..., eps: ...})", catalogue.attacks())
     return 0

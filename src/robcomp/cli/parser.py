@@ -94,8 +94,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"robcomp: {error.filename or 'a file'}: {error.strerror or error}; check the path.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("robcomp: interrupted; the same command (without fresh=true) goes on from the last checkpoint.",
-              file=sys.stderr)  # fmt: skip
+        print(
+            "robcomp: interrupted; the same command (without fresh=true) goes on from the last checkpoint.",
+            file=sys.stderr,
+        )
         return 130
 
 
@@ -171,9 +173,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _verb(choices: argparse._SubParsersAction, name: str, summary: str, epilog: str) -> argparse.ArgumentParser:
     return choices.add_parser(
-        name, help=summary, description=summary[0].upper() + summary[1:] + ".", epilog=epilog,
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
 
 
 def _choices() -> str:

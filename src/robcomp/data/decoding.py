@@ -33,9 +33,14 @@ def decode(
     Image.init()  # now: threads that load Pillow's formats at the same time may miss one
     console = Console(stderr=True)
     bar = Progress(
-        TextColumn("[bold]{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn(compact=True),
-        console=console, disable=not console.is_terminal, transient=True,
-    )  # fmt: skip
+        TextColumn("[bold]{task.description}"),
+        BarColumn(24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
     with bar, ThreadPoolExecutor(THREADS) as pool:
         task = bar.add_task(title, total=len(items))
         for _ in pool.map(fill, range(len(items))):

@@ -38,11 +38,13 @@ def macs(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, Any]:
     counted = []
     for name, layer in layers.items():
         used = list(stored_weights(layer).values()) if isinstance(layer, LowRank) else [effective_weight(layer)]
-        counted.append({
-            "name": name,
-            "dense": positions[name] * dense[name],
-            "executed": positions[name] * sum(tensor.numel() for tensor in used),
-            "nonzero": positions[name] * sum(int(tensor.count_nonzero()) for tensor in used),
-        })  # fmt: skip
+        counted.append(
+            {
+                "name": name,
+                "dense": positions[name] * dense[name],
+                "executed": positions[name] * sum(tensor.numel() for tensor in used),
+                "nonzero": positions[name] * sum(int(tensor.count_nonzero()) for tensor in used),
+            }
+        )
     totals = {kind: sum(layer[kind] for layer in counted) for kind in ("dense", "executed", "nonzero")}
     return {"definition": DEFINITION, **totals, "layers": counted}

@@ -49,9 +49,14 @@ class Evaluator:
     """
 
     def __init__(
-        self, model: nn.Module, split: Split, seed: int, batch_size: int = BATCH, ledger: Ledger | None = None,
+        self,
+        model: nn.Module,
+        split: Split,
+        seed: int,
+        batch_size: int = BATCH,
+        ledger: Ledger | None = None,
         advance: Advance = lambda name, done, total: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.model, self.seed, self.batch_size, self.advance = model, seed, batch_size, advance
         self.device = next(model.parameters(), torch.empty(0)).device
         self.split = split.to(self.device)
@@ -196,9 +201,7 @@ def _eval_mode(model: nn.Module) -> Iterator[None]:
 def proportion(outcome: np.ndarray) -> dict[str, Any]:
     """The fraction of True with its 95 % Wilson interval."""
     correct, images = int(outcome.sum()), len(outcome)
-    return {
-        "value": correct / images, "correct": correct, "images": images, "interval": list(wilson(correct, images))
-    }  # fmt: skip
+    return {"value": correct / images, "correct": correct, "images": images, "interval": list(wilson(correct, images))}
 
 
 class _Counted(nn.Module):

@@ -44,9 +44,11 @@ def order(attacks: dict[str, Attack], individual: bool) -> list[str]:
 
 def _record(attack: Attack, outcome: Outcome, clean: np.ndarray) -> dict[str, Any]:
     record = {
-        **proportion(outcome.right), "attack": attack.settings(), "attacked": outcome.attacked,
+        **proportion(outcome.right),
+        "attack": attack.settings(),
+        "attacked": outcome.attacked,
         "seconds": round(outcome.seconds, 2),
-    }  # fmt: skip
+    }
     if outcome.distance is not None and clean.any():
         median = float(np.median(outcome.distance[clean]))
         record["median_distance"] = median if np.isfinite(median) else None

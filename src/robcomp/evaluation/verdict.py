@@ -74,22 +74,24 @@ class _Examination:
             *self._outputs(),
             self._zero_gradients(),
             self.compare(
-                "saturated_loss", entropy & ~marginal, "PGD-20 on the margin breaks {} that PGD-20 on the cross-"
-                "entropy leaves standing", HIDDEN,
+                "saturated_loss",
+                entropy & ~marginal,
+                "PGD-20 on the margin breaks {} that PGD-20 on the cross-entropy leaves standing",
+                HIDDEN,
             ),
-            self.fewer(
-                "one_step_beats_many", fgsm, entropy, "FGSM leaves {} standing, PGD-20 {}"
-            ),
+            self.fewer("one_step_beats_many", fgsm, entropy, "FGSM leaves {} standing, PGD-20 {}"),
             self.compare(
-                "black_box_beats_white_box", white & ~square, f"Square with {queries} queries, which sees no gradient, "
-                "breaks {} that PGD leaves standing",
+                "black_box_beats_white_box",
+                white & ~square,
+                f"Square with {queries} queries, which sees no gradient, breaks {{}} that PGD leaves standing",
             ),
             self._unlimited(),
             self.compare(
-                "too_few_iterations", self.looked & self.standing & ~long, "PGD with 100 steps, or on the "
-                "margin, breaks {} that the suite leaves standing",
+                "too_few_iterations",
+                self.looked & self.standing & ~long,
+                "PGD with 100 steps, or on the margin, breaks {} that the suite leaves standing",
             ),
-        ]  # fmt: skip
+        ]
 
     def pgd(self, steps: int, **changes: Any) -> PGD:
         return PGD(self.eps, self.norm, steps=steps, **changes)
@@ -117,17 +119,21 @@ class _Examination:
         scale = f"between {float(first.min()):.3g} and {float(first.max()):.3g}"
         return [
             Check(
-                "random_output", apart > RANDOM,
+                "random_output",
+                apart > RANDOM,
                 f"Two passes over the same {self.count} images differ by {apart:.1e} of the largest output.",
             ),
             Check(
-                "probabilities", probabilities,
-                f"The outputs lie {scale}" + (
+                "probabilities",
+                probabilities,
+                f"The outputs lie {scale}"
+                + (
                     " and sum to 1 for each image: they are probabilities, whose cross-entropy hides the gradient."
-                    if probabilities else "; they are no probabilities."
+                    if probabilities
+                    else "; they are no probabilities."
                 ),
             ),
-        ]  # fmt: skip
+        ]
 
     def _zero_gradients(self) -> Check:
         """A gradient of zero, or one that leads nowhere: followed through the whole pixel range, it keeps the class."""
@@ -140,10 +146,11 @@ class _Examination:
             useful = (slope.flatten(1) != 0).any(1) & (reach > -gap)
             lost += int((~useful).sum())
         return Check(
-            "zero_gradients", self.many(lost),
+            "zero_gradients",
+            self.many(lost),
             f"For {lost} of {self.count} images the gradient is zero or not finite, or so small that followed through "
             "the whole pixel range it would not change the class.",
-        )  # fmt: skip
+        )
 
     def _unlimited(self) -> Check:
         """With the whole pixel range to move in, every image can become any other."""
@@ -152,7 +159,8 @@ class _Examination:
         for loss in ("margin", "ce"):
             left = self.after(f"unlimited_{loss}", PGD(whole, self.norm, steps=40, loss=loss), left)
         return Check(
-            "right_at_any_eps", self.many(int(left.sum())),
+            "right_at_any_eps",
+            self.many(int(left.sum())),
             f"With eps {whole:.3g}, which reaches every picture, PGD leaves {int(left.sum())} of {self.count} images "
             "standing.",
-        )  # fmt: skip
+        )

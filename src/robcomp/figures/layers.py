@@ -24,9 +24,15 @@ def sensitivity(result: dict[str, Any], target: Path) -> None:
     widths = [max(5.2, 1.5 + 0.4 * len(network["layers"])) for network in networks]
     plt = pyplot()
     figure, panels = plt.subplots(
-        len(shares), len(networks), figsize=(sum(widths) + 0.6, 2.7 * len(shares) + 1.6), width_ratios=widths,
-        squeeze=False, sharex="col", sharey=True, layout="constrained",
-    )  # fmt: skip
+        len(shares),
+        len(networks),
+        figsize=(sum(widths) + 0.6, 2.7 * len(shares) + 1.6),
+        width_ratios=widths,
+        squeeze=False,
+        sharex="col",
+        sharey=True,
+        layout="constrained",
+    )
     try:
         for column, network in enumerate(networks):
             names = [layer["name"] for layer in network["layers"]]
@@ -39,10 +45,18 @@ def sensitivity(result: dict[str, Any], target: Path) -> None:
                 axes.set_xlim(-0.6, len(names) - 0.4)
                 if not column:
                     axes.set_ylabel("reduction in %")
-            panels[-1, column].set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor",
-                                          fontsize="small")  # fmt: skip
-            panels[0, column].annotate(_unpruned(network), (0, 1), xycoords="axes fraction", xytext=(0, 20),
-                                       textcoords="offset points", fontsize="medium", va="bottom")  # fmt: skip
+            panels[-1, column].set_xticks(
+                range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize="small"
+            )
+            panels[0, column].annotate(
+                _unpruned(network),
+                (0, 1),
+                xycoords="axes fraction",
+                xytext=(0, 20),
+                textcoords="offset points",
+                fontsize="medium",
+                va="bottom",
+            )
         _legend(figure, panels[0, 0])
         _save(figure, f"{_data(result)}: pruning sensitivity", target)
     finally:
@@ -57,8 +71,10 @@ def histogram(result: dict[str, Any], target: Path) -> None:
     try:
         for place, run in enumerate(result["runs"]):
             colour = COLOURS[place % len(COLOURS)]
-            label = (f"{run['label']}: zeros {percent(run['zero_share'])}, clean {percent(run['clean'])}, "
-                     f"robust {percent(run['robust'])}")  # fmt: skip
+            label = (
+                f"{run['label']}: zeros {percent(run['zero_share'])}, clean {percent(run['clean'])}, "
+                f"robust {percent(run['robust'])}"
+            )
             axes.stairs(
                 run["counts"], edges, color=colour, lw=_width(place, len(result["runs"])), label=label, zorder=3
             )
@@ -69,8 +85,11 @@ def histogram(result: dict[str, Any], target: Path) -> None:
         axes.set(xlabel=unit, ylabel="non-zero weights in the bin", xlim=(edges[0], edges[-1]))
         _plain(axes)
         figure.legend(loc="outside lower center", frameon=False, fontsize="small")
-        _save(figure, f"Weights of the layers {result['layers']}" if result["layers"]
-              else "Conv and linear weights", target)  # fmt: skip
+        _save(
+            figure,
+            f"Weights of the layers {result['layers']}" if result["layers"] else "Conv and linear weights",
+            target,
+        )
     finally:
         plt.close(figure)
 
@@ -80,21 +99,36 @@ def losses(result: dict[str, Any], target: Path) -> None:
     runs = result["runs"]
     plt = pyplot()
     figure, (upper, lower) = plt.subplots(
-        2, 1, figsize=(8, 4.6 + 0.35 * len(runs)), sharex=True, height_ratios=(4, 0.3 + 0.35 * len(runs)),
+        2,
+        1,
+        figsize=(8, 4.6 + 0.35 * len(runs)),
+        sharex=True,
+        height_ratios=(4, 0.3 + 0.35 * len(runs)),
         layout="constrained",
-    )  # fmt: skip
+    )
     try:
         for place, run in enumerate(runs):
             colour = COLOURS[place % len(COLOURS)]
             heights = [epoch["adversarial_loss"] for epoch in run["epochs"]]
-            upper.plot(range(1, len(heights) + 1), [float("nan") if h is None else h for h in heights], color=colour,
-                       lw=_width(place, len(runs)), marker="o" if len(heights) <= FEW else None, ms=4,
-                       label=run["label"])  # fmt: skip
+            upper.plot(
+                range(1, len(heights) + 1),
+                [float("nan") if h is None else h for h in heights],
+                color=colour,
+                lw=_width(place, len(runs)),
+                marker="o" if len(heights) <= FEW else None,
+                ms=4,
+                label=run["label"],
+            )
             _stages(upper, lower, run["stages"], place, colour)
         upper.set(ylabel="adversarial loss")
         upper.set_ylim(bottom=0)
-        lower.set(xlabel="epoch", xlim=(0.5, max(len(run["epochs"]) for run in runs) + 0.5),
-                  ylim=(len(runs) - 0.5, -0.5), yticks=[], ylabel="stages")  # fmt: skip
+        lower.set(
+            xlabel="epoch",
+            xlim=(0.5, max(len(run["epochs"]) for run in runs) + 0.5),
+            ylim=(len(runs) - 0.5, -0.5),
+            yticks=[],
+            ylabel="stages",
+        )
         lower.xaxis.get_major_locator().set_params(integer=True)
         _plain(upper)
         lower.spines[["top", "right", "left"]].set_visible(False)
@@ -154,10 +188,26 @@ def _stages(upper: Any, lower: Any, stages: Sequence[dict[str, Any]], place: int
     ends = list(accumulate(stage["epochs"] for stage in stages))
     for number, (stage, end) in enumerate(zip(stages, ends, strict=True)):
         start = end - stage["epochs"]
-        lower.barh(place, stage["epochs"], left=start + 0.5, height=0.8, color=colour, ec="white", lw=1.5,
-                   alpha=0.3 if number % 2 else 0.18)  # fmt: skip
-        lower.text(start + 0.5 + stage["epochs"] / 2, place, stage["name"], ha="center", va="center",
-                   fontsize="small", color="#333333", clip_on=True)  # fmt: skip
+        lower.barh(
+            place,
+            stage["epochs"],
+            left=start + 0.5,
+            height=0.8,
+            color=colour,
+            ec="white",
+            lw=1.5,
+            alpha=0.3 if number % 2 else 0.18,
+        )
+        lower.text(
+            start + 0.5 + stage["epochs"] / 2,
+            place,
+            stage["name"],
+            ha="center",
+            va="center",
+            fontsize="small",
+            color="#333333",
+            clip_on=True,
+        )
         if number:
             upper.axvline(start + 0.5, color=colour, lw=1, ls="--", alpha=0.7)
 

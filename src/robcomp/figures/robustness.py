@@ -31,8 +31,15 @@ def curves(result: dict[str, Any], target: Path) -> None:
             unit = _unit([point[over] for points in shown for point in points]) if norm == "Linf" else 1
             for line, points in zip(chosen, shown, strict=True):
                 colour, marker = colours[line["run"]]
-                _line(axes, [unit * point[over] for point in points], points, colour, marker=marker,
-                      ls=dashes[line["name"]], label=f"{line['run']}, {line['name']}")  # fmt: skip
+                _line(
+                    axes,
+                    [unit * point[over] for point in points],
+                    points,
+                    colour,
+                    marker=marker,
+                    ls=dashes[line["name"]],
+                    label=f"{line['run']}, {line['name']}",
+                )
             if norm:
                 _threats(axes, result, norm, unit, colours)
                 label = f"eps ({norm}{', in 1/255' if unit > 1 else ''})"
@@ -61,17 +68,29 @@ def combine(result: dict[str, Any], target: Path) -> None:
     plt = pyplot()
     height = 0.34 * len(result["rows"]) + 0.5 * len(groups) + 1
     figure, panels = plt.subplots(
-        len(groups), 1, figsize=(8.4, height), squeeze=False, sharex=True, layout="constrained",
+        len(groups),
+        1,
+        figsize=(8.4, height),
+        squeeze=False,
+        sharex=True,
+        layout="constrained",
         height_ratios=[len(rows[name]) + 0.6 for name in groups],
-    )  # fmt: skip
+    )
     try:
         for axes, name in zip(panels[:, 0], groups, strict=True):
             for place, row in enumerate(rows[name]):
                 colour = WAYS.get(row["way"], "#D55E00")
                 low, high = (100 * abs(bound - row["value"]) for bound in row["interval"])
                 axes.errorbar(100 * row["value"], place, xerr=[[low], [high]], fmt="o", color=colour, capsize=3, ms=6)
-                axes.annotate(f"{100 * row['value']:.1f}", (100 * row["value"], place), xytext=(0, 6),
-                              textcoords="offset points", ha="center", fontsize="x-small", color=colour)  # fmt: skip
+                axes.annotate(
+                    f"{100 * row['value']:.1f}",
+                    (100 * row["value"], place),
+                    xytext=(0, 6),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize="x-small",
+                    color=colour,
+                )
             axes.set_yticks(range(len(rows[name])), [row["said"] for row in rows[name]], fontsize="small")
             axes.set(ylim=(len(rows[name]) - 0.4, -0.8), xlim=(-2, 102))
             axes.set_title("worst case over all" if name == "worst_case" else name, loc="left", fontsize="medium")
@@ -94,8 +113,13 @@ def _heat_maps(result: dict[str, Any], by_attack: dict[str, list[dict[str, Any]]
     try:
         for axes, (name, (matrix,)) in zip(panels[0], by_attack.items(), strict=True):
             cells = [result["clean"], *([c for c in matrix["cells"] if c["source"] == source] for source in sources)]
-            shown = axes.imshow([[100 * cell["value"] for cell in row] for row in cells], cmap="cividis", vmin=0,
-                                vmax=100, aspect="auto")  # fmt: skip
+            shown = axes.imshow(
+                [[100 * cell["value"] for cell in row] for row in cells],
+                cmap="cividis",
+                vmin=0,
+                vmax=100,
+                aspect="auto",
+            )
             for i, row in enumerate(cells):
                 for j, cell in enumerate(row):
                     _write(axes, i, j, cell)
@@ -129,9 +153,13 @@ def _transfer_lines(result: dict[str, Any], by_attack: dict[str, list[dict[str, 
     looks = _looks(targets)
     plt = pyplot()
     figure, panels = plt.subplots(
-        len(by_attack), len(sources), figsize=(5.6 * len(sources), 4.4 * len(by_attack)), squeeze=False, sharey=True,
+        len(by_attack),
+        len(sources),
+        figsize=(5.6 * len(sources), 4.4 * len(by_attack)),
+        squeeze=False,
+        sharey=True,
         layout="constrained",
-    )  # fmt: skip
+    )
     try:
         for row, (name, matrices) in zip(panels, by_attack.items(), strict=True):
             norm = matrices[0]["attack"]["norm"]
@@ -140,9 +168,15 @@ def _transfer_lines(result: dict[str, Any], by_attack: dict[str, list[dict[str, 
                 for label in targets:
                     cells = [c for m in matrices for c in m["cells"] if (c["source"], c["target"]) == (source, label)]
                     colour, marker = looks[label]
-                    _line(axes, [unit * matrix["eps"] for matrix in matrices], cells, colour, marker=marker,
-                          ls="-" if cells[0]["white_box"] else "--",
-                          label=f"{label}{' (white box)' if cells[0]['white_box'] else ''}")  # fmt: skip
+                    _line(
+                        axes,
+                        [unit * matrix["eps"] for matrix in matrices],
+                        cells,
+                        colour,
+                        marker=marker,
+                        ls="-" if cells[0]["white_box"] else "--",
+                        label=f"{label}{' (white box)' if cells[0]['white_box'] else ''}",
+                    )
                 _dress(axes, f"eps ({norm}{', in 1/255' if unit > 1 else ''})", 1 / result["data"]["classes"])
                 axes.set_title(f"{name} made on {source}", fontsize="medium")
         _save(figure, f"{_data(result)}: transfer", target)
@@ -165,8 +199,16 @@ def _down_to(points: list[dict[str, Any]], chance: float) -> list[dict[str, Any]
 
 def _dress(axes: Any, label: str, chance: float) -> None:
     axes.axhline(100 * chance, color=GREY, lw=1, ls=(0, (1, 2)))
-    axes.annotate("chance", (1, 100 * chance), xycoords=("axes fraction", "data"), xytext=(-2, 3), ha="right",
-                  textcoords="offset points", fontsize="small", color=GREY)  # fmt: skip
+    axes.annotate(
+        "chance",
+        (1, 100 * chance),
+        xycoords=("axes fraction", "data"),
+        xytext=(-2, 3),
+        ha="right",
+        textcoords="offset points",
+        fontsize="small",
+        color=GREY,
+    )
     axes.set(xlabel=label, ylabel="accuracy in %", ylim=(-2, 102))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
@@ -177,8 +219,17 @@ def _threats(axes: Any, result: dict[str, Any], norm: str, unit: float, colours:
     """A vertical line at each eps that a run was trained against."""
     for eps in sorted({run["threat"]["eps"] for run in result["runs"] if run["threat"]["norm"] == norm}):
         axes.axvline(unit * eps, color=GREY, lw=1, ls="--")
-        axes.annotate("training eps", (unit * eps, 1), xycoords=("data", "axes fraction"), xytext=(3, -2), va="top",
-                      textcoords="offset points", fontsize="small", color=GREY, rotation=90)  # fmt: skip
+        axes.annotate(
+            "training eps",
+            (unit * eps, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, -2),
+            va="top",
+            textcoords="offset points",
+            fontsize="small",
+            color=GREY,
+            rotation=90,
+        )
 
 
 def _steps(axes: Any, values: list[int]) -> None:

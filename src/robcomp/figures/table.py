@@ -8,9 +8,14 @@ from robcomp.storage import write_atomic
 
 # Okabe and Ito's palette, told apart by colour-blind readers too, and markers for print
 STYLES = [
-    ("#000000", "s"), ("#E69F00", "o"), ("#0072B2", "^"), ("#D55E00", "D"), ("#009E73", "v"), ("#CC79A7", "P"),
+    ("#000000", "s"),
+    ("#E69F00", "o"),
+    ("#0072B2", "^"),
+    ("#D55E00", "D"),
+    ("#009E73", "v"),
+    ("#CC79A7", "P"),
     ("#56B4E9", "X"),
-]  # fmt: skip
+]
 GREYS = ("#9A9A9A", "#5A5A5A", "#C4C4C4", "#2E2E2E")
 
 
@@ -31,9 +36,12 @@ def draw(table: dict[str, Any], target: Path) -> Path:
             _dress(axes, key, table["x"])
         published = any(curve["points"] for curve in table["published"])
         figure.legend(
-            handles=_legend(looks, published), loc="outside lower center", ncols=min(5, len(looks) + 2),
-            frameon=False, fontsize="small",
-        )  # fmt: skip
+            handles=_legend(looks, published),
+            loc="outside lower center",
+            ncols=min(5, len(looks) + 2),
+            frameon=False,
+            fontsize="small",
+        )
         figure.suptitle(f"{table['title']}, scale {table['scale']}")
         write_atomic(target, lambda path: figure.savefig(path, dpi=150, format="png"))
     finally:
@@ -64,9 +72,16 @@ def _ours(axes: Any, table: dict[str, Any], label: str, key: str, look: tuple[st
         below = [height - 100 * entry["interval"][0] for height, (_, entry) in zip(heights, shown, strict=True)]
         above = [100 * entry["interval"][1] - height for height, (_, entry) in zip(heights, shown, strict=True)]
         axes.errorbar(
-            [100 * size for size, _ in shown], heights, yerr=[below, above], color=colour, marker=marker, ms=5, lw=1.6,
-            capsize=2, zorder=3,
-        )  # fmt: skip
+            [100 * size for size, _ in shown],
+            heights,
+            yerr=[below, above],
+            color=colour,
+            marker=marker,
+            ms=5,
+            lw=1.6,
+            capsize=2,
+            zorder=3,
+        )
 
 
 def _published(axes: Any, table: dict[str, Any], label: str, key: str, look: tuple[str, str | None]) -> None:

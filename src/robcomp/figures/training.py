@@ -100,6 +100,11 @@ def _mark_stages(upper: Any, lower: Any, events: list[dict[str, Any]]) -> None:
             for axes in (upper, lower):
                 axes.axvline(index + 0.5, color="#888888", lw=1, ls="--")
         upper.annotate(
-            event["stage"], (index + 0.5, 1), xycoords=("data", "axes fraction"), xytext=(4, 3),
-            textcoords="offset points", fontsize="small", color="#444444",
-        )  # fmt: skip
+            event["stage"],
+            (index + 0.5, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(4, 3),
+            textcoords="offset points",
+            fontsize="small",
+            color="#444444",
+        )

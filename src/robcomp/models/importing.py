@@ -77,15 +77,16 @@ def _fit(
     like += [(bias, own[f"{bn}.running_mean"]) for bn, bias in biases.items()]
     used = {theirs for theirs, _ in like}
     return _Fit(
-        style, prefix, found, biases,
+        style,
+        prefix,
+        found,
+        biases,
         missing=[ours for ours in own if ours not in found and not ours.endswith(".num_batches_tracked")],
         unused=[
-            theirs
-            for theirs in file
-            if theirs not in used and not theirs.removeprefix(prefix).startswith(ignored)
+            theirs for theirs in file if theirs not in used and not theirs.removeprefix(prefix).startswith(ignored)
         ],
         unlike=[words for theirs, tensor in like if (words := _difference(theirs, file[theirs], tensor))],
-    )  # fmt: skip
+    )
 
 
 def _prefix(wanted: set[str], file: Mapping[str, Tensor]) -> str:

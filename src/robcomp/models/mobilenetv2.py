@@ -8,8 +8,14 @@ from torch.nn import functional as F
 from robcomp.models.base import MODELS, ModelConfig, conv_bn, pair
 
 STAGES = (  # expansion, channels, blocks, stride of the first
-    (1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1),
-)  # fmt: skip
+    (1, 16, 1, 1),
+    (6, 24, 2, 1),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
 
 
 @MODELS.register("mobilenetv2")

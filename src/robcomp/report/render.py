@@ -17,8 +17,13 @@ OPERATIONS = {
 }
 UNSAID = ("name", "norm", "relative_step", "revision")  # said by the row's name, the header and step_size, or no matter
 USUAL = (
-    ("bn_mode", "eval"), ("random_start", True), ("restarts", 1), ("momentum", 0.0), ("loss", "ce"), ("target", ""),
-)  # fmt: skip
+    ("bn_mode", "eval"),
+    ("random_start", True),
+    ("restarts", 1),
+    ("momentum", 0.0),
+    ("loss", "ce"),
+    ("target", ""),
+)
 DOUBT = " (!)"  # behind each figure under attack whose verdict has a flag
 
 

@@ -31,9 +31,14 @@ PART = "outcomes.part.npz"  # what a run's evaluation has found so far
 
 
 def report(
-    config: Config, overrides: Sequence[str], folder: Path, dataset: data.Dataset, env: Environment,
-    stages: list[dict[str, Any]], console: Console,
-) -> dict[str, Any]:  # fmt: skip
+    config: Config,
+    overrides: Sequence[str],
+    folder: Path,
+    dataset: data.Dataset,
+    env: Environment,
+    stages: list[dict[str, Any]],
+    console: Console,
+) -> dict[str, Any]:
     """report.json's content, all of it measured on `folder`/model.rcz; writes outcomes.npz beside it.
 
     What the attacks found is kept in a ledger until `finish`.

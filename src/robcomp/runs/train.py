@@ -172,9 +172,15 @@ class Run:
         model.to(self.env.device, memory_format=self.env.memory_format)
         config = self.config
         t = TrainState(
-            stage.name, model, self.data, config.dataset, self.env, config.seed, config.training.batch_size,
+            stage.name,
+            model,
+            self.data,
+            config.dataset,
+            self.env,
+            config.seed,
+            config.training.batch_size,
             stage.schedule.epochs,
-        )  # fmt: skip
+        )
         if stage.support:
             t.support = _support(model, results[stage.support])
         settings = loop.LoopSettings(config.inner_attack(), config.selection, config.training.weight_average)
@@ -227,6 +233,10 @@ def _support(model: nn.Module, result: StageResult) -> dict[str, torch.Tensor]:
 def _story(stage: Stage, store: StageStore, result: StageResult, cached: bool) -> dict[str, Any]:
     speeds = sorted(record["images_per_second"] for record in result.records)
     return {
-        "name": stage.name, "key": store.key, "epochs": len(result.records), "seconds": round(result.seconds, 2),
-        "cached": cached, "images_per_second": speeds[len(speeds) // 2] if speeds else None,
-    }  # fmt: skip
+        "name": stage.name,
+        "key": store.key,
+        "epochs": len(result.records),
+        "seconds": round(result.seconds, 2),
+        "cached": cached,
+        "images_per_second": speeds[len(speeds) // 2] if speeds else None,
+    }

@@ -24,9 +24,12 @@ from robcomp.trainers.compressors.codebook import FULL
 from robcomp.trainers.method import METHODS, Method
 
 TYPES = {
-    "Float": "a number", "Integer": "a whole number", "Boolean": "true or false", "String": "a string",
+    "Float": "a number",
+    "Integer": "a whole number",
+    "Boolean": "true or false",
+    "String": "a string",
     "Union[int, float, str]": "a number or a fraction such as 8/255",
-}  # fmt: skip
+}
 
 
 def _register() -> None:

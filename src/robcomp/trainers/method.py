@@ -42,9 +42,13 @@ class Task:
         return replace(schedule, lr=schedule.lr * self.lr_scale)
 
     def stage(
-        self, name: str, objective: Objective, compressor: Compressor | None = None, schedule: str | None = None,
+        self,
+        name: str,
+        objective: Objective,
+        compressor: Compressor | None = None,
+        schedule: str | None = None,
         **settings: object,
-    ) -> Stage:  # fmt: skip
+    ) -> Stage:
         """A stage under the configuration's schedule of that name, or of the name `schedule`."""
         how = schedule or name
         own = self.schedules.get(name)

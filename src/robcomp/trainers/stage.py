@@ -30,8 +30,14 @@ class Schedule:
     restarts: int = 1  # how often the whole course (decay, milestones, warm-up) is run through within the epochs
 
     def __post_init__(self) -> None:
-        for name, high in (("epochs", math.inf), ("lr", math.inf), ("weight_decay", math.inf), ("momentum", 1),
-                           ("gamma", 1), ("warmup", self.epochs or math.inf)):  # fmt: skip
+        for name, high in (
+            ("epochs", math.inf),
+            ("lr", math.inf),
+            ("weight_decay", math.inf),
+            ("momentum", 1),
+            ("gamma", 1),
+            ("warmup", self.epochs or math.inf),
+        ):
             if not 0 <= getattr(self, name) <= high:
                 allowed = f"0 to {high:g}" if high < math.inf else "at least 0"
                 raise UserError(f"schedule: {name}={getattr(self, name)} is out of range; {allowed} is allowed.")

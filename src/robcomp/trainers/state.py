@@ -42,9 +42,16 @@ class TrainState:
     """
 
     def __init__(
-        self, stage: str, model: nn.Module, data: Dataset, dataset: DatasetConfig, env: Environment, seed: int,
-        batch_size: int, epochs: int,
-    ) -> None:  # fmt: skip
+        self,
+        stage: str,
+        model: nn.Module,
+        data: Dataset,
+        dataset: DatasetConfig,
+        env: Environment,
+        seed: int,
+        batch_size: int,
+        epochs: int,
+    ) -> None:
         self.stage, self.model, self.data, self.dataset, self.env, self.seed = stage, model, data, dataset, env, seed
         self.optimizer: torch.optim.Optimizer | None = None
         self.names = list(weights(model))

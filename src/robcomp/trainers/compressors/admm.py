@@ -114,9 +114,12 @@ class ADMMPruning(Compressor):
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "copies": self.copies, "duals": self.duals, "masks": self.masks, "penalty": self.penalty,
+            "copies": self.copies,
+            "duals": self.duals,
+            "masks": self.masks,
+            "penalty": self.penalty,
             "updates": self.updates,
-        }  # fmt: skip
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.copies, self.duals, self.masks = state["copies"], state["duals"], state["masks"]

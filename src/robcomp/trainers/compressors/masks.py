@@ -86,9 +86,14 @@ def shares(momenta: Sequence[Tensor], masks: Sequence[Tensor]) -> list[float]:
 
 
 def rewired(
-    weights: Sequence[Tensor], momenta: Sequence[Tensor], masks: Sequence[Tensor], rate: float, budget: int,
-    scheme: str, spare: bool = False,
-) -> tuple[list[Tensor], list[Tensor]]:  # fmt: skip
+    weights: Sequence[Tensor],
+    momenta: Sequence[Tensor],
+    masks: Sequence[Tensor],
+    rate: float,
+    budget: int,
+    scheme: str,
+    spare: bool = False,
+) -> tuple[list[Tensor], list[Tensor]]:
     """One rewiring: the masks after the removal, and the masks after the regrowth; nothing is changed in place.
 
     From each layer the ceil(rate * active) active units of smallest magnitude go, but never all of them. What is then

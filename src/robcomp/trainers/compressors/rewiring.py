@@ -126,9 +126,14 @@ class Rewiring(Compressor):
     def _rewire(self, t: "TrainState") -> None:
         tensors, momenta = self._tensors(t), dict(zip(t.names, t.momentum(), strict=True))
         thinned, self.masks = rewired(
-            tensors, [momenta[name] for name in self.names], self.masks,
-            self.rate * (1 - self.done / len(self.events)), self.budget, self.scheme, self.spare,
-        )  # fmt: skip
+            tensors,
+            [momenta[name] for name in self.names],
+            self.masks,
+            self.rate * (1 - self.done / len(self.events)),
+            self.budget,
+            self.scheme,
+            self.spare,
+        )
         torch._foreach_mul_(tensors, thinned)
         self.done += 1
         self._renew(t)

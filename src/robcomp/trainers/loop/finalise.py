@@ -45,9 +45,12 @@ class WeightAverage:
 
 
 def ship(
-    t: TrainState, objective: Objective, compressor: Compressor, average: WeightAverage | None,
+    t: TrainState,
+    objective: Objective,
+    compressor: Compressor,
+    average: WeightAverage | None,
     images: int = STATISTICS_IMAGES,
-) -> None:  # fmt: skip
+) -> None:
     """Turn the model in training into the one that ships now, in place.
 
     With an average, or where the constraint moved the weights (`Compressor.statistics`), batch norm's running
@@ -62,9 +65,12 @@ def ship(
 
 @contextmanager
 def shipped(
-    t: TrainState, objective: Objective, compressor: Compressor, average: WeightAverage | None,
+    t: TrainState,
+    objective: Objective,
+    compressor: Compressor,
+    average: WeightAverage | None,
     images: int = STATISTICS_IMAGES,
-) -> Iterator[None]:  # fmt: skip
+) -> Iterator[None]:
     """Inside, the model is the one that would ship now (see `ship`); afterwards the one in training, to the bit."""
     tensors = [*t.model.parameters(), *t.model.buffers()]
     kept = [tensor.detach().clone() for tensor in tensors]

@@ -39,9 +39,13 @@ class LoopSettings:
 
 
 def run_stage(
-    stage: Stage, t: TrainState, settings: LoopSettings, store: StageStore, on_epoch: Callable[[Record], None],
+    stage: Stage,
+    t: TrainState,
+    settings: LoopSettings,
+    store: StageStore,
+    on_epoch: Callable[[Record], None],
     progress: Progress,
-) -> StageResult:  # fmt: skip
+) -> StageResult:
     """Train `t.model` through `stage`, from its checkpoint if it has one; the model ends inside the constraint.
 
     Saves a checkpoint every minute and at each epoch's end, hands a record of each finished epoch to `on_epoch` (those
@@ -147,10 +151,17 @@ def _end_epoch(stage: Stage, t: TrainState, settings: LoopSettings, progressed: 
     progressed.seconds += time.monotonic() - started
     progressed.epoch_start = progressed.seconds
     record = {
-        "event": "epoch", "stage": stage.name, "epoch": epoch, "epochs": max(stage.schedule.epochs, epoch), **means,
-        "val_clean": clean, "val_robust": robust, "lr": stage.schedule.rate(epoch - 1 / t.steps_per_epoch),
-        "images_per_second": round(rate, 1), "seconds": round(progressed.seconds, 2),
-    }  # fmt: skip
+        "event": "epoch",
+        "stage": stage.name,
+        "epoch": epoch,
+        "epochs": max(stage.schedule.epochs, epoch),
+        **means,
+        "val_clean": clean,
+        "val_robust": robust,
+        "lr": stage.schedule.rate(epoch - 1 / t.steps_per_epoch),
+        "images_per_second": round(rate, 1),
+        "seconds": round(progressed.seconds, 2),
+    }
     progressed.meters.reset()
     progressed.records.append(record)
     if state is not None:
@@ -242,11 +253,19 @@ class _Progressed:
 
     def capture(self, stage: Stage, t: TrainState) -> dict[str, Any]:
         return {
-            "step": t.step, "model": t.model.state_dict(), "optimizer": t.optimizer.state_dict(),
-            "compressor": stage.compressor.state_dict(), "meters": self.meters.state(), "records": self.records,
-            "seconds": self.seconds, "epoch_start": self.epoch_start, "best": self.best, "best_score": self.best_score,
-            "end": t.end, "average": self.average and self.average.state(),
-        }  # fmt: skip
+            "step": t.step,
+            "model": t.model.state_dict(),
+            "optimizer": t.optimizer.state_dict(),
+            "compressor": stage.compressor.state_dict(),
+            "meters": self.meters.state(),
+            "records": self.records,
+            "seconds": self.seconds,
+            "epoch_start": self.epoch_start,
+            "best": self.best,
+            "best_score": self.best_score,
+            "end": t.end,
+            "average": self.average and self.average.state(),
+        }
 
     @classmethod
     def restore(

@@ -55,9 +55,14 @@ class ADMM(SparseMethod):
         """The stages that find out what stays: dense, then ADMM, which ends in the hard prune."""
         interval = self.interval and self.interval * self.epochs_scale
         constraint = ADMMPruning(
-            self.budgets, self.rho, self.rho_growth, self.periods, interval, self.progressive,
+            self.budgets,
+            self.rho,
+            self.rho_growth,
+            self.periods,
+            interval,
+            self.progressive,
             attached_dual="attached_dual" in self.reference,
-        )  # fmt: skip
+        )
         admm = task.stage("admm", task.adversarial, constraint, "sparse")
         if self.lr_restarts and admm.schedule.restarts == 1:
             parts = round(admm.schedule.epochs / interval) if interval else self.periods

@@ -20,7 +20,5 @@ class LotteryTicket(ADMM):
     """
 
     def stages(self, task: Task) -> list[Stage]:
-        ticket = task.stage(
-            "ticket", task.adversarial, KeepSupport(), "dense", start="init", support="admm"
-        )  # fmt: skip
+        ticket = task.stage("ticket", task.adversarial, KeepSupport(), "dense", start="init", support="admm")
         return [*self.pruning(task), ticket]
