@@ -63,19 +63,19 @@ class Ours:
     def __init__(self, config, data: Dataset, env: Environment) -> None:
         torch.manual_seed(0)
         model = config.model.build(tuple(config.dataset.shape), config.dataset.classes)
-        self.stage = config.method.stages(config.task())[-1]
+        self.stage = config.method.stages(config.recipe_context())[-1]
         parameterise(model, self.stage.parameterisation)
         model.to(env.device, memory_format=env.memory_format)
         batch = config.training.batch_size
-        self.t = TrainState(self.stage.name, model, data, config.dataset, env, 0, batch, 10_000)
-        self.t.optimizer = loop.make_optimizer(model, self.stage.schedule)
-        self.stage.compressor.setup(self.t)
-        self.progressed = loop._Progressed(self.t)
-        self.gradients = make_gradients(self.stage.objective, self.t)
+        self.state = TrainState(self.stage.name, model, data, config.dataset, env, 0, batch, 10_000)
+        self.state.optimizer = loop.make_optimizer(model, self.stage.schedule)
+        self.stage.compressor.setup(self.state)
+        self.progressed = loop._Progressed(self.state)
+        self.gradients = make_gradients(self.stage.objective, self.state)
 
     def steps(self, count: int) -> None:
         for _ in range(count):
-            loop._step(self.stage, self.t, self.gradients, self.progressed)
+            loop._step(self.stage, self.state, self.gradients, self.progressed)
 
 
 class Textbook:

@@ -26,7 +26,7 @@ from robcomp.errors import UserError
 from robcomp.evaluation.robustness import Evaluator
 from robcomp.hardware import machine
 from robcomp.models.parameterisation import effective_weight, weight_layers
-from robcomp.runs.load import Finished, load
+from robcomp.runs.load import LoadedRun, load
 
 BATCH = 250
 ATTACKS = ("apgd_ce", "apgd_t", "fab_t", "square")
@@ -85,7 +85,7 @@ class Task:
         return float((self.clean & ~(wrong & inside)).float().mean())
 
 
-def _plain(run: Finished) -> nn.Module:
+def _plain(run: LoadedRun) -> nn.Module:
     """The run's network as one would hand it to any library: dense layers, batch norm apart, weights that train."""
     plain, layers = run.spec.build(), weight_layers(run.model)
     held, own = run.model.state_dict(), plain.state_dict()

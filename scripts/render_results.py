@@ -49,7 +49,7 @@ TOLD_APART = (
     "model.width",
     "method.rho",
     "method.k_levels",
-    "method.reference",
+    "method.quirks",
 )
 
 

@@ -83,7 +83,7 @@ def dataset(train: int = 40, val: int = 0) -> Dataset:
     return Dataset("tiny", names, *parts, checksum="0", official=True, source="made up")
 
 
-def state(
+def train_state(
     model: nn.Module,
     *,
     data: Dataset | None = None,
@@ -99,10 +99,10 @@ def state(
     return TrainState(stage, model, data, cfg, CPU, seed, batch, epochs)
 
 
-def train_stage(stage: Stage, t: TrainState, folder: Path, selection: str = "last") -> StageResult:
+def train_stage(stage: Stage, state: TrainState, folder: Path, selection: str = "last") -> StageResult:
     """`run_stage` with a stage store in `folder`."""
     settings, store = loop.LoopSettings(PGD(0.1, steps=1), selection), StageStore(folder, stage.name)
-    return loop.run_stage(stage, t, settings, store, lambda record: None, Progress(Console(quiet=True)))
+    return loop.run_stage(stage, state, settings, store, lambda record: None, Progress(Console(quiet=True)))
 
 
 def two_layers(seed: int = 0, inputs: int = 256, hidden: int = 12) -> nn.Sequential:
@@ -139,9 +139,9 @@ class Recording(Natural):
     def __init__(self) -> None:
         self.batches: list[tuple[Tensor, Tensor]] = []
 
-    def loss(self, t: TrainState, x: Tensor, y: Tensor) -> Loss:
+    def loss(self, state: TrainState, x: Tensor, y: Tensor) -> Loss:
         self.batches.append((x.clone(), y.clone()))
-        return super().loss(t, x, y)
+        return super().loss(state, x, y)
 
 
 class Killed(BaseException):
@@ -169,9 +169,9 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, stage: str, step: int) -> None:
     """The process 'dies' when that stage asks for the batch of that step."""
     original = TrainState.batch
 
-    def batch(t: TrainState) -> tuple[Tensor, Tensor]:
-        if (t.stage, t.step) == (stage, step):
+    def batch(state: TrainState) -> tuple[Tensor, Tensor]:
+        if (state.stage, state.step) == (stage, step):
             raise Killed
-        return original(t)
+        return original(state)
 
     monkeypatch.setattr(TrainState, "batch", batch)

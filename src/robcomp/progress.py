@@ -22,9 +22,9 @@ class Progress:
         self._console = console
         self._bar: Bar | None = None
 
-    def begin(self, stage: str, t: "TrainState") -> None:
-        """Show the bar of a stage that stands where `t` does."""
-        if not self._visible or not t.end:
+    def begin(self, stage: str, state: "TrainState") -> None:
+        """Show the bar of a stage that stands where `state` does."""
+        if not self._visible or not state.end:
             return
         self._bar = Bar(
             TextColumn("[bold]{task.description}"),
@@ -34,22 +34,25 @@ class Progress:
             TimeRemainingColumn(compact=True),
             console=self._console,
         )
-        self._task = self._bar.add_task(stage, total=t.end, completed=t.step, figures="")
-        self._seen, self._step = time.monotonic(), t.step
+        self._task = self._bar.add_task(stage, total=state.end, completed=state.step, figures="")
+        self._seen, self._step = time.monotonic(), state.step
         self._bar.start()
 
-    def step(self, t: "TrainState", meters: "Meters") -> None:
+    def step(self, state: "TrainState", meters: "Meters") -> None:
         """After a step, before its epoch's sums are reset."""
         now = time.monotonic()
-        last = t.step == t.end
+        last = state.step == state.end
         if self._bar is None or (now - self._seen < REFRESH_SECONDS and not last):
             return
         means = meters.means()
-        parts = [f"epoch {-(-t.step // t.steps_per_epoch)}/{t.end // t.steps_per_epoch}", f"loss {means['loss']:.3f}"]
+        parts = [
+            f"epoch {-(-state.step // state.steps_per_epoch)}/{state.end // state.steps_per_epoch}",
+            f"loss {means['loss']:.3f}",
+        ]
         parts += [f"{name} {100 * means[name]:.1f} %" for name in ("clean", "robust") if means[name] is not None]
-        parts.append(f"{(t.step - self._step) * t.batch_size / (now - self._seen):,.0f} img/s")
-        self._bar.update(self._task, completed=t.step, total=t.end, figures="  ".join(parts))
-        self._seen, self._step = now, t.step
+        parts.append(f"{(state.step - self._step) * state.batch_size / (now - self._seen):,.0f} img/s")
+        self._bar.update(self._task, completed=state.step, total=state.end, figures="  ".join(parts))
+        self._seen, self._step = now, state.step
 
     def end(self) -> None:
         """Leave the bar as it stands: full after the last step, short after an interruption."""

@@ -16,18 +16,18 @@ from robcomp.data import to_float
 from robcomp.evaluation.robustness import Evaluator
 from robcomp.models.snapshot import Snapshot
 from robcomp.progress import EvaluationProgress
-from robcomp.runs.load import Finished, load
+from robcomp.runs.load import LoadedRun, load
 
 ATTACK = PGD(0.1, steps=3, random_start=False)
 Runs = tuple[Path, Path]
 
 
 @pytest.fixture(scope="module")
-def loaded(finished: Runs) -> list[Finished]:
+def loaded(finished: Runs) -> list[LoadedRun]:
     return [load(folder, []) for folder in finished]
 
 
-def images(run: Finished) -> tuple[torch.Tensor, torch.Tensor]:
+def images(run: LoadedRun) -> tuple[torch.Tensor, torch.Tensor]:
     return to_float(run.dataset.test.images), run.dataset.test.labels
 
 
@@ -36,12 +36,12 @@ def right(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> np.ndarra
         return (model(x).argmax(1) == y).numpy()
 
 
-def white_box(model: torch.nn.Module, run: Finished) -> int:
+def white_box(model: torch.nn.Module, run: LoadedRun) -> int:
     with Evaluator(model, run.dataset.test, 0) as evaluator:
         return int(evaluator.under("pgd", ATTACK, evaluator.clean).right.sum())
 
 
-def test_transfer_matrix(finished: Runs, loaded: list[Finished], tmp_path: Path) -> None:
+def test_transfer_matrix(finished: Runs, loaded: list[LoadedRun], tmp_path: Path) -> None:
     first, second = finished
     result = measured(tmp_path, "transfer", f"source={first}", f"source={second}", f"targets=[{second},{first}]")
     (matrix,) = result["matrices"]
@@ -110,7 +110,7 @@ def test_average_of_certain_members_is_finite() -> None:
     assert Average([Certain(), Certain()])(torch.zeros(2, 1)).isfinite().all()
 
 
-def test_the_average_is_attacked_on_a_folded_copy_that_computes_the_same(loaded: list[Finished]) -> None:
+def test_the_average_is_attacked_on_a_folded_copy_that_computes_the_same(loaded: list[LoadedRun]) -> None:
     average = Average([run.model for run in loaded])
     randomise_batch_norm(average)
     x, _ = images(loaded[0])
@@ -118,7 +118,7 @@ def test_the_average_is_attacked_on_a_folded_copy_that_computes_the_same(loaded:
     assert torch.allclose(copied(x), average(x), atol=1e-5)
 
 
-def test_combine(finished: Runs, loaded: list[Finished], tmp_path: Path) -> None:
+def test_combine(finished: Runs, loaded: list[LoadedRun], tmp_path: Path) -> None:
     result = measured(tmp_path, "combine", f"run={finished[0]}", f"run={finished[1]}")
     rows = {(row["attack"], row["way"], row["run"]): row["correct"] for row in result["rows"]}
     average = Average([run.model for run in loaded]).eval()

@@ -175,7 +175,7 @@ def test_an_image_that_withstands_costs_what_cost_says(kind: type[APGD], norm: s
 
 @pytest.fixture
 def one_run_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robcomp.attacks.found.ROWS", 1)
+    monkeypatch.setattr("robcomp.attacks.active_set.ROWS", 1)
 
 
 @every_kind
@@ -198,7 +198,7 @@ def test_runs_side_by_side_fool_the_same_images(kind: type[APGD], norm: str, mon
     model, x, y = trained()
     attack = kind(0.18 if norm == "Linf" else 2, norm, steps=20, restarts=3)
     together = attack(model, x, y, rng())
-    monkeypatch.setattr("robcomp.attacks.found.ROWS", 1)
+    monkeypatch.setattr("robcomp.attacks.active_set.ROWS", 1)
     one_by_one = attack(model, x, y, rng())
     left = held(model, together, y)
     assert 0 < left.sum() < len(x)

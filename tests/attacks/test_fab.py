@@ -146,7 +146,7 @@ def test_the_boundary_is_that_of_the_nearest_class(norm: str) -> None:
 
 @BOTH
 def test_images_that_are_near_enough_stop_at_once(attack: type[FAB], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robcomp.attacks.found.ROWS", 1)
+    monkeypatch.setattr("robcomp.attacks.active_set.ROWS", 1)
     model, x = Counted(linear(10)), images(30, 0.2)
     y = prediction(model, x)
     model.images = 0
@@ -169,7 +169,7 @@ def test_targets_side_by_side_find_the_same_images(monkeypatch: pytest.MonkeyPat
     together = attack.find(model, x, y, rng())
     eps = together[1].median().item()
     within = FABT(eps, steps=20)(model, x, y, rng())
-    monkeypatch.setattr("robcomp.attacks.found.ROWS", 1)
+    monkeypatch.setattr("robcomp.attacks.active_set.ROWS", 1)
     one_by_one = attack.find(model, x, y, rng())
     assert torch.allclose(together[0], one_by_one[0], atol=1e-5)
     assert torch.allclose(together[1], one_by_one[1], atol=1e-5)

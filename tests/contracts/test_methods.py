@@ -25,21 +25,21 @@ from robcomp.errors import UserError
 from robcomp.models.parameterisation import Dense, FactoredForm, Parameterisation, weights
 from robcomp.runs.train import run_directory
 from robcomp.settings.compose import compose_config
-from robcomp.trainers.attack_curriculum import Rising
+from robcomp.trainers.attack_curriculum import AttackCurriculum
 from robcomp.trainers.compressor import Compressor
-from robcomp.trainers.compressors.admm import ADMMPruning
-from robcomp.trainers.compressors.admm_oneshot import OneShotADMM
+from robcomp.trainers.compressors.admm import ADMMCompressor
+from robcomp.trainers.compressors.admm_oneshot import ADMMOneShotCompressor
 from robcomp.trainers.compressors.codebook import QuantisedL0
-from robcomp.trainers.compressors.fixed_support import KeepSupport
+from robcomp.trainers.compressors.fixed_support import FixedSupport
 from robcomp.trainers.compressors.lasso import Lasso
 from robcomp.trainers.compressors.layer_budgets import LayerBudgets
 from robcomp.trainers.compressors.low_rank import RankBudget
 from robcomp.trainers.compressors.rewiring import Rewiring
 from robcomp.trainers.compressors.snip import Snip
-from robcomp.trainers.compressors.sparsity import FixedMask, GlobalL0
+from robcomp.trainers.compressors.sparsity import GlobalL0, MagnitudeMask
 from robcomp.trainers.loop import stage_loop as loop
 from robcomp.trainers.method import METHODS
-from robcomp.trainers.objectives import Adversarial, CleanFirst, Loss, Natural, Objective, Trades
+from robcomp.trainers.objectives import Adversarial, Loss, Natural, NaturalWarmup, Objective, Trades
 from robcomp.trainers.state import TrainState
 
 # What the published recipe of ATMC gives each stage (code README, CIFAR-10): epochs, learning rate, milestones.
@@ -65,7 +65,7 @@ class Row:
     restarts: dict[str, int] = field(default_factory=dict)  # of the stages whose learning rate starts over
     natural: tuple[str, ...] = ()  # stages that stay natural whatever objective= asks for
     overrides: tuple[str, ...] = ()
-    learned_bits: bool = False  # whether method.bits sets a codebook; quantize.bits fits one afterwards otherwise
+    learned_bits: bool = False  # whether method.bits sets a codebook; quantise.bits fits one afterwards otherwise
     ratios: tuple[float, ...] = (0.0101, 0.3)  # kept fractions to try; (1.0,) for a method without a ratio
     exact: bool = True  # whether the budget is used up to the last weight
     forms: dict[str, Parameterisation] = field(default_factory=dict)  # of the stages that are not dense
@@ -76,8 +76,8 @@ class Row:
 
 
 DENSE, RATIO = Compressor(), 0.005
-MASK, L0 = {"dense": DENSE, "sparse": FixedMask(RATIO)}, {"dense": DENSE, "sparse": GlobalL0(RATIO)}
-PRUNING = {"dense": DENSE, "admm": ADMMPruning(LayerBudgets(RATIO))}
+MASK, L0 = {"dense": DENSE, "sparse": MagnitudeMask(RATIO)}, {"dense": DENSE, "sparse": GlobalL0(RATIO)}
+PRUNING = {"dense": DENSE, "admm": ADMMCompressor(LayerBudgets(RATIO))}
 ATMC = {**L0, "factored": GlobalL0(RATIO), "quantised": QuantisedL0(RATIO, 8, 0.1, 10)}
 ROWS = {
     "nat": Row({"dense": DENSE}, Natural, ratios=NO_RATIO),
@@ -98,14 +98,14 @@ ROWS = {
         learned_bits=True,
         forms={"factored": FactoredForm(), "quantised": FactoredForm()},
     ),
-    "admm": Row({**PRUNING, "retrain": KeepSupport()}, restarts={"admm": 10}),
-    "admm_oneshot": Row({"oneshot": OneShotADMM(RATIO)}, Rising),
-    "dnr": Row({"rewired": Rewiring(RATIO)}, CleanFirst),
+    "admm": Row({**PRUNING, "retrain": FixedSupport()}, restarts={"admm": 10}),
+    "admm_oneshot": Row({"oneshot": ADMMOneShotCompressor(RATIO)}, AttackCurriculum),
+    "dnr": Row({"rewired": Rewiring(RATIO)}, NaturalWarmup),
     "dnr_c": Row({"rewired": Rewiring(RATIO, beta=1.0)}, Natural),
-    "l1": Row({"lasso": Lasso(1e-4), "sparse": FixedMask(RATIO)}),
-    "lottery": Row({**PRUNING, "ticket": KeepSupport()}, starts={"ticket": "init"}, restarts={"admm": 10}),
+    "l1": Row({"lasso": Lasso(1e-4), "sparse": MagnitudeMask(RATIO)}),
+    "lottery": Row({**PRUNING, "ticket": FixedSupport()}, starts={"ticket": "init"}, restarts={"admm": 10}),
     "prune_first": Row(
-        {**MASK, "adversarial": KeepSupport()},
+        {**MASK, "adversarial": FixedSupport()},
         objectives={"dense": Natural, "sparse": Natural},
         natural=("dense", "sparse"),
     ),
@@ -135,7 +135,7 @@ def finished(name: str, out: Path, *overrides: str) -> tuple[Path, dict[str, Any
 
 
 def codebook_override(name: str, bits: int) -> str:
-    return f"{'method' if ROWS[name].learned_bits else 'quantize'}.bits={bits}"
+    return f"{'method' if ROWS[name].learned_bits else 'quantise'}.bits={bits}"
 
 
 def test_every_registered_method_has_a_row() -> None:
@@ -144,7 +144,7 @@ def test_every_registered_method_has_a_row() -> None:
 
 def test_stages_are_the_published_ones(name: str) -> None:
     config, row = compose_config([f"method={name}", "dataset=cifar10"]), ROWS[name]
-    stages = config.method.stages(config.task())
+    stages = config.method.stages(config.recipe_context())
     assert {stage.name: stage.compressor for stage in stages} == row.stages
     for stage in stages:
         how = stage.schedule
@@ -160,7 +160,7 @@ def test_stages_are_the_published_ones(name: str) -> None:
 
 def test_the_published_adversary_of_training() -> None:
     config = compose_config(["dataset=cifar10"])
-    objective = config.task().adversarial
+    objective = config.recipe_context().adversarial
     attack = objective.attack
     assert objective.natural == 0.5
     assert (attack.norm, attack.eps, attack.steps, attack.restarts) == ("Linf", pytest.approx(4 / 255), 7, 1)
@@ -171,7 +171,7 @@ def test_the_published_adversary_of_training() -> None:
 
 def test_one_factor_shortens_the_whole_recipe(name: str) -> None:
     config = compose_config([f"method={name}", "dataset=cifar10", "method.epochs_scale=0.1"])
-    for stage in config.method.stages(config.task()):
+    for stage in config.method.stages(config.recipe_context()):
         epochs, _, milestones = PUBLISHED[stage.schedule_name]
         assert stage.schedule.epochs == epochs // 10
         assert stage.schedule.milestones == pytest.approx([m / 10 for m in milestones])
@@ -187,10 +187,10 @@ def test_every_method_trains_on_the_objective_that_is_asked_for(name: str, chose
         "mixed": Adversarial(attack, 0.5),
         "trades": Trades(attack, 6),
     }[chosen]
-    for stage in config.method.stages(config.task()):
+    for stage in config.method.stages(config.recipe_context()):
         got = stage.objective
-        if chosen != "natural" and isinstance(got, CleanFirst | Rising):  # what it comes to
-            got = got.then if isinstance(got, CleanFirst) else got.base
+        if chosen != "natural" and isinstance(got, NaturalWarmup | AttackCurriculum):  # what it comes to
+            got = got.then if isinstance(got, NaturalWarmup) else got.base
         assert got == (Natural() if stage.name in ROWS[name].natural else expected)
 
 
@@ -212,7 +212,7 @@ def test_another_objective_is_another_network(name: str, chosen: str, shared: Pa
 
 def test_thirty_two_bits_are_no_codebook() -> None:
     config = compose_config(["method=atmc", "method.bits=32"])
-    assert [stage.name for stage in config.method.stages(config.task())] == ["dense", "sparse", "factored"]
+    assert [stage.name for stage in config.method.stages(config.recipe_context())] == ["dense", "sparse", "factored"]
 
 
 @pytest.mark.parametrize("bits", [32, 8, 4, 1])
@@ -310,9 +310,9 @@ NO_EPOCHS = ["schedule.dense.epochs=0", "schedule.sparse.epochs=0"]  # a stage h
         "training.weight_average=0.5",
         "objective=trades",
         "objective=mixed objective.beta=0.7",
-        "method.reference=[no_random_start]",
-        "method.reference=[train_mode_attack]",
-        "method.reference=[test_selection]",
+        "method.quirks=[no_random_start]",
+        "method.quirks=[train_mode_attack]",
+        "method.quirks=[test_selection]",
     ],
 )
 def test_what_leads_to_other_weights_leads_to_another_key(shared: Path, change: str) -> None:
@@ -320,7 +320,7 @@ def test_what_leads_to_other_weights_leads_to_another_key(shared: Path, change: 
 
 
 @pytest.mark.parametrize(
-    ("setting", "matters"), [("method.reference=[test_selection]", True), ("training.selection=best", False)]
+    ("setting", "matters"), [("method.quirks=[test_selection]", True), ("training.selection=best", False)]
 )
 def test_test_images_are_part_of_the_key_where_they_choose_the_epoch(shared: Path, setting: str, matters: bool) -> None:
     first, second = (keys("al0", shared, *NO_EPOCHS, setting, f"dataset.test_subset={n}")["dense"] for n in (9, 10))
@@ -331,13 +331,13 @@ SAME = {
     "the weight of a loss that is not used": ["objective=trades training.natural_weight=0.1", "objective=trades"],
     "adversarial by either name": ["objective=adversarial", "training.natural_weight=0"],
     "the order of quirks": [
-        "method.reference=[no_random_start,train_mode_attack]",
-        "method.reference=[train_mode_attack,no_random_start]",
+        "method.quirks=[no_random_start,train_mode_attack]",
+        "method.quirks=[train_mode_attack,no_random_start]",
         "training.attack.random_start=false training.attack.bn_mode=train",
     ],
     "what is chosen on test images": [
-        "method.reference=[test_selection] training.selection=best",
-        "method.reference=[test_selection]",
+        "method.quirks=[test_selection] training.selection=best",
+        "method.quirks=[test_selection]",
     ],
     "the ratio beside ratios of layers": [
         "method=admm +method.ratios={conv1: 0.5} method.ratio=0.2",
@@ -442,7 +442,7 @@ def test_no_epochs_and_batch_norm(tmp_path: Path, stage: str) -> None:
 
 def test_a_codebook_after_a_stage_whose_objective_changes(tmp_path: Path) -> None:
     """The stage of no epochs that fits it has the objective of the one before, and statistics to refresh."""
-    settings = ["model=resnet18", "model.width=0.03", "quantize.bits=4", "training.weight_average=0.9"]
+    settings = ["model=resnet18", "model.width=0.03", "quantise.bits=4", "training.weight_average=0.9"]
     for name in ("admm_oneshot", "dnr"):
         _, report = finished(name, tmp_path, *settings, "method.ratio=0.5")
         assert [stage["name"] for stage in report["stages"]][-1] == "quantize"
@@ -466,8 +466,8 @@ def test_divergence_is_a_sentence(name: str, tmp_path: Path) -> None:
 def test_killed_in_an_epoch_beyond_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stage that goes on, stopped while it does and resumed, ends where an uninterrupted one does."""
 
-    def falling(self: Adversarial, t: TrainState, x: Tensor, y: Tensor) -> Loss:
-        return original(self, t, x, y)._replace(adversarial=torch.tensor(1 / (1 + t.epoch)))
+    def falling(self: Adversarial, state: TrainState, x: Tensor, y: Tensor) -> Loss:
+        return original(self, state, x, y)._replace(adversarial=torch.tensor(1 / (1 + state.epoch)))
 
     original = Adversarial.loss
     monkeypatch.setattr(Adversarial, "loss", falling)
@@ -493,7 +493,7 @@ def test_killed_for_real(shared: Path, tmp_path: Path) -> None:
         "loop.CHECKPOINT_SECONDS = -1.0\n"
         "batch = state.TrainState.batch\n"
         "def dying(t):\n"
-        "    if (t.stage, t.step) == ('quantised', 6): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    if (t.stage, state.step) == ('quantised', 6): os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return batch(t)\n"
         "state.TrainState.batch = dying\n"
         "main(sys.argv[1:])\n"

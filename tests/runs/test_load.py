@@ -1,4 +1,4 @@
-"""Finished runs read back: what is taken from them, and when they cannot be put together."""
+"""LoadedRun runs read back: what is taken from them, and when they cannot be put together."""
 
 import json
 import shutil

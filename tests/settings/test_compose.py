@@ -25,7 +25,7 @@ def test_every_combination_of_choices_composes(dataset: str, method: str) -> Non
     for model in choices("model"):
         config = compose_config([f"dataset={dataset}", f"method={method}", f"model={model}", *OWN.get(dataset, [])])
         assert (config.dataset.name, config.method.name, config.model.name) == (dataset, method, model)
-        for stage in config.method.stages(config.task()):
+        for stage in config.method.stages(config.recipe_context()):
             assert stage.schedule.epochs > 0
 
 
@@ -44,7 +44,7 @@ def test_a_network_without_batch_norm_learns_slower_where_the_recipe_is_not_its_
     overrides: list[str], rate: float
 ) -> None:
     config = compose_config(overrides)
-    assert config.method.stages(config.task())[0].schedule.lr == pytest.approx(rate)
+    assert config.method.stages(config.recipe_context())[0].schedule.lr == pytest.approx(rate)
 
 
 @pytest.mark.parametrize("attack", sorted({*choices("attack")} - {"atmc_panel", "dnr", "iccv", "iccv_cifar"}))
@@ -232,8 +232,8 @@ WRONG = {
     "ratio_two": ("ratio=2", "ratio=2", "(0, 1]"),
     "ratio_nan": ("method.ratio=nan", "method.ratio=nan", "finite"),
     "bits": ("method.bits=17", "method.bits=17", "1 to 16"),
-    "post_bits": ("method=da quantize.bits=0", "quantize.bits=0", "1 to 16"),
-    "both_quantisers": ("method.bits=4 quantize.bits=8", "quantize.bits=8 and method.bits=4", "method.bits=32"),
+    "post_bits": ("method=da quantise.bits=0", "quantise.bits=0", "1 to 16"),
+    "both_quantisers": ("method.bits=4 quantise.bits=8", "quantise.bits=8 and method.bits=4", "method.bits=32"),
     "rho": ("method.rho=-1", "method.rho=-1", "at least 0"),
     "rho_nan": ("method.rho=nan", "rho=nan", ""),
     "interval": ("method.quantise_interval=0", "method.quantise_interval=0", "at least 1"),
@@ -263,8 +263,8 @@ WRONG = {
     "mixed_beta": ("objective=mixed objective.beta=1", "objective.beta=1", "(0, 1)"),
     "trades_beta": ("objective=trades objective.beta=0", "objective.beta=0", "more than 0"),
     "weight_average": ("training.weight_average=1", "training.weight_average=1", "[0, 1)"),
-    "quirk": ("method.reference=[fast]", "unknown method.reference 'fast'", "no_random_start, off_support"),
-    "quirk_of_another_method": ("method=da method.reference=[attached_dual]", "'attached_dual'", "train_mode_attack"),
+    "quirk": ("method.quirks=[fast]", "unknown method.quirks 'fast'", "no_random_start, off_support"),
+    "quirk_of_another_method": ("method=da method.quirks=[attached_dual]", "'attached_dual'", "train_mode_attack"),
     "recipe": ("recipe=dnr", "unknown recipe 'dnr'", "dnr-cifar10"),
     "recipe_of_another_method": ("recipe=iccv-cifar10 method=da", "sets method.ratios", "recipe=none"),
     "recipe_and_a_schedule": (
@@ -275,7 +275,7 @@ WRONG = {
     "recipe_and_ones_own_key": ("recipe=dnr-cifar10 method.ratios.conv1=0.1", "unknown key of method 'ratios'", ""),
     "schedule_without_plus": ("method=admm schedule.retrain.lr=3", "unknown schedule 'retrain'", "++schedule.retrain"),
     "schedule_as_a_whole": ("++schedule={foo:{epochs:3}}", "schedule.foo is for a stage", "its stages are dense"),
-    "trades_and_no_random_start": ("objective=trades method.reference=[no_random_start]", "random start", "leave"),
+    "trades_and_no_random_start": ("objective=trades method.quirks=[no_random_start]", "random start", "leave"),
     "restarts": ("schedule.dense.restarts=0", "restarts=0", "at least 1"),
     "schedule_of_no_stage": ("method=da +schedule.retrain.epochs=3", "schedule.retrain", "its stages are dense"),
     "schedule_key": ("method=admm +schedule.retrain.epoch=3", "unknown key of schedule.retrain 'epoch'", "epochs"),
@@ -342,7 +342,7 @@ def test_recipes_say_what_the_papers_print() -> None:
     attack = dnr.inner_attack()
     assert (attack.eps, attack.steps, attack.random_start) == (pytest.approx(8 / 255), 7, True)
     assert attack.step_size == pytest.approx(0.01)
-    (stage,) = dnr.method.stages(dnr.task())
+    (stage,) = dnr.method.stages(dnr.recipe_context())
     how = stage.schedule
     assert (how.epochs, how.lr, how.momentum, how.weight_decay, how.gamma) == (170, 0.1, 0.9, 5e-4, 0.2)
     assert how.milestones == [80, 120, 160]
@@ -354,7 +354,7 @@ def test_recipes_say_what_the_papers_print() -> None:
         128,
     )
     admm = compose_config(["recipe=iccv-cifar10"])
-    stages = {stage.name: stage.schedule for stage in admm.method.stages(admm.task())}
+    stages = {stage.name: stage.schedule for stage in admm.method.stages(admm.recipe_context())}
     assert {name: (how.epochs, how.lr, how.decay, how.restarts) for name, how in stages.items()} == {
         "dense": (200, 0.1, "cosine", 1),
         "admm": (200, 0.01, "milestones", 10),
@@ -371,7 +371,7 @@ def test_recipes_say_what_the_papers_print() -> None:
 
 def test_a_stage_has_fields_of_its_own_over_the_schedule_that_it_shares() -> None:
     config = compose_config(["method=admm", "dataset=cifar10", "+schedule.retrain.epochs=20", "+schedule.retrain.lr=3"])
-    stages = {stage.name: stage.schedule for stage in config.method.stages(config.task())}
+    stages = {stage.name: stage.schedule for stage in config.method.stages(config.recipe_context())}
     assert (stages["retrain"].epochs, stages["retrain"].lr) == (20, 3.0)
     assert (stages["admm"].epochs, stages["admm"].lr) == (200, 0.01)
     assert stages["retrain"].milestones == [30, 60, 90, 120]

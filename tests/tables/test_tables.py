@@ -89,7 +89,7 @@ def test_rivals_train_equally_long(table, scale, total):
     """By the stages that each method makes of the overrides; the lottery ticket pays for its mask besides."""
     for job in jobs(load(table), scale, []):
         config = compose_config(job.overrides)
-        epochs = [stage.schedule.epochs for stage in config.method.stages(config.task())]
+        epochs = [stage.schedule.epochs for stage in config.method.stages(config.recipe_context())]
         if job.label != "lottery ticket":
             assert sum(epochs) == total, (job.label, epochs)
         elif scale == "cpu":

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import Recording, clones, convolutional, rng, state, train_stage, two_layers
+from tiny import Recording, clones, convolutional, rng, train_stage, train_state, two_layers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robcomp.models.parameterisation import weights
-from robcomp.trainers.compressors.admm import ADMMPruning
+from robcomp.trainers.compressors.admm import ADMMCompressor
 from robcomp.trainers.compressors.layer_budgets import LayerBudgets
 from robcomp.trainers.stage import Schedule, Stage
 from robcomp.trainers.state import TrainState
@@ -36,23 +36,23 @@ class Trace:
     shipped: dict[str, Tensor] = field(default_factory=dict)
 
 
-def observed(admm: ADMMPruning, folder: Path, model: nn.Module, schedule: Schedule = SGD) -> Trace:
+def observed(admm: ADMMCompressor, folder: Path, model: nn.Module, schedule: Schedule = SGD) -> Trace:
     """Train `model` for EPOCHS of STEPS steps and look after each."""
     objective, trace = Recording(), Trace()
-    t = state(model, batch=8, epochs=EPOCHS)
-    assert t.steps_per_epoch == STEPS
+    state = train_state(model, batch=8, epochs=EPOCHS)
+    assert state.steps_per_epoch == STEPS
 
     def watched(hook: Callable[[TrainState], None]) -> Callable[[TrainState], None]:
-        def call(t: TrainState) -> None:
-            hook(t)
-            trace.parameters.append({name: p.detach().clone() for name, p in t.model.named_parameters()})
+        def call(state: TrainState) -> None:
+            hook(state)
+            trace.parameters.append({name: p.detach().clone() for name, p in state.model.named_parameters()})
             held = admm.state_dict()
             trace.held.append({key: clones(v) if isinstance(v, list) else v for key, v in held.items()})
 
         return call
 
     admm.setup, admm.after_step = watched(admm.setup), watched(admm.after_step)
-    trace.shipped = train_stage(Stage("sparse", objective, schedule, admm), t, folder).tensors
+    trace.shipped = train_stage(Stage("sparse", objective, schedule, admm), state, folder).tensors
     trace.batches = objective.batches[: EPOCHS * STEPS]  # those after training refresh batch norm's statistics
     assert len(trace.parameters) == EPOCHS * STEPS + 1
     return trace
@@ -154,7 +154,9 @@ def test_every_step_is_the_published_one(
     tmp_path: Path, cut: dict, starts: list[int], schedule: Schedule, attached: bool
 ) -> None:
     budgets = LayerBudgets(1.0, ratios={"1": 0.02, "3": 0.5})
-    trace = observed(ADMMPruning(budgets, RHO, GROWTH, attached_dual=attached, **cut), tmp_path, two_layers(), schedule)
+    trace = observed(
+        ADMMCompressor(budgets, RHO, GROWTH, attached_dual=attached, **cut), tmp_path, two_layers(), schedule
+    )
     ours = Reference(two_layers(), {"1.weight": 61, "3.weight": 18}, schedule, attached=attached)
     compare(trace, ours, starts)
     for name, kept in ours.pruned.items():
@@ -164,7 +166,7 @@ def test_every_step_is_the_published_one(
 
 def test_the_reference_tells_a_detached_dual_from_an_attached_one(tmp_path: Path) -> None:
     budgets = LayerBudgets(1.0, ratios={"1": 0.02, "3": 0.5})
-    trace = observed(ADMMPruning(budgets, RHO, GROWTH, periods=4), tmp_path, two_layers())
+    trace = observed(ADMMCompressor(budgets, RHO, GROWTH, periods=4), tmp_path, two_layers())
     ours = Reference(two_layers(), {"1.weight": 61, "3.weight": 18}, SGD, attached=True)
     with pytest.raises(AssertionError, match="before step 4: off by"):  # step 3 is the first with another gradient
         compare(trace, ours, [3, 5, 8])
@@ -175,7 +177,7 @@ def test_the_reference_tells_a_detached_dual_from_an_attached_one(tmp_path: Path
 )
 def test_groups_step_by_step(tmp_path: Path, scheme: str, pruned: dict[str, int]) -> None:
     """filter: floor(0.3 * 3108) - 36 of the last layer are 896, 3 rows of 256; column: 76 of 12 and 6 of 3 are 930."""
-    trace = observed(ADMMPruning(LayerBudgets(0.3, scheme), RHO, GROWTH, periods=4), tmp_path, two_layers())
+    trace = observed(ADMMCompressor(LayerBudgets(0.3, scheme), RHO, GROWTH, periods=4), tmp_path, two_layers())
     compare(trace, Reference(two_layers(), pruned, SGD, scheme), [3, 5, 8])
     for name, kept in pruned.items():
         assert torch.equal(trace.shipped[name], largest(trace.parameters[-1][name], kept, scheme))
@@ -191,18 +193,18 @@ def test_progressive_keeps_zeros(tmp_path: Path) -> None:
         return model
 
     budgets = LayerBudgets(1.0, ratios={"1": 0.02})
-    trace = observed(ADMMPruning(budgets, RHO, GROWTH, periods=4, progressive=True), tmp_path, half())
+    trace = observed(ADMMCompressor(budgets, RHO, GROWTH, periods=4, progressive=True), tmp_path, half())
     compare(trace, Reference(half(), {"1.weight": 61}, SGD, progressive=True), [3, 5, 8])
     for name, weight in weights(half()).items():
         assert not trace.shipped[name][weight == 0].any()
-    free = observed(ADMMPruning(budgets, RHO, GROWTH, periods=4), tmp_path / "free", half())
+    free = observed(ADMMCompressor(budgets, RHO, GROWTH, periods=4), tmp_path / "free", half())
     assert free.parameters[-1]["3.weight"][weights(half())["3.weight"] == 0].any()
 
 
 def test_bn_filter_prunes_by_the_scale(tmp_path: Path) -> None:
     budgets = LayerBudgets(1.0, "bn_filter", {"2.conv": 0.4})
     given = convolutional()
-    trace = observed(ADMMPruning(budgets, RHO, GROWTH, periods=4), tmp_path, given)
+    trace = observed(ADMMCompressor(budgets, RHO, GROWTH, periods=4), tmp_path, given)
     compare(trace, Reference(convolutional().train(), {"2.bn.weight": 3}, SGD), [3, 5, 8])
     scale, last = trace.shipped["2.bn.weight"], trace.parameters[-1]
     assert torch.equal(scale, largest(last["2.bn.weight"], 3))
@@ -224,24 +226,24 @@ def test_bn_filter_prunes_by_the_scale(tmp_path: Path) -> None:
 def test_what_is_saved_is_all_there_is(tmp_path: Path, progressive: bool) -> None:
     """A second compressor, set up elsewhere, goes on from the file as the first does."""
 
-    def made() -> tuple[TrainState, ADMMPruning]:
+    def made() -> tuple[TrainState, ADMMCompressor]:
         model = two_layers()
         with torch.no_grad():
             model[1].weight[:, ::2] = 0
-        t = state(model, batch=8, epochs=EPOCHS)
-        admm = ADMMPruning(LayerBudgets(0.3), RHO, GROWTH, 4, progressive=progressive, attached_dual=True)
-        admm.setup(t)
-        return t, admm
+        state = train_state(model, batch=8, epochs=EPOCHS)
+        admm = ADMMCompressor(LayerBudgets(0.3), RHO, GROWTH, 4, progressive=progressive, attached_dual=True)
+        admm.setup(state)
+        return state, admm
 
-    def go(t: TrainState, admm: ADMMPruning, start: int, end: int) -> None:
-        for t.step in range(start, end):
-            for weight in t.weights:
-                weight.grad = torch.randn(weight.shape, generator=rng(t.step))
-            admm.regularise(t)
+    def go(state: TrainState, admm: ADMMCompressor, start: int, end: int) -> None:
+        for state.step in range(start, end):
+            for weight in state.weights:
+                weight.grad = torch.randn(weight.shape, generator=rng(state.step))
+            admm.regularise(state)
             with torch.no_grad():
-                for weight in t.weights:
+                for weight in state.weights:
                     weight -= 0.1 * weight.grad
-            admm.after_step(t)
+            admm.after_step(state)
 
     (whole, first), (stopped, second), (resumed, third) = made(), made(), made()
     go(whole, first, 0, 10)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import Killed, Recording, clones, dataset, kill_at, rng, state, train_stage, two_layers
+from tiny import Killed, Recording, clones, dataset, kill_at, rng, train_stage, train_state, two_layers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robcomp.models.parameterisation import weights
 from robcomp.projections import funnel, redundant
-from robcomp.trainers.compressors.admm_oneshot import OneShotADMM
+from robcomp.trainers.compressors.admm_oneshot import ADMMOneShotCompressor
 from robcomp.trainers.loop import stage_loop as loop
 from robcomp.trainers.objectives import Loss, Natural
 from robcomp.trainers.stage import Schedule, Stage
@@ -47,18 +47,20 @@ class Trace:
     shipped: list[Tensor] = field(default_factory=list)
 
 
-def observed(compressor: OneShotADMM, folder: Path) -> Trace:
+def observed(compressor: ADMMOneShotCompressor, folder: Path) -> Trace:
     """Train the network for EPOCHS of STEPS steps and look after each."""
     trace, objective, after_step = Trace(), Recording(), compressor.after_step
 
-    def watched(t: TrainState) -> None:
-        after_step(t)
-        trace.parameters.append(clones(list(t.model.parameters())))
+    def watched(state: TrainState) -> None:
+        after_step(state)
+        trace.parameters.append(clones(list(state.model.parameters())))
         trace.copies.append(clones(compressor.copies))
         trace.duals.append(clones(compressor.state_dict()["duals"]))
 
     compressor.after_step = watched
-    result = train_stage(Stage("oneshot", objective, SCHEDULE, compressor), state(network(), epochs=EPOCHS), folder)
+    result = train_stage(
+        Stage("oneshot", objective, SCHEDULE, compressor), train_state(network(), epochs=EPOCHS), folder
+    )
     trace.shipped, trace.batches = [result.tensors[name] for name in ("1.weight", "3.weight")], objective.batches
     assert len(trace.parameters) == EPOCHS * STEPS
     return trace
@@ -108,7 +110,7 @@ def assert_close(got: Sequence[Tensor], expected: Sequence[Tensor], step: int) -
 def test_every_iteration_is_that_of_algorithm_1(
     tmp_path: Path, name: str, levels: list[float] | None, expected: list[float]
 ) -> None:
-    trace = observed(OneShotADMM(RATIO, name, RHO, PHI, levels), tmp_path)
+    trace = observed(ADMMOneShotCompressor(RATIO, name, RHO, PHI, levels), tmp_path)
     model = network()
     ours = [p.detach().clone() for p in model.parameters()]
     velocity = [torch.zeros_like(p) for p in ours]
@@ -143,7 +145,7 @@ def test_every_iteration_is_that_of_algorithm_1(
 def test_the_sets_are_not_the_same(tmp_path: Path) -> None:
     """What the budget alone would leave is in neither of the other two sets, so the test above tells them apart."""
     for name in ("irregular", "funnel", "redundant"):
-        trace = observed(OneShotADMM(RATIO, name, RHO, PHI), tmp_path / name)
+        trace = observed(ADMMOneShotCompressor(RATIO, name, RHO, PHI), tmp_path / name)
         budget_alone = keep_largest([trace.parameters[-1][0], trace.parameters[-1][2]], math.floor(RATIO * TOTAL))
         differs = any((a != b).any() for a, b in zip(trace.shipped, budget_alone, strict=True))
         assert differs == (name != "irregular"), name
@@ -151,7 +153,7 @@ def test_the_sets_are_not_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["irregular", "funnel", "redundant"])
 def test_what_ships_is_in_the_set_to_the_weight(tmp_path: Path, name: str) -> None:
-    trace = observed(OneShotADMM(RATIO, name, RHO, PHI), tmp_path)
+    trace = observed(ADMMOneShotCompressor(RATIO, name, RHO, PHI), tmp_path)
     theta = [trace.parameters[-1][0], trace.parameters[-1][2]]
     k = math.floor(RATIO * TOTAL)
     kept = [w != 0 for w in trace.shipped]
@@ -170,39 +172,41 @@ def test_what_ships_is_in_the_set_to_the_weight(tmp_path: Path, name: str) -> No
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_theta_meets_its_copy(tmp_path: Path, momentum: float) -> None:
     """Without momentum equation 8 is plain SGD on the whole Lagrangian; with it the residual closes all the same."""
-    compressor, residuals = OneShotADMM(RATIO, rho=2.0), []
+    compressor, residuals = ADMMOneShotCompressor(RATIO, rho=2.0), []
     after_step = compressor.after_step
 
-    def watched(t: TrainState) -> None:
-        after_step(t)
-        theta, prime = (torch.cat([w.flatten() for w in ws]).detach() for ws in (t.weights, compressor.copies))
+    def watched(state: TrainState) -> None:
+        after_step(state)
+        theta, prime = (torch.cat([w.flatten() for w in ws]).detach() for ws in (state.weights, compressor.copies))
         residuals.append(float((theta - prime).norm() / theta.norm()))
 
     compressor.after_step = watched
     schedule = Schedule(60, lr=0.05, momentum=momentum, decay="linear")
-    train_stage(Stage("oneshot", Natural(), schedule, compressor), state(network(), epochs=60), tmp_path)
+    train_stage(Stage("oneshot", Natural(), schedule, compressor), train_state(network(), epochs=60), tmp_path)
     assert max(residuals) > 0.3
     assert residuals[-1] < 0.25
 
 
 def test_looking_at_what_would_ship_touches_nothing() -> None:
-    t, compressor = state(network()), OneShotADMM(RATIO, "funnel")
-    compressor.setup(t)
+    state, compressor = train_state(network()), ADMMOneShotCompressor(RATIO, "funnel")
+    compressor.setup(state)
     for dual in compressor.duals:
         dual.normal_(generator=rng(1))
-    before, duals = clones(t.weights), clones(compressor.duals)
-    first, second = compressor.compressed(t.model), compressor.compressed(t.model)
-    assert all(torch.equal(a, b) for a, b in zip(before, t.weights, strict=True))
+    before, duals = clones(state.weights), clones(compressor.duals)
+    first, second = compressor.compressed(state.model), compressor.compressed(state.model)
+    assert all(torch.equal(a, b) for a, b in zip(before, state.weights, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(duals, compressor.duals, strict=True))
-    compressor.finalise(t.model)
-    for name, weight in weights(t.model).items():
+    compressor.finalise(state.model)
+    for name, weight in weights(state.model).items():
         assert torch.equal(first[name], second[name])
         assert torch.equal(first[name], weight)
 
 
 def test_a_stage_of_no_epochs_ships_the_start(tmp_path: Path) -> None:
     result = train_stage(
-        Stage("oneshot", Natural(), Schedule(0), OneShotADMM(RATIO)), state(network(), epochs=0), tmp_path
+        Stage("oneshot", Natural(), Schedule(0), ADMMOneShotCompressor(RATIO)),
+        train_state(network(), epochs=0),
+        tmp_path,
     )
     expected = keep_largest(list(weights(network()).values()), math.floor(RATIO * TOTAL))
     assert_close([result.tensors["1.weight"], result.tensors["3.weight"]], expected, 0)
@@ -214,8 +218,8 @@ class Contrived(Natural):
     def __init__(self, losses: list[float]) -> None:
         self.losses = losses
 
-    def loss(self, t: TrainState, x: Tensor, y: Tensor) -> Loss:
-        return super().loss(t, x, y)._replace(adversarial=torch.tensor(self.losses[t.epoch]))
+    def loss(self, state: TrainState, x: Tensor, y: Tensor) -> Loss:
+        return super().loss(state, x, y)._replace(adversarial=torch.tensor(self.losses[state.epoch]))
 
 
 @pytest.mark.parametrize(
@@ -228,17 +232,17 @@ class Contrived(Natural):
     ],
 )
 def test_the_stage_goes_on_while_the_adversarial_loss_falls(tmp_path: Path, losses: list[float], epochs: int) -> None:
-    compressor, counted = OneShotADMM(RATIO), []
+    compressor, counted = ADMMOneShotCompressor(RATIO), []
     regularise = compressor.regularise
 
-    def watched(t: TrainState) -> None:
-        regularise(t)
+    def watched(state: TrainState) -> None:
+        regularise(state)
         counted.append(sum(counts(compressor.copies)))
 
     compressor.regularise = watched
-    t = state(network(), data=dataset(24), batch=8, epochs=4)
+    state = train_state(network(), data=dataset(24), batch=8, epochs=4)
     stage = Stage("oneshot", Contrived(losses), Schedule(4, lr=0.1), compressor, limit=0.5)
-    result = train_stage(stage, t, tmp_path)
+    result = train_stage(stage, state, tmp_path)
     assert len(result.records) == epochs
     budgets = [math.floor(ratio * TOTAL) for ratio in (0.1 ** (1 / 3), 0.1 ** (2 / 3), 0.1)]
     assert counted == [budgets[0]] * 4 + [budgets[1]] * 4 + [budgets[2]] * (3 * epochs - 8)
@@ -252,9 +256,9 @@ def test_a_stopped_stage_goes_on_to_the_bit(
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
 
     def trained(folder: Path) -> tuple[dict[str, Tensor], list[Tensor]]:
-        compressor = OneShotADMM(RATIO, name, RHO, PHI)
+        compressor = ADMMOneShotCompressor(RATIO, name, RHO, PHI)
         stage = Stage("oneshot", Natural(), SCHEDULE, compressor)
-        return train_stage(stage, state(network(), epochs=EPOCHS), folder).tensors, compressor.duals
+        return train_stage(stage, train_state(network(), epochs=EPOCHS), folder).tensors, compressor.duals
 
     whole, duals = trained(tmp_path / "whole")
     with monkeypatch.context() as patch:

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import dataset, state, train_stage, two_layers
+from tiny import dataset, train_stage, train_state, two_layers
 from torch import Tensor
 
 from robcomp.attacks import PGD, Attack
 from robcomp.errors import UserError
 from robcomp.settings.compose import compose_config
-from robcomp.trainers.attack_curriculum import Rising
-from robcomp.trainers.compressors.admm_oneshot import OneShotADMM
+from robcomp.trainers.attack_curriculum import AttackCurriculum
+from robcomp.trainers.compressors.admm_oneshot import ADMMOneShotCompressor
 from robcomp.trainers.objectives import Adversarial, Loss, Natural, Objective, Trades
 from robcomp.trainers.stage import Schedule, Stage
 from robcomp.trainers.state import TrainState
@@ -30,9 +30,9 @@ def base(steps: int = 9) -> Adversarial:
 
 def at_epoch(objective: Objective, epoch: int, epochs: int, step_in_epoch: int = 0) -> Objective:
     """The objective as it stands at a step of that epoch, of which a stage of `epochs` has five."""
-    t = state(two_layers(), epochs=epochs)
-    t.step = epoch * t.steps_per_epoch + step_in_epoch
-    return objective.at(t)
+    state = train_state(two_layers(), epochs=epochs)
+    state.step = epoch * state.steps_per_epoch + step_in_epoch
+    return objective.at(state)
 
 
 def levels(objective: Objective) -> tuple[int, int]:
@@ -55,54 +55,54 @@ def levels(objective: Objective) -> tuple[int, int]:
     ],
 )
 def test_levels_by_hand(eps: list[float], steps: list[int], epochs: int, expected: list[tuple[int, int]]) -> None:
-    rising = Rising(base(), eps, steps)
+    rising = AttackCurriculum(base(), eps, steps)
     for step_in_epoch in (0, 4):
         assert [levels(at_epoch(rising, epoch, epochs, step_in_epoch)) for epoch in range(epochs)] == expected
 
 
 def test_the_last_levels_hold_beyond_the_epochs() -> None:
-    rising = Rising(base(), THIRDS, [3, 5, 7])
+    rising = AttackCurriculum(base(), THIRDS, [3, 5, 7])
     assert [levels(at_epoch(rising, epoch, 9)) for epoch in (9, 12, 100)] == [(3, 7)] * 3
-    many = Rising(base(), [0.5, 1.0], [1, 2, 3, 4, 5])  # more steps levels than a part has epochs
+    many = AttackCurriculum(base(), [0.5, 1.0], [1, 2, 3, 4, 5])  # more steps levels than a part has epochs
     assert [levels(at_epoch(many, epoch, 4))[1] for epoch in range(8)] == [1, 2, 1, 2, 3, 4, 5, 5]
     assert levels(at_epoch(rising, 0, 0)) == (3, 7)  # a stage without epochs ends as any other
 
 
 def test_the_step_size_follows_eps_and_steps() -> None:
-    attack = at_epoch(Rising(base(), THIRDS, [3, 5, 7]), 4, 9).attack
+    attack = at_epoch(AttackCurriculum(base(), THIRDS, [3, 5, 7]), 4, 9).attack
     assert (attack.eps, attack.steps) == (pytest.approx(0.2), 5)
     assert attack.step_size == pytest.approx(2.0 * 0.2 / 5)
 
 
 def test_the_end_is_the_base_itself() -> None:
-    assert at_epoch(Rising(base(9), THIRDS, [3, 6, 9]), 8, 9) == base(9)
+    assert at_epoch(AttackCurriculum(base(9), THIRDS, [3, 6, 9]), 8, 9) == base(9)
     trades = Trades(PGD(0.3, steps=9), beta=4.0)
-    assert at_epoch(Rising(trades, THIRDS, [3, 6, 9]), 8, 9) == trades
+    assert at_epoch(AttackCurriculum(trades, THIRDS, [3, 6, 9]), 8, 9) == trades
 
 
 def test_equal_within_an_epoch_and_unequal_across_a_rise() -> None:
     """The loop records its CUDA graph anew only where the objective is another."""
-    rising = Rising(base(), THIRDS, [3, 5])
+    rising = AttackCurriculum(base(), THIRDS, [3, 5])
     assert at_epoch(rising, 4, 9, 0) == at_epoch(rising, 4, 9, 3) == at_epoch(rising, 5, 9, 1)
     assert at_epoch(rising, 3, 9) != at_epoch(rising, 4, 9)
     assert at_epoch(rising, 0, 9) != at_epoch(rising, 3, 9)
 
 
 def test_the_loss_is_that_of_the_moment() -> None:
-    rising, t = Rising(base(), THIRDS, [3, 5, 7]), state(two_layers(), epochs=9)
-    t.step = 4 * t.steps_per_epoch
+    rising, state = AttackCurriculum(base(), THIRDS, [3, 5, 7]), train_state(two_layers(), epochs=9)
+    state.step = 4 * state.steps_per_epoch
     expected = Adversarial(PGD(0.2, steps=5, relative_step=2.0), natural=0.1)
-    x, y = t.batch()
-    first = rising.at(t).loss(t, x, y).value
-    assert torch.equal(first, expected.loss(t, *t.batch()).value)
-    assert not torch.equal(first, base().loss(t, *t.batch()).value)
+    x, y = state.batch()
+    first = rising.at(state).loss(state, x, y).value
+    assert torch.equal(first, expected.loss(state, *state.batch()).value)
+    assert not torch.equal(first, base().loss(state, *state.batch()).value)
 
 
 class Falling(Adversarial):
     """An adversarial loss that falls whatever happens."""
 
-    def loss(self, t: TrainState, x: Tensor, y: Tensor) -> Loss:
-        return super().loss(t, x, y)._replace(adversarial=torch.tensor(1 / (1 + t.epoch)))
+    def loss(self, state: TrainState, x: Tensor, y: Tensor) -> Loss:
+        return super().loss(state, x, y)._replace(adversarial=torch.tensor(1 / (1 + state.epoch)))
 
 
 @pytest.mark.parametrize(("epochs", "limit", "expected"), [(10, 0.0, TEN), (9, 0.25, [*NINE, (3, 7), (3, 7)])])
@@ -112,16 +112,16 @@ def test_the_attacks_that_the_loop_runs(
     ran: list[tuple[int, int, int, float]] = []
     attacked = TrainState.attacked
 
-    def recording(t: TrainState, attack: Attack, x: Tensor, y: Tensor) -> Tensor:
-        x_adv = attacked(t, attack, x, y)
-        ran.append((t.epoch, round(10 * attack.eps), attack.steps, float((x_adv - x).abs().max())))
+    def recording(state: TrainState, attack: Attack, x: Tensor, y: Tensor) -> Tensor:
+        x_adv = attacked(state, attack, x, y)
+        ran.append((state.epoch, round(10 * attack.eps), attack.steps, float((x_adv - x).abs().max())))
         return x_adv
 
     monkeypatch.setattr(TrainState, "attacked", recording)
-    rising = Rising(Falling(PGD(0.3, steps=9), natural=0.1), THIRDS, [3, 5, 7])
-    t = state(two_layers(), data=dataset(16), batch=8, epochs=epochs)
+    rising = AttackCurriculum(Falling(PGD(0.3, steps=9), natural=0.1), THIRDS, [3, 5, 7])
+    state = train_state(two_layers(), data=dataset(16), batch=8, epochs=epochs)
     stage = Stage("sparse", rising, Schedule(epochs, lr=0.1, decay="constant"), limit=limit)
-    train_stage(stage, t, tmp_path)
+    train_stage(stage, state, tmp_path)
     assert [(epoch, eps, steps) for epoch, eps, steps, _ in ran] == [
         (epoch, *levels) for epoch, levels in enumerate(expected) for _ in range(2)
     ]
@@ -131,7 +131,7 @@ def test_the_attacks_that_the_loop_runs(
 
 def stages(*overrides: str) -> list[Stage]:
     config = compose_config(["dataset=cifar10", "method=admm_oneshot", *overrides])
-    return config.method.stages(config.task())
+    return config.method.stages(config.recipe_context())
 
 
 def rising_of(*overrides: str) -> Objective:
@@ -197,7 +197,7 @@ def test_a_penalty_that_would_swing_up_is_refused(rho: float, lr: float, fits: b
 def test_the_method_is_one_stage_from_scratch() -> None:
     (stage,) = stages("method.ratio=0.1", "method.set=funnel", "method.k_levels=[1,0.5,0.1]", "method.limit=0.5")
     assert (stage.name, stage.schedule_name, stage.limit) == ("oneshot", "dense", 0.5)
-    assert stage.compressor == OneShotADMM(0.1, "funnel", 2.0, k_levels=[1.0, 0.5, 0.1])  # rho = 0.1 / 0.05
+    assert stage.compressor == ADMMOneShotCompressor(0.1, "funnel", 2.0, k_levels=[1.0, 0.5, 0.1])  # rho = 0.1 / 0.05
     assert stage.compressor.statistics
     assert stages("training.lr_scale=0.1")[0].compressor.rho == pytest.approx(20)
     assert stages("training.lr_scale=0.1", "method.rho=3")[0].compressor.rho == 3

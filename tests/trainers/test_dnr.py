@@ -7,27 +7,27 @@ from pathlib import Path
 import pytest
 import torch
 from rewiring_nets import active, channels_net
-from tiny import RUN, dataset, state, train_stage, two_layers
+from tiny import RUN, dataset, train_stage, train_state, two_layers
 from torch import Tensor, nn
 
 from robcomp.errors import UserError
 from robcomp.settings.compose import compose_config
 from robcomp.trainers.compressors.rewiring import Rewiring
-from robcomp.trainers.objectives import Adversarial, CleanFirst, Natural
+from robcomp.trainers.objectives import Adversarial, Natural, NaturalWarmup
 from robcomp.trainers.stage import Schedule, Stage
 from robcomp.trainers.state import TrainState
 
 
 def composed(*overrides: str) -> tuple[object, Stage]:
     config = compose_config(["dataset=cifar10", *overrides])
-    (stage,) = config.method.stages(config.task())
+    (stage,) = config.method.stages(config.recipe_context())
     assert (stage.name, stage.start, stage.schedule_name) == ("rewired", "previous", "dense")
     return config, stage
 
 
 def test_the_recipes() -> None:
     config, stage = composed("method=dnr")
-    assert stage.objective == CleanFirst(Adversarial(config.inner_attack(), 0.5), 0.025)
+    assert stage.objective == NaturalWarmup(Adversarial(config.inner_attack(), 0.5), 0.025)
     published = Rewiring(0.005, "irregular", "all", 0.5, 1e-4, 0.5, 0.025)
     assert stage.compressor == published
     assert (stage.schedule.epochs, stage.schedule.lr) == (200, 0.05)
@@ -41,7 +41,7 @@ def test_the_recipes() -> None:
 
 def test_another_objective() -> None:
     config, stage = composed("method=dnr", "objective=adversarial")
-    assert stage.objective == CleanFirst(Adversarial(config.inner_attack(), 0.0), 0.025)
+    assert stage.objective == NaturalWarmup(Adversarial(config.inner_attack(), 0.0), 0.025)
     config, stage = composed("method=sparse_momentum", "objective=adversarial")
     assert stage.objective == Adversarial(config.inner_attack(), 0.0)
     assert composed("method=dnr", "method.beta=1")[1].objective == Natural()
@@ -84,32 +84,32 @@ def test_the_least_ratio_that_is_named_works() -> None:
     method = type(compose_config(["method=dnr"]).method)
     method(name="dnr", scheme="channel", ratio=0.25).check(channels_net().to("meta"))
     compressor = Rewiring(0.25, "channel")
-    compressor.setup(state(channels_net()))
+    compressor.setup(train_state(channels_net()))
     assert active(compressor) == [45, 36, 3]
 
 
 def test_the_adversary_and_the_penalty_come_after_the_warm_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stage of method=dnr in the loop, on 48 steps of which the first 12 are warm-up."""
     config = compose_config([*RUN, "method=dnr", "method.warmup=0.25", "method.rho=0.1", "method.ratio=0.2"])
-    (stage,) = config.method.stages(config.task())
-    t = state(two_layers(), batch=8, data=dataset(128), epochs=3)
+    (stage,) = config.method.stages(config.recipe_context())
+    state = train_state(two_layers(), batch=8, data=dataset(128), epochs=3)
     stage.schedule = Schedule(3, lr=0.05)
     attacks, penalties = [], []
     attacked, regularise = TrainState.attacked, stage.compressor.regularise
 
-    def watch(t: TrainState, *arguments: object) -> Tensor:
-        attacks.append(t.step)
-        return attacked(t, *arguments)
+    def watch(state: TrainState, *arguments: object) -> Tensor:
+        attacks.append(state.step)
+        return attacked(state, *arguments)
 
-    def penalty(t: TrainState) -> None:
-        before = [w.grad.clone() for w in t.weights]
-        regularise(t)
-        if any(not torch.equal(w.grad, gradient) for w, gradient in zip(t.weights, before, strict=True)):
-            penalties.append(t.step)
+    def penalty(state: TrainState) -> None:
+        before = [w.grad.clone() for w in state.weights]
+        regularise(state)
+        if any(not torch.equal(w.grad, gradient) for w, gradient in zip(state.weights, before, strict=True)):
+            penalties.append(state.step)
 
     monkeypatch.setattr(TrainState, "attacked", watch)
     stage.compressor.regularise = penalty
-    train_stage(stage, t, tmp_path)
+    train_stage(stage, state, tmp_path)
     assert attacks == list(range(12, 48))
     # Right after z := theta * M there is nothing to pull at: at the end of the warm-up, and after a rewiring.
     renewed = {12, *stage.compressor.events}
@@ -119,6 +119,6 @@ def test_the_adversary_and_the_penalty_come_after_the_warm_up(tmp_path: Path, mo
 def test_the_published_start_is_asked_for_by_name() -> None:
     for name in ("dnr", "dnr_c", "sparse_momentum"):
         for quirk in (False, True):
-            config = compose_config([f"method={name}", *(["method.reference=[unscaled_start]"] if quirk else [])])
-            (stage,) = config.method.stages(config.task())
+            config = compose_config([f"method={name}", *(["method.quirks=[unscaled_start]"] if quirk else [])])
+            (stage,) = config.method.stages(config.recipe_context())
             assert stage.compressor.scaled is not quirk

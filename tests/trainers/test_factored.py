@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import state, train_stage
+from tiny import train_stage, train_state
 from torch import nn
 from torch.nn import functional as F
 
@@ -164,17 +164,17 @@ def test_effective_weights_are_forgotten_afterwards_and_after_an_error() -> None
 
 
 def test_a_whole_adversarial_step_builds_each_weight_once(built: list[Factored]) -> None:
-    t = state(factored_lenet())
-    x, y = t.batch()
+    state = train_state(factored_lenet())
+    x, y = state.batch()
     built.clear()
-    make_gradients(Adversarial(PGD(0.1, steps=3)), t)(x, y)
+    make_gradients(Adversarial(PGD(0.1, steps=3)), state)(x, y)
     assert len(built) == 4
 
 
 def test_the_budget_counts_dense_weights_and_spans_all_factors(tmp_path: Path) -> None:
-    t = state(factored_lenet(), batch=20, epochs=1)
-    k = int(0.1 * dense_weight_count(t.model))
-    train_stage(Stage("factored", Adversarial(PGD(0.1, steps=1)), Schedule(1, 0.05), GlobalL0(0.1)), t, tmp_path)
-    stored = torch.cat([w.detach().flatten() for w in t.weights])
-    assert stored.numel() > 2 * dense_weight_count(t.model)
+    state = train_state(factored_lenet(), batch=20, epochs=1)
+    k = int(0.1 * dense_weight_count(state.model))
+    train_stage(Stage("factored", Adversarial(PGD(0.1, steps=1)), Schedule(1, 0.05), GlobalL0(0.1)), state, tmp_path)
+    stored = torch.cat([w.detach().flatten() for w in state.weights])
+    assert stored.numel() > 2 * dense_weight_count(state.model)
     assert stored.count_nonzero() == k

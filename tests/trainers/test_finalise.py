@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import clones, dataset, rng, state, train_stage, two_layers
+from tiny import clones, dataset, rng, train_stage, train_state, two_layers
 from torch import nn
 
 from robcomp.attacks import PGD
@@ -53,16 +53,16 @@ def test_what_ships_is_the_projected_average_of_the_steps(tmp_path: Path, monkey
     seen = []
 
     class Watching(GlobalL0):
-        def after_step(self, t: TrainState) -> None:
-            super().after_step(t)
-            seen.append(clones(list(t.model.parameters())))
+        def after_step(self, state: TrainState) -> None:
+            super().after_step(state)
+            seen.append(clones(list(state.model.parameters())))
 
     settings = loop.LoopSettings(PGD(0.1, steps=1), "last", 0.8)
     monkeypatch.setattr(loop, "LoopSettings", lambda *_: settings)
     model = two_layers()
     start = clones(list(model.parameters()))
     compressor = Watching(0.05)
-    result = train_stage(Stage("sparse", Natural(), STEADY, compressor), state(model, epochs=3), tmp_path)
+    result = train_stage(Stage("sparse", Natural(), STEADY, compressor), train_state(model, epochs=3), tmp_path)
     k = int(0.05 * sum(w.numel() for w in (start[0], start[2])))
     first = torch.cat([start[0].abs().flatten(), start[2].abs().flatten()]).sort(descending=True).values[k - 1]
     means = [torch.where(w.abs() >= first, w, 0.0) if w.dim() > 1 else w for w in start]
@@ -81,15 +81,15 @@ def test_statistics_are_those_of_the_images_that_the_objective_passes() -> None:
     """Natural: the mean over clean training images. Half of the passes adversarial: the mean of both kinds."""
     norm = nn.BatchNorm2d(1, momentum=0.1)
     model = nn.Sequential(norm, nn.Flatten(), nn.Linear(256, 3)).train()
-    t = state(model, data=dataset(40), batch=8)
-    images = t.data.train.images.float() / 255
-    refresh_statistics(t, Natural())
+    state = train_state(model, data=dataset(40), batch=8)
+    images = state.data.train.images.float() / 255
+    refresh_statistics(state, Natural())
     assert norm.running_mean.item() == pytest.approx(images.mean().item(), rel=1e-5)
     assert norm.momentum == 0.1
     assert int(norm.num_batches_tracked) == 5
-    passes, forward = [], t.forward
-    t.forward = lambda x: (passes.append(x.mean().item()), forward(x))[1]
-    refresh_statistics(t, Adversarial(PGD(0.3, steps=1), 0.5))
+    passes, forward = [], state.forward
+    state.forward = lambda x: (passes.append(x.mean().item()), forward(x))[1]
+    refresh_statistics(state, Adversarial(PGD(0.3, steps=1), 0.5))
     assert len(passes) == 2 + 10  # a first batch against stale statistics, which does not count
     assert norm.running_mean.item() == pytest.approx(sum(passes[2:]) / 10, rel=1e-5)
     assert norm.running_mean.item() != pytest.approx(images.mean().item(), rel=1e-3)
@@ -98,34 +98,34 @@ def test_statistics_are_those_of_the_images_that_the_objective_passes() -> None:
 @pytest.mark.parametrize("training", [True, False])
 def test_the_mode_and_the_source_of_random_numbers_come_back(training: bool) -> None:
     """The very generator: a CUDA graph holds it, and dropout layers draw from it."""
-    t = state(small_resnet().train(training), data=dataset(40))
-    random = t.random
-    refresh_statistics(t, Natural())
-    assert t.random is random
-    assert {module.training for module in t.model.modules()} == {training}
+    state = train_state(small_resnet().train(training), data=dataset(40))
+    random = state.random
+    refresh_statistics(state, Natural())
+    assert state.random is random
+    assert {module.training for module in state.model.modules()} == {training}
 
 
 def test_every_batch_that_counts_is_attacked_on_a_network_with_statistics_of_its_own() -> None:
     """Not on one whose running mean is 0 and variance 1, which no attack would find worth the name."""
     torch.manual_seed(0)
     model = ResNetConfig(width=0.1).build((1, 16, 16), 3).train()
-    t = state(model, data=dataset(80), batch=16, epochs=6)
+    state = train_state(model, data=dataset(80), batch=16, epochs=6)
     optimizer, objective, right = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9), Natural(), []
-    while t.step < t.total_steps:
+    while state.step < state.total_steps:
         optimizer.zero_grad()
-        objective.loss(t, *t.batch()).value.backward()
+        objective.loss(state, *state.batch()).value.backward()
         optimizer.step()
-        t.step += 1
+        state.step += 1
 
     class Watched(Adversarial):
-        def loss(self, t: TrainState, x: torch.Tensor, y: torch.Tensor) -> Loss:
-            right.append((super().loss(t, x, y).robust / len(y)).item())
-            return super().loss(t, x, y)
+        def loss(self, state: TrainState, x: torch.Tensor, y: torch.Tensor) -> Loss:
+            right.append((super().loss(state, x, y).robust / len(y)).item())
+            return super().loss(state, x, y)
 
     for module in model.modules():  # as if of quite other weights
         if isinstance(module, nn.BatchNorm2d):
             module.reset_running_stats()
-    refresh_statistics(t, Watched(PGD(0.2, steps=5), 0.5))
+    refresh_statistics(state, Watched(PGD(0.2, steps=5), 0.5))
     stale, *counted = right
     assert len(counted) == 5
     assert max(counted) < stale - 0.2
@@ -136,23 +136,23 @@ def test_training_goes_on_to_the_bit_after_a_look_at_what_ships() -> None:
     histories = []
     for look in (False, True):
         model = small_resnet()
-        t = state(model.train(), data=dataset(40), epochs=2)
+        state = train_state(model.train(), data=dataset(40), epochs=2)
         objective, average = Adversarial(PGD(0.1, steps=1)), WeightAverage(0.5, model)
-        t.optimizer = torch.optim.SGD(model.parameters(), 0.1)
-        x, y = t.batch()
-        objective.loss(t, x, y).value.backward()
-        t.optimizer.step()
+        state.optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        x, y = state.batch()
+        objective.loss(state, x, y).value.backward()
+        state.optimizer.step()
         average.update(model)
-        t.step += 1
+        state.step += 1
         if look:
             before = clones([*model.parameters(), *model.buffers()])
-            with shipped(t, objective, GlobalL0(0.1), average):
+            with shipped(state, objective, GlobalL0(0.1), average):
                 now = [*model.parameters(), *model.buffers()]
                 assert any(not torch.equal(a, b) for a, b in zip(before, now, strict=True))
             assert all(torch.equal(a, b) for a, b in zip(before, [*model.parameters(), *model.buffers()], strict=True))
         assert model.training
-        x, y = t.batch()
-        histories.append([x, y, *t.attacked(objective.attack, x, y)])
+        x, y = state.batch()
+        histories.append([x, y, *state.attacked(objective.attack, x, y)])
     assert all(torch.equal(a, b) for a, b in zip(*histories, strict=True))
 
 
@@ -165,39 +165,39 @@ def test_statistics_are_refreshed_where_the_constraint_moves_the_weights(moves: 
             return {name: weight.detach() / 2 for name, weight in weights(model).items()}
 
     model = small_resnet()
-    t = state(model, data=dataset(40))
+    state = train_state(model, data=dataset(40))
     before = clones(list(model.buffers()))
-    ship(t, Natural(), Halving(), None)
+    ship(state, Natural(), Halving(), None)
     changed = [not torch.equal(a, b) for a, b in zip(before, model.buffers(), strict=True)]
     assert any(changed) == moves
 
 
 def test_few_images_are_enough_for_the_statistics() -> None:
-    t = state(two_layers(), data=dataset(40), batch=8)
-    assert [len(y) for _, y in t.samples(STATISTICS_IMAGES)] == [8] * 5
-    assert [len(y) for _, y in t.samples(16)] == [8, 8]
-    assert [len(y) for _, y in t.samples(1)] == [8]
-    first, again = ([x for x, _ in t.samples(40)] for _ in range(2))
+    state = train_state(two_layers(), data=dataset(40), batch=8)
+    assert [len(y) for _, y in state.samples(STATISTICS_IMAGES)] == [8] * 5
+    assert [len(y) for _, y in state.samples(16)] == [8, 8]
+    assert [len(y) for _, y in state.samples(1)] == [8]
+    first, again = ([x for x, _ in state.samples(40)] for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    seen = torch.cat([y for _, y in t.samples(40)])
-    assert torch.equal(seen.sort().values, t.data.train.labels.sort().values)
+    seen = torch.cat([y for _, y in state.samples(40)])
+    assert torch.equal(seen.sort().values, state.data.train.labels.sort().values)
 
 
 def test_an_average_is_what_is_validated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The weights in training end ruined; their average of before is still good."""
 
     class Ruined(Compressor):
-        def after_step(self, t: TrainState) -> None:
-            if t.step == t.total_steps - 1:
+        def after_step(self, state: TrainState) -> None:
+            if state.step == state.total_steps - 1:
                 with torch.no_grad():
-                    for weight in t.weights:
+                    for weight in state.weights:
                         weight.zero_()
 
     original = loop.LoopSettings
     records = []
     for tau in (0.0, 0.5):
         monkeypatch.setattr(loop, "LoopSettings", lambda attack, selection, tau=tau: original(attack, selection, tau))
-        t = state(two_layers(), data=dataset(40, val=30), batch=10, epochs=3)
-        records.append(train_stage(Stage("dense", Natural(), STEADY, Ruined()), t, tmp_path / str(tau)).records[-1])
+        state = train_state(two_layers(), data=dataset(40, val=30), batch=10, epochs=3)
+        records.append(train_stage(Stage("dense", Natural(), STEADY, Ruined()), state, tmp_path / str(tau)).records[-1])
     assert records[0]["val_clean"] == pytest.approx(1 / 3)
     assert records[1]["val_clean"] > 0.9

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import convolutional, rng, state, train_stage
+from tiny import convolutional, rng, train_stage, train_state
 
 from robcomp.errors import UserError
 from robcomp.models.parameterisation import weights
-from robcomp.trainers.compressors.admm import ADMMPruning
-from robcomp.trainers.compressors.fixed_support import KeepSupport
+from robcomp.trainers.compressors.admm import ADMMCompressor
+from robcomp.trainers.compressors.fixed_support import FixedSupport
 from robcomp.trainers.compressors.layer_budgets import LayerBudgets
 from robcomp.trainers.objectives import Natural
 from robcomp.trainers.stage import Schedule, Stage
@@ -24,8 +24,8 @@ def test_hard_pruning_counts_are_exact_with_ties(scheme: str) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.where(parameter < 0, -0.5, 0.5))
-    admm = ADMMPruning(LayerBudgets(0.6, scheme))
-    admm.setup(state(model, epochs=1))
+    admm = ADMMCompressor(LayerBudgets(0.6, scheme))
+    admm.setup(train_state(model, epochs=1))
     counts = admm.budgets.counts(model)
     assert counts
     admm.finalise(model)
@@ -44,8 +44,8 @@ def test_hard_pruning_counts_are_exact_with_ties(scheme: str) -> None:
 @pytest.mark.parametrize("scheme", ["irregular", "filter", "column", "bn_filter"])
 def test_looking_at_what_would_ship_touches_nothing(scheme: str) -> None:
     model = convolutional()
-    admm = ADMMPruning(LayerBudgets(0.6, scheme))
-    admm.setup(state(model, epochs=1))
+    admm = ADMMCompressor(LayerBudgets(0.6, scheme))
+    admm.setup(train_state(model, epochs=1))
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     first, second = admm.compressed(model), admm.compressed(model)
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
@@ -55,11 +55,13 @@ def test_looking_at_what_would_ship_touches_nothing(scheme: str) -> None:
 
 def test_support_is_kept_in_weights_and_scales(tmp_path: Path) -> None:
     model = convolutional()
-    ADMMPruning(LayerBudgets(1.0, "bn_filter", {"2.conv": 0.4})).finalise(model)
+    ADMMCompressor(LayerBudgets(1.0, "bn_filter", {"2.conv": 0.4})).finalise(model)
     with torch.no_grad():
         model[6].weight[:, :20] = 0
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    after = train_stage(Stage("retrain", Natural(), SGD, KeepSupport()), state(model, epochs=2), tmp_path).tensors
+    after = train_stage(
+        Stage("retrain", Natural(), SGD, FixedSupport()), train_state(model, epochs=2), tmp_path
+    ).tensors
     for name in ("0.weight", "2.conv.weight", "2.bn.weight", "6.weight"):
         assert torch.equal(after[name] != 0, before[name] != 0), name
         assert not torch.equal(after[name], before[name]), name
@@ -68,18 +70,18 @@ def test_support_is_kept_in_weights_and_scales(tmp_path: Path) -> None:
 
 
 def test_a_given_support_cuts_the_initial_values(tmp_path: Path) -> None:
-    t = state(convolutional(), epochs=2)
-    names = [*weights(t.model), "2.bn.weight"]
-    masks = {n: torch.rand(p.shape, generator=rng(4)) < 0.5 for n, p in t.model.named_parameters() if n in names}
-    t.support, keep = masks, KeepSupport()
-    keep.setup(t)
+    state = train_state(convolutional(), epochs=2)
+    names = [*weights(state.model), "2.bn.weight"]
+    masks = {n: torch.rand(p.shape, generator=rng(4)) < 0.5 for n, p in state.model.named_parameters() if n in names}
+    state.support, keep = masks, FixedSupport()
+    keep.setup(state)
     initial = dict(convolutional().named_parameters())
     for name, mask in masks.items():
-        assert torch.equal(t.model.get_parameter(name), torch.where(mask, initial[name], 0.0))
+        assert torch.equal(state.model.get_parameter(name), torch.where(mask, initial[name], 0.0))
     with torch.no_grad():
-        for parameter in t.model.parameters():
+        for parameter in state.model.parameters():
             parameter += 1  # as an average of weights might be
-    for name, value in keep.compressed(t.model).items():
+    for name, value in keep.compressed(state.model).items():
         assert torch.equal(value, torch.where(masks[name], initial[name] + 1, 0.0))
 
 
@@ -95,4 +97,4 @@ def test_a_given_support_cuts_the_initial_values(tmp_path: Path) -> None:
 )
 def test_settings_out_of_range_are_refused(settings: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        ADMMPruning(LayerBudgets(0.1), **settings)
+        ADMMCompressor(LayerBudgets(0.1), **settings)

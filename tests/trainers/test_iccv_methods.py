@@ -30,7 +30,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def stages(*overrides: str) -> list[Stage]:
     config = compose_config([*RUN, *overrides])
-    return config.method.stages(config.task())
+    return config.method.stages(config.recipe_context())
 
 
 def finished(out: Path, *overrides: str) -> tuple[Path, dict[str, str]]:
@@ -177,7 +177,7 @@ def test_one_factor_shortens_the_interval_too() -> None:
 def test_a_stage_has_fields_of_its_own_over_the_schedule_that_it_shares() -> None:
     def shown(method: str, *overrides: str) -> dict[str, tuple]:
         config = compose_config([*RUN, f"method={method}", *overrides])
-        stages = config.method.stages(config.task())
+        stages = config.method.stages(config.recipe_context())
         return {stage.name: (stage.schedule.epochs, stage.schedule.lr, stage.schedule_name) for stage in stages}
 
     shared = shown("admm")
@@ -196,7 +196,7 @@ def test_a_stage_has_fields_of_its_own_over_the_schedule_that_it_shares() -> Non
 def test_a_given_number_of_restarts_wins() -> None:
     def restarts(*overrides: str) -> list[int]:
         config = compose_config([*RUN, "method=admm", *overrides])
-        return [stage.schedule.restarts for stage in config.method.stages(config.task())]
+        return [stage.schedule.restarts for stage in config.method.stages(config.recipe_context())]
 
     assert restarts() == [1, 10, 1]
     assert restarts("++schedule.admm.restarts=3") == [1, 3, 1]
@@ -206,9 +206,9 @@ def test_a_given_number_of_restarts_wins() -> None:
 @pytest.mark.parametrize("name", ["admm", "lottery"])
 def test_the_published_slip_is_asked_for_by_name(name: str) -> None:
     assert not stages(f"method={name}")[1].compressor.attached_dual
-    assert stages(f"method={name}", "method.reference=[attached_dual]")[1].compressor.attached_dual
+    assert stages(f"method={name}", "method.quirks=[attached_dual]")[1].compressor.attached_dual
     with pytest.raises(UserError, match="attached_duel"):
-        stages(f"method={name}", "method.reference=[attached_duel]")
+        stages(f"method={name}", "method.quirks=[attached_duel]")
 
 
 def test_settings_reach_the_compressor() -> None:

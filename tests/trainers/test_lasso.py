@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import Recording, clones, state, train_stage, two_layers
+from tiny import Recording, clones, train_stage, train_state, two_layers
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -12,7 +12,7 @@ from robcomp.errors import UserError
 from robcomp.settings.compose import compose_config
 from robcomp.trainers.compressor import Compressor
 from robcomp.trainers.compressors.lasso import Lasso
-from robcomp.trainers.compressors.sparsity import FixedMask
+from robcomp.trainers.compressors.sparsity import MagnitudeMask
 from robcomp.trainers.objectives import Adversarial
 from robcomp.trainers.stage import Schedule, Stage
 from robcomp.trainers.state import TrainState
@@ -26,13 +26,13 @@ def observed(compressor: Compressor, schedule: Schedule, folder: Path) -> tuple[
     """The batches, all parameters after each step, and what ships."""
     objective, parameters, after_step = Recording(), [], compressor.after_step
 
-    def watched(t: TrainState) -> None:
-        after_step(t)
-        parameters.append(clones(list(t.model.parameters())))
+    def watched(state: TrainState) -> None:
+        after_step(state)
+        parameters.append(clones(list(state.model.parameters())))
 
     compressor.after_step = watched
-    t = state(two_layers(), batch=8, epochs=EPOCHS)
-    shipped = train_stage(Stage("lasso", objective, schedule, compressor), t, folder).tensors
+    state = train_state(two_layers(), batch=8, epochs=EPOCHS)
+    shipped = train_stage(Stage("lasso", objective, schedule, compressor), state, folder).tensors
     assert len(objective.batches) == EPOCHS * STEPS
     return objective.batches, parameters, shipped
 
@@ -88,16 +88,16 @@ def test_no_strength_is_no_constraint(tmp_path: Path) -> None:
 
 def test_the_method_is_the_penalty_and_then_a_mask() -> None:
     config = compose_config(["dataset=cifar10", "method=l1", "method.ratio=0.05", "method.strength=0.001"])
-    first, second = config.method.stages(config.task())
+    first, second = config.method.stages(config.recipe_context())
     assert (first.name, first.compressor, first.schedule_name) == ("lasso", Lasso(0.001), "dense")
-    assert (second.name, second.compressor, second.schedule_name) == ("sparse", FixedMask(0.05), "sparse")
+    assert (second.name, second.compressor, second.schedule_name) == ("sparse", MagnitudeMask(0.05), "sparse")
     assert type(first.objective) is type(second.objective) is Adversarial
-    assert first.objective == second.objective == config.task().adversarial
+    assert first.objective == second.objective == config.recipe_context().adversarial
 
 
 def test_fields_of_the_schedule_for_this_stage() -> None:
     config = compose_config(["dataset=cifar10", "method=l1", "+schedule.lasso.epochs=7"])
-    assert [stage.schedule.epochs for stage in config.method.stages(config.task())] == [7, 200]
+    assert [stage.schedule.epochs for stage in config.method.stages(config.recipe_context())] == [7, 200]
 
 
 def test_a_negative_strength_is_refused() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import dataset, run, state, train_stage, two_layers
+from tiny import dataset, run, train_stage, train_state, two_layers
 from torch import nn
 
 from robcomp import artifact
@@ -32,23 +32,23 @@ class Diary(Compressor):
     notes: list[str] = field(default_factory=list, init=False)
     ends: list[dict] = field(default_factory=list, init=False)  # the state dict at each epoch's end
 
-    def setup(self, t: TrainState) -> None:
+    def setup(self, state: TrainState) -> None:
         self.notes.append("setup")
 
-    def regularise(self, t: TrainState) -> None:
-        assert all(p.grad is not None for p in t.model.parameters())
-        self.notes.append(f"regularise {t.epoch}.{t.step_in_epoch}")
+    def regularise(self, state: TrainState) -> None:
+        assert all(p.grad is not None for p in state.model.parameters())
+        self.notes.append(f"regularise {state.epoch}.{state.step_in_epoch}")
 
-    def after_step(self, t: TrainState) -> None:
-        self.notes.append(f"after_step {t.epoch}.{t.step_in_epoch}")
+    def after_step(self, state: TrainState) -> None:
+        self.notes.append(f"after_step {state.epoch}.{state.step_in_epoch}")
 
     @torch.no_grad()
-    def after_epoch(self, t: TrainState) -> None:
+    def after_epoch(self, state: TrainState) -> None:
         self.notes.append("after_epoch")
         if len(self.ends) + 1 in self.ruin:
-            for weight in t.weights:
+            for weight in state.weights:
                 weight.zero_()
-        self.ends.append({name: tensor.clone() for name, tensor in t.model.state_dict().items()})
+        self.ends.append({name: tensor.clone() for name, tensor in state.model.state_dict().items()})
 
     def finalise(self, model: nn.Module) -> None:
         self.notes.append("finalise")
@@ -56,7 +56,9 @@ class Diary(Compressor):
 
 def test_the_hooks_come_in_order(tmp_path: Path) -> None:
     diary = Diary()
-    train_stage(Stage("dense", Natural(), Schedule(2, 0.1), diary), state(two_layers(), batch=20, epochs=2), tmp_path)
+    train_stage(
+        Stage("dense", Natural(), Schedule(2, 0.1), diary), train_state(two_layers(), batch=20, epochs=2), tmp_path
+    )
     steps = [[f"regularise {e}.{i}", f"after_step {e}.{i}"] for e in (0, 1) for i in (0, 1)]
     first, second = [*steps[0], *steps[1], "after_epoch"], [*steps[2], *steps[3], "after_epoch"]
     assert diary.notes == ["setup", *first, *second, "finalise"]
@@ -66,11 +68,13 @@ def test_the_learning_rate_of_a_step_is_that_of_its_fraction_of_an_epoch(tmp_pat
     seen = []
 
     class Watching(Compressor):
-        def regularise(self, t: TrainState) -> None:
-            seen.append(t.optimizer.param_groups[0]["lr"])
+        def regularise(self, state: TrainState) -> None:
+            seen.append(state.optimizer.param_groups[0]["lr"])
 
     schedule = Schedule(2, lr=0.4, decay="linear", warmup=0.5)
-    train_stage(Stage("dense", Natural(), schedule, Watching()), state(two_layers(), batch=10, epochs=2), tmp_path)
+    train_stage(
+        Stage("dense", Natural(), schedule, Watching()), train_state(two_layers(), batch=10, epochs=2), tmp_path
+    )
     assert seen == pytest.approx([schedule.rate(step / 4) for step in range(8)])
     assert seen[0] == 0 < seen[1] < seen[2] > seen[-1]
 
@@ -78,7 +82,7 @@ def test_the_learning_rate_of_a_step_is_that_of_its_fraction_of_an_epoch(tmp_pat
 def test_a_stage_without_epochs_only_enters_its_constraint(tmp_path: Path) -> None:
     model = two_layers()
     before = {name: w.detach().clone() for name, w in weights(model).items()}
-    result = train_stage(Stage("sparse", Natural(), Schedule(0), GlobalL0(0.1)), state(model, epochs=0), tmp_path)
+    result = train_stage(Stage("sparse", Natural(), Schedule(0), GlobalL0(0.1)), train_state(model, epochs=0), tmp_path)
     kept = {name: result.tensors[name] for name in before}
     assert sum(int(w.count_nonzero()) for w in kept.values()) == int(0.1 * sum(w.numel() for w in before.values()))
     assert all(torch.equal(w, torch.where(w != 0, before[name], 0.0)) for name, w in kept.items())
@@ -92,9 +96,9 @@ def test_selection_best_keeps_the_best_epoch_and_last_the_last(
 ) -> None:
     results = {}
     for selection in ("best", "last"):
-        t, diary = state(two_layers(), data=dataset(40, val=30), batch=10, epochs=4), Diary(ruin)
+        state, diary = train_state(two_layers(), data=dataset(40, val=30), batch=10, epochs=4), Diary(ruin)
         stage = Stage("dense", objective, STEADY, diary)
-        results[selection] = train_stage(stage, t, tmp_path / selection, selection), diary
+        results[selection] = train_stage(stage, state, tmp_path / selection, selection), diary
     result, diary = results["best"]
     scores = [record["val_clean" if isinstance(objective, Natural) else "val_robust"] for record in result.records]
     best = scores.index(max(scores))
@@ -106,14 +110,14 @@ def test_selection_best_keeps_the_best_epoch_and_last_the_last(
 
 def test_what_is_validated_is_what_would_ship(tmp_path: Path) -> None:
     """The network in training is dense here; its compressed form has two weights and knows nothing."""
-    t = state(two_layers(), data=dataset(40, val=30), batch=10, epochs=4)
+    state = train_state(two_layers(), data=dataset(40, val=30), batch=10, epochs=4)
 
     @dataclass
     class Blank(Compressor):
         def compressed(self, model: nn.Module) -> dict[str, torch.Tensor]:
             return {name: torch.zeros_like(w) for name, w in weights(model).items()}
 
-    result = train_stage(Stage("dense", Natural(), STEADY, Blank()), t, tmp_path)
+    result = train_stage(Stage("dense", Natural(), STEADY, Blank()), state, tmp_path)
     assert result.records[-1]["clean"] > 0.9
     assert result.records[-1]["val_clean"] == pytest.approx(1 / 3)
     assert not any(tensor.any() for name, tensor in result.tensors.items() if "weight" in name)
@@ -123,7 +127,7 @@ def test_validation_draws_no_random_number_of_training(tmp_path: Path) -> None:
     """With and without a held-out slice, and whatever is selected, the same weights come out."""
     stage = Stage("dense", Adversarial(PGD(0.05, steps=1)), STEADY)
     without, with_slice = (
-        train_stage(stage, state(two_layers(), data=dataset(40, val), epochs=4), tmp_path / str(val)).tensors
+        train_stage(stage, train_state(two_layers(), data=dataset(40, val), epochs=4), tmp_path / str(val)).tensors
         for val in (0, 30)
     )
     assert all(torch.equal(without[name], tensor) for name, tensor in with_slice.items())
@@ -131,8 +135,8 @@ def test_validation_draws_no_random_number_of_training(tmp_path: Path) -> None:
 
 def test_an_epoch_record_holds_what_happened(tmp_path: Path) -> None:
     objective = Adversarial(PGD(0.05, steps=1))
-    t = state(two_layers(), data=dataset(40, val=30), batch=10, epochs=4)
-    records = train_stage(Stage("dense", objective, STEADY), t, tmp_path).records
+    state = train_state(two_layers(), data=dataset(40, val=30), batch=10, epochs=4)
+    records = train_stage(Stage("dense", objective, STEADY), state, tmp_path).records
     assert [record["epoch"] for record in records] == [1, 2, 3, 4]
     assert all(record["stage"] == "dense" and record["epochs"] == 4 for record in records)
     assert records[0]["loss"] > records[-1]["loss"] > 0
@@ -145,7 +149,7 @@ def test_an_epoch_record_holds_what_happened(tmp_path: Path) -> None:
 
 def test_a_finished_stage_is_read_back_as_it_was(tmp_path: Path) -> None:
     stage = Stage("dense", Natural(), STEADY)
-    result = train_stage(stage, state(two_layers(), epochs=4), tmp_path)
+    result = train_stage(stage, train_state(two_layers(), epochs=4), tmp_path)
     stored = StageStore(tmp_path, "dense").result()
     assert stored.records == result.records
     assert stored.form == {"kind": "dense"}
@@ -169,15 +173,15 @@ DIVERGING = {
 
 @pytest.mark.parametrize("stage", DIVERGING.values(), ids=DIVERGING)
 def test_divergence_names_the_field_to_change(tmp_path: Path, stage: Stage) -> None:
-    t = state(two_layers(), data=dataset(80, val=10), batch=8, epochs=1, stage=stage.name)
+    state = train_state(two_layers(), data=dataset(80, val=10), batch=8, epochs=1, stage=stage.name)
     with pytest.raises(UserError, match=rf"diverged in epoch 1 of stage '{stage.name}'.*schedule\.{stage.name}\.lr"):
-        train_stage(stage, t, tmp_path)
+        train_stage(stage, state, tmp_path)
     assert not list(tmp_path.glob("*/result.safetensors"))
 
 
 @pytest.mark.usefixtures("sandbox", "no_curves")
 def test_post_training_quantisation() -> None:
-    folder = run(["method=da", "quantize.bits=4"])
+    folder = run(["method=da", "quantise.bits=4"])
     model, _, bits = artifact.load(folder / "model.rcz")
     assert bits == 4
     dense, _, _ = artifact.load(run(["method=da"]) / "model.rcz")
@@ -194,8 +198,8 @@ def test_checkpoints_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for seconds, expected in ((1e9, [4, 8]), (-1.0, list(range(1, 9)))):
         saved.clear()
         monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", seconds)
-        t = state(two_layers(), batch=10, epochs=2)
-        train_stage(Stage("dense", Natural(), Schedule(2, 0.1)), t, tmp_path / str(seconds))
+        state = train_state(two_layers(), batch=10, epochs=2)
+        train_stage(Stage("dense", Natural(), Schedule(2, 0.1)), state, tmp_path / str(seconds))
         assert saved == expected
 
 
@@ -209,15 +213,15 @@ def test_the_loop_asks_for_the_objective_of_each_step(tmp_path: Path) -> None:
     class Noting(Natural):
         epoch: int = 0
 
-        def loss(self, t: TrainState, x: torch.Tensor, y: torch.Tensor) -> Loss:
-            seen.append((t.step, self.epoch))
-            return super().loss(t, x, y)
+        def loss(self, state: TrainState, x: torch.Tensor, y: torch.Tensor) -> Loss:
+            seen.append((state.step, self.epoch))
+            return super().loss(state, x, y)
 
     class ByEpoch(Objective):
-        def at(self, t: TrainState) -> Objective:
-            return Noting(t.epoch)
+        def at(self, state: TrainState) -> Objective:
+            return Noting(state.epoch)
 
-    train_stage(Stage("dense", ByEpoch(), STEADY), state(two_layers(), batch=20, epochs=4), tmp_path)
+    train_stage(Stage("dense", ByEpoch(), STEADY), train_state(two_layers(), batch=20, epochs=4), tmp_path)
     assert seen == [(step, step // 2) for step in range(8)]
 
 
@@ -226,8 +230,8 @@ def losses(values: list[float]) -> Objective:
 
     @dataclass
     class Scripted(Natural):
-        def loss(self, t: TrainState, x: torch.Tensor, y: torch.Tensor) -> Loss:
-            return super().loss(t, x, y)._replace(adversarial=torch.tensor(values[t.epoch]))
+        def loss(self, state: TrainState, x: torch.Tensor, y: torch.Tensor) -> Loss:
+            return super().loss(state, x, y)._replace(adversarial=torch.tensor(values[state.epoch]))
 
     return Scripted()
 
@@ -246,19 +250,19 @@ def losses(values: list[float]) -> Objective:
 def test_a_stage_goes_on_while_its_adversarial_loss_falls(
     tmp_path: Path, values: list[float], limit: float, epochs: int
 ) -> None:
-    t = state(two_layers(), batch=20, epochs=4)
+    state = train_state(two_layers(), batch=20, epochs=4)
     stage = Stage("dense", losses(values), Schedule(4, lr=0.2, decay="linear"), limit=limit)
-    records = train_stage(stage, t, tmp_path).records
+    records = train_stage(stage, state, tmp_path).records
     assert [record["epoch"] for record in records] == list(range(1, epochs + 1))
     assert [record["adversarial_loss"] for record in records] == pytest.approx(values[:epochs])
-    assert (t.step, t.epochs, t.total_steps) == (2 * epochs, 4, 8)
+    assert (state.step, state.epochs, state.total_steps) == (2 * epochs, 4, 8)
     assert [record["lr"] for record in records[4:]] == pytest.approx([0.2 * 0.125] * (epochs - 4))
     assert [record["epochs"] for record in records] == [4] * 4 + list(range(5, epochs + 1))
 
 
 def test_a_natural_stage_has_no_adversarial_loss_and_does_not_go_on(tmp_path: Path) -> None:
-    t = state(two_layers(), batch=20, epochs=4)
-    records = train_stage(Stage("dense", Natural(), STEADY, limit=1.0), t, tmp_path).records
+    state = train_state(two_layers(), batch=20, epochs=4)
+    records = train_stage(Stage("dense", Natural(), STEADY, limit=1.0), state, tmp_path).records
     assert [record["adversarial_loss"] for record in records] == [None] * 4
 
 
@@ -267,9 +271,9 @@ def test_selection_on_the_test_set_is_asked_for_by_name(tmp_path: Path, monkeypa
     seen = []
     monkeypatch.setattr(loop, "validation_accuracy", lambda t, attack, split: (seen.append(split), (0.5, 0.5))[1])
     for selection in ("best", "best_on_test"):
-        t = state(two_layers(), data=dataset(40, val=30), epochs=1)
-        train_stage(Stage("dense", Natural(), Schedule(1, 0.1)), t, tmp_path / selection, selection)
-        assert seen.pop() is (t.data.test if selection == "best_on_test" else t.data.val)
+        state = train_state(two_layers(), data=dataset(40, val=30), epochs=1)
+        train_stage(Stage("dense", Natural(), Schedule(1, 0.1)), state, tmp_path / selection, selection)
+        assert seen.pop() is (state.data.test if selection == "best_on_test" else state.data.val)
 
 
 def test_momentum_is_what_the_optimiser_smooths() -> None:
@@ -278,14 +282,14 @@ def test_momentum_is_what_the_optimiser_smooths() -> None:
         (Schedule(1, 0.1, optimizer="adam", weight_decay=0), lambda g1, g2: 0.9 * 0.1 * g1 + 0.1 * g2),
         (Schedule(1, 0.1, momentum=0, weight_decay=0), lambda g1, g2: g2),
     ):
-        t = state(two_layers())
-        t.optimizer = loop.make_optimizer(t.model, schedule)
+        state = train_state(two_layers())
+        state.optimizer = loop.make_optimizer(state.model, schedule)
         gradients = []
         for _ in range(2):
-            t.model.zero_grad()
-            Natural().loss(t, *t.batch()).value.backward()
-            gradients.append([weight.grad.clone() for weight in t.weights])
-            t.optimizer.step()
-            t.step += 1
-        for got, g1, g2 in zip(t.momentum(), *gradients, strict=True):
+            state.model.zero_grad()
+            Natural().loss(state, *state.batch()).value.backward()
+            gradients.append([weight.grad.clone() for weight in state.weights])
+            state.optimizer.step()
+            state.step += 1
+        for got, g1, g2 in zip(state.momentum(), *gradients, strict=True):
             assert torch.allclose(got, expected(g1, g2), atol=1e-7)

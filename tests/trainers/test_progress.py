@@ -20,13 +20,13 @@ def shown(steps: int, terminal: bool, monkeypatch: pytest.MonkeyPatch, longer: i
     monkeypatch.setattr(progress, "REFRESH_SECONDS", 0.0)
     stream = io.StringIO()
     bar, meters = Progress(Console(file=stream, force_terminal=terminal, width=140)), Meters(torch.device("cpu"))
-    t = SimpleNamespace(step=0, steps_per_epoch=STEPS, end=EPOCHS * STEPS, batch_size=4)
-    bar.begin("dense", t)
+    state = SimpleNamespace(step=0, steps_per_epoch=STEPS, end=EPOCHS * STEPS, batch_size=4)
+    bar.begin("dense", state)
     for step in range(1, steps + 1):
         meters.add(Loss(torch.tensor(1.5), torch.tensor(3), None), 4)
-        t.step = step
-        t.end += EPOCHS * STEPS if step == longer else 0
-        bar.step(t, meters)
+        state.step = step
+        state.end += EPOCHS * STEPS if step == longer else 0
+        bar.step(state, meters)
     bar.end()
     return stream.getvalue()
 

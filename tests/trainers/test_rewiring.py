@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from rewiring_nets import active, channels_net
-from tiny import clones, dataset, rng, state, train_stage, two_layers
+from tiny import clones, dataset, rng, train_stage, train_state, two_layers
 from torch import nn
 
 from robcomp.models.parameterisation import weights
@@ -41,11 +41,11 @@ def test_the_shortest_stages(epochs: int, steps: int, expected: list[int]) -> No
 
 @pytest.mark.parametrize(("epochs", "expected"), [(1, 20), (5, 20), (30, 29)])
 def test_a_stage_is_rewired_that_often(tmp_path: Path, epochs: int, expected: int) -> None:
-    compressor, t = Rewiring(0.1), state(two_layers(), data=dataset(48), batch=2, epochs=epochs)
+    compressor, state = Rewiring(0.1), train_state(two_layers(), data=dataset(48), batch=2, epochs=epochs)
     rates = []
     original = compressor._rewire
-    compressor._rewire = lambda t: (rates.append((t.step + 1, compressor.done)), original(t))
-    train_stage(Stage("rewired", Natural(), Schedule(epochs, lr=0.01), compressor), t, tmp_path)
+    compressor._rewire = lambda t: (rates.append((state.step + 1, compressor.done)), original(t))
+    train_stage(Stage("rewired", Natural(), Schedule(epochs, lr=0.01), compressor), state, tmp_path)
     assert [number for _, number in rates] == list(range(expected))
     assert [step for step, _ in rates] == rewirings(epochs, 24)
     assert compressor.state_dict()["rewirings"] == expected
@@ -67,27 +67,34 @@ def test_irregular_density_is_exact_at_every_rewiring(seed: int) -> None:
     model = odd_net(random)
     total = sum(w.numel() for w in weights(model).values())
     budget = int(random.integers(1, total + 1))
-    compressor, t = Rewiring((budget + 0.5) / (total + 0.5) if budget < total else 1.0), state(model, epochs=3)
+    compressor, state = (
+        Rewiring((budget + 0.5) / (total + 0.5) if budget < total else 1.0),
+        train_state(model, epochs=3),
+    )
     budget = math.floor(compressor.ratio * total)
-    compressor.setup(t)
+    compressor.setup(state)
     assert sum(active(compressor)) == budget
-    factors = [float(random.choice([0, 1e-6, 1, 1e6])) for _ in t.weights]
-    t.momentum = lambda: [f * torch.randn(w.shape, generator=noise) for f, w in zip(factors, t.weights, strict=True)]
-    for step in range(t.total_steps):
-        t.step = step
+    factors = [float(random.choice([0, 1e-6, 1, 1e6])) for _ in state.weights]
+    state.momentum = lambda: [
+        f * torch.randn(w.shape, generator=noise) for f, w in zip(factors, state.weights, strict=True)
+    ]
+    for step in range(state.total_steps):
+        state.step = step
         before = [mask.clone() for mask in compressor.masks]
         with torch.no_grad():
-            for w in t.weights:
+            for w in state.weights:
                 w.copy_(torch.randn(w.shape, generator=noise))
-        drawn = clones(t.weights)
-        compressor.after_step(t)
+        drawn = clones(state.weights)
+        compressor.after_step(state)
         assert sum(active(compressor)) == budget
-        for w, new, old, value, z in zip(t.weights, compressor.masks, before, drawn, compressor.copies, strict=True):
+        for w, new, old, value, z in zip(
+            state.weights, compressor.masks, before, drawn, compressor.copies, strict=True
+        ):
             assert not w[~new].any()
             assert not w[new & ~old].any(), "regrown weights start at 0"
             stayed = w != 0
             assert torch.equal(w[stayed], value[stayed])
-            if t.step + 1 in compressor.events:
+            if state.step + 1 in compressor.events:
                 assert torch.equal(z, w)
                 assert stayed.any() or not old.any(), "a layer lost all that it had"
     assert compressor.done == len(compressor.events) == 14
@@ -96,12 +103,12 @@ def test_irregular_density_is_exact_at_every_rewiring(seed: int) -> None:
 @pytest.mark.parametrize("spare", [True, False])
 def test_a_nearly_full_layer_with_most_of_the_momentum_may_be_spared(spare: bool) -> None:
     """What comes back starts at 0, so that the zeros among the active weights are as many as were removed."""
-    t, compressor = state(two_layers()), Rewiring(0.9, spare=spare)
-    compressor.setup(t)
+    state, compressor = train_state(two_layers()), Rewiring(0.9, spare=spare)
+    compressor.setup(state)
     counts = active(compressor)
-    t.momentum = lambda: [torch.full_like(w, f) for f, w in zip((2.0, 1.0), t.weights, strict=True)]
-    compressor.after_step(t)
-    zeros = sum(int((mask & (w == 0)).sum()) for mask, w in zip(compressor.masks, t.weights, strict=True))
+    state.momentum = lambda: [torch.full_like(w, f) for f, w in zip((2.0, 1.0), state.weights, strict=True)]
+    compressor.after_step(state)
+    zeros = sum(int((mask & (w == 0)).sum()) for mask, w in zip(compressor.masks, state.weights, strict=True))
     rate = 1 - counts[0] / 3072 if spare else 0.5
     assert zeros == math.ceil(rate * counts[0]) + math.ceil(0.5 * counts[1])
 
@@ -110,21 +117,21 @@ def test_a_nearly_full_layer_with_most_of_the_momentum_may_be_spared(spare: bool
 @pytest.mark.parametrize("ratio", [0.35, 0.4, 0.55, 0.731, 1.0])
 def test_channels_fill_the_budget_as_far_as_they_fit(layers: str, ratio: float) -> None:
     model, noise = channels_net(), rng(3)
-    t, compressor = state(model, epochs=4), Rewiring(ratio, "channel", layers)
-    compressor.setup(t)
+    state, compressor = train_state(model, epochs=4), Rewiring(ratio, "channel", layers)
+    compressor.setup(state)
     names, masked = ["0.conv", "3.conv", "6.conv", "10"], ["3.conv", "6.conv", *(["10"] if layers == "all" else [])]
     assert list(weights(model)) == [f"{name}.weight" for name in names]
     assert compressor.names == [f"{name}.weight" for name in masked]
     total = 54 + 270 + 180 + (48 if layers == "all" else 0)
     sizes = [5 * 9, 4 * 9, 3][: len(masked)]
-    t.momentum = lambda: [torch.randn(w.shape, generator=noise) for w in t.weights]
+    state.momentum = lambda: [torch.randn(w.shape, generator=noise) for w in state.weights]
     seen = set()
-    for step in range(t.total_steps):
-        t.step = step
+    for step in range(state.total_steps):
+        state.step = step
         with torch.no_grad():
-            for w in t.weights:
+            for w in state.weights:
                 w.copy_(torch.randn(w.shape, generator=noise))
-        compressor.after_step(t)
+        compressor.after_step(state)
         kept = [mask[0].reshape(mask.shape[1], -1)[:, 0] for mask in compressor.masks]
         counts = [int(flags.sum()) for flags in kept]
         for mask, flags in zip(compressor.masks, kept, strict=True):
@@ -149,33 +156,33 @@ def test_another_seed_draws_other_masks() -> None:
     drawn = []
     for seed in (0, 0, 1):
         compressor = Rewiring(0.3)
-        compressor.setup(state(two_layers(), seed=seed))
+        compressor.setup(train_state(two_layers(), seed=seed))
         drawn.append(compressor.masks)
     assert torch.equal(drawn[0][0], drawn[1][0])
     assert not torch.equal(drawn[0][0], drawn[2][0])
 
 
 def test_what_ships_is_masked_whatever_the_model_holds() -> None:
-    t, compressor = state(channels_net()), Rewiring(0.4, layers="conv")
-    compressor.setup(t)
+    state, compressor = train_state(channels_net()), Rewiring(0.4, layers="conv")
+    compressor.setup(state)
     with torch.no_grad():
-        for w in t.weights:
+        for w in state.weights:
             w.fill_(2.0)
-    shipped = compressor.compressed(t.model)
-    assert list(shipped) == t.names
-    assert all(bool((w == 2).all()) for w in t.weights), "the model was touched"
-    assert sum(int(shipped[name].count_nonzero()) for name in t.names[:3]) == math.floor(0.4 * (54 + 270 + 180))
+    shipped = compressor.compressed(state.model)
+    assert list(shipped) == state.names
+    assert all(bool((w == 2).all()) for w in state.weights), "the model was touched"
+    assert sum(int(shipped[name].count_nonzero()) for name in state.names[:3]) == math.floor(0.4 * (54 + 270 + 180))
     assert shipped["10.weight"].all()
 
 
 def test_channels_last_networks_keep_their_layout() -> None:
-    t = state(channels_net().to(memory_format=torch.channels_last), epochs=1)
+    state = train_state(channels_net().to(memory_format=torch.channels_last), epochs=1)
     compressor = Rewiring(0.4)
-    compressor.setup(t)
-    t.momentum = lambda: [torch.ones_like(w) for w in t.weights]
-    compressor.after_step(t)
+    compressor.setup(state)
+    state.momentum = lambda: [torch.ones_like(w) for w in state.weights]
+    compressor.after_step(state)
     assert compressor.done == 1
-    for mask, w in zip(compressor.masks, t.weights, strict=True):
+    for mask, w in zip(compressor.masks, state.weights, strict=True):
         assert mask.stride() == w.stride()
 
 
@@ -189,6 +196,6 @@ def test_a_sparse_start_passes_on_a_signal_of_the_strength_of_a_dense_one(ratio:
     for scaled, expected in ((True, dense), (False, dense)):
         copy = torch.nn.Sequential(*(torch.nn.Linear(400, 400, bias=False) for _ in range(3)))
         copy.load_state_dict(model.state_dict())
-        Rewiring(ratio, scaled=scaled).setup(state(copy))
+        Rewiring(ratio, scaled=scaled).setup(train_state(copy))
         got = copy(x).std().item()
         assert (0.6 < got / expected < 1.6) == scaled

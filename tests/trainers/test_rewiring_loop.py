@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 from rewiring_nets import channels_net
-from tiny import Killed, Recording, clones, kill_at, state, train_stage, two_layers
+from tiny import Killed, Recording, clones, kill_at, train_stage, train_state, two_layers
 from torch import Tensor
 from torch.nn import functional as F
 
 from robcomp.attacks import PGD
 from robcomp.trainers.compressors.rewiring import Rewiring
 from robcomp.trainers.loop import stage_loop as loop
-from robcomp.trainers.objectives import Adversarial, CleanFirst
+from robcomp.trainers.objectives import Adversarial, NaturalWarmup
 from robcomp.trainers.stage import Schedule, Stage
 from robcomp.trainers.state import TrainState
 
@@ -24,10 +24,10 @@ EPOCHS, STEPS = 6, 5  # 30 steps: rewirings after 1, 2, 4, 5, 7, ...
 SGD = Schedule(EPOCHS, lr=0.05, momentum=0.9, weight_decay=0.01, decay="constant")
 
 
-def held(t: TrainState, compressor: Rewiring) -> dict[str, list[Tensor]]:
+def held(state: TrainState, compressor: Rewiring) -> dict[str, list[Tensor]]:
     return {
-        "parameters": clones(list(t.model.parameters())),
-        "momentum": clones(t.momentum()) if t.step else [],
+        "parameters": clones(list(state.model.parameters())),
+        "momentum": clones(state.momentum()) if state.step else [],
         "masks": clones(compressor.masks),
         "z": clones(compressor.copies),
     }
@@ -64,15 +64,15 @@ def reference_rewiring(p: list[np.ndarray], v: list[np.ndarray], M: list[np.ndar
 def test_the_loop_follows_algorithm_1(tmp_path: Path, rho: float, scaled: bool) -> None:
     model, objective, trace = two_layers(), Recording(), []
     compressor = Rewiring(RATIO, rate=RATE, rho=rho, beta=BETA, warmup=WARMUP, scaled=scaled)
-    t = state(model, batch=8, epochs=EPOCHS)
-    start = clones(t.weights)
+    state = train_state(model, batch=8, epochs=EPOCHS)
+    start = clones(state.weights)
 
     def watched(hook: Callable[[TrainState], None]) -> Callable[[TrainState], None]:
         return lambda t: (hook(t), trace.append(held(t, compressor)))
 
     compressor.setup, compressor.after_step = watched(compressor.setup), watched(compressor.after_step)
-    shipped = train_stage(Stage("rewired", objective, SGD, compressor), t, tmp_path).tensors
-    assert t.steps_per_epoch == STEPS
+    shipped = train_stage(Stage("rewired", objective, SGD, compressor), state, tmp_path).tensors
+    assert state.steps_per_epoch == STEPS
     assert compressor.events == [30 * (i + 1) // 21 for i in range(20)]
 
     M = [mask.numpy().copy() for mask in trace[0]["masks"]]
@@ -131,22 +131,22 @@ def test_the_loop_follows_algorithm_1(tmp_path: Path, rho: float, scaled: bool) 
 def test_the_regulariser_pulls_to_the_weights_of_the_last_rewiring(
     beta: float, rho: float, strength: float, scheme: str
 ) -> None:
-    t, compressor = state(channels_net(), epochs=10), Rewiring(0.5, scheme, rho=rho, beta=beta, warmup=0.1)
-    compressor.setup(t)
+    state, compressor = train_state(channels_net(), epochs=10), Rewiring(0.5, scheme, rho=rho, beta=beta, warmup=0.1)
+    compressor.setup(state)
     z = dict(zip(compressor.names, clones(compressor.copies), strict=True))
     with torch.no_grad():
-        for name, w in zip(t.names, t.weights, strict=True):
+        for name, w in zip(state.names, state.weights, strict=True):
             w.mul_(1.5)
             w.grad = torch.ones_like(w)
             assert name not in z or torch.equal(z[name] * 1.5, w)
-    for t.step in (0, 4, 5, 49):  # the warm-up is 5 of 50 steps
-        for w in t.weights:
+    for state.step in (0, 4, 5, 49):  # the warm-up is 5 of 50 steps
+        for w in state.weights:
             w.grad.fill_(1)
-        compressor.regularise(t)
-        for name, w in zip(t.names, t.weights, strict=True):
-            pull = strength * 0.5 * z[name] if name in z and t.step >= 5 else torch.zeros_like(w)
+        compressor.regularise(state)
+        for name, w in zip(state.names, state.weights, strict=True):
+            pull = strength * 0.5 * z[name] if name in z and state.step >= 5 else torch.zeros_like(w)
             assert torch.allclose(w.grad, 1 + pull, rtol=0, atol=1e-6)
-    assert (scheme == "channel") == (t.names[0] not in z)
+    assert (scheme == "channel") == (state.names[0] not in z)
 
 
 # Stopped and resumed
@@ -158,12 +158,12 @@ def test_resumed_is_as_if_uninterrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, optimizer: str
 ) -> None:
     schedule = Schedule(5, lr=0.01, optimizer=optimizer)
-    objective = CleanFirst(Adversarial(PGD(0.1, steps=1), 0.5), 0.2)
+    objective = NaturalWarmup(Adversarial(PGD(0.1, steps=1), 0.5), 0.2)
 
     def trained(folder: Path) -> tuple[dict[str, Tensor], Rewiring]:
         compressor = Rewiring(0.5, scheme, rho=0.3, warmup=0.2)
-        t = state(channels_net(), epochs=5)
-        return train_stage(Stage("rewired", objective, schedule, compressor), t, folder).tensors, compressor
+        state = train_state(channels_net(), epochs=5)
+        return train_stage(Stage("rewired", objective, schedule, compressor), state, folder).tensors, compressor
 
     whole, first = trained(tmp_path / "whole")
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny import CLASSES, SHAPE, dataset, state, two_layers
+from tiny import CLASSES, SHAPE, dataset, train_state, two_layers
 from torch import Tensor
 
 from robcomp.data import to_float
@@ -14,32 +14,32 @@ IMAGES, BATCH, STEPS = 43, 8, 5  # three images are left over in each epoch
 
 
 def make(**settings: object) -> TrainState:
-    return state(two_layers(), data=dataset(train=IMAGES), batch=BATCH, epochs=3, **settings)
+    return train_state(two_layers(), data=dataset(train=IMAGES), batch=BATCH, epochs=3, **settings)
 
 
-def batches(t: TrainState, first: int = 0, last: int = 3 * STEPS) -> list[tuple[Tensor, Tensor]]:
+def batches(state: TrainState, first: int = 0, last: int = 3 * STEPS) -> list[tuple[Tensor, Tensor]]:
     result = []
-    for t.step in range(first, last):
-        result.append(t.batch())
+    for state.step in range(first, last):
+        result.append(state.batch())
     return result
 
 
-def places(t: TrainState, batch: Tensor) -> list[int]:
+def places(state: TrainState, batch: Tensor) -> list[int]:
     """Which training images these are."""
-    every = to_float(t.data.train.images)
+    every = to_float(state.data.train.images)
     return [int((every == image).flatten(1).all(1).nonzero()) for image in batch]
 
 
 def test_steps_and_epochs() -> None:
-    t = make()
-    assert (t.steps_per_epoch, t.total_steps) == (STEPS, 3 * STEPS)
-    t.step = 2 * STEPS + 1
-    assert (t.epoch, t.step_in_epoch) == (2, 1)
+    state = make()
+    assert (state.steps_per_epoch, state.total_steps) == (STEPS, 3 * STEPS)
+    state.step = 2 * STEPS + 1
+    assert (state.epoch, state.step_in_epoch) == (2, 1)
 
 
 def test_every_image_once_an_epoch_but_for_the_remainder() -> None:
-    t = make()
-    seen = [places(t, x) for x, _ in batches(t)]
+    state = make()
+    seen = [places(state, x) for x, _ in batches(state)]
     epochs = [[place for step in seen[e * STEPS : (e + 1) * STEPS] for place in step] for e in range(3)]
     for order in epochs:
         assert len(order) == len(set(order)) == STEPS * BATCH
@@ -48,17 +48,17 @@ def test_every_image_once_an_epoch_but_for_the_remainder() -> None:
 
 
 def test_images_come_with_their_labels() -> None:
-    t = make()
-    for x, y in batches(t):
-        assert torch.equal(y, t.data.train.labels[places(t, x)])
+    state = make()
+    for x, y in batches(state):
+        assert torch.equal(y, state.data.train.labels[places(state, x)])
         assert x.dtype == torch.float32
         assert 0 <= x.min() <= x.max() <= 1
 
 
 def test_a_set_smaller_than_a_batch_is_one_batch() -> None:
-    t = state(two_layers(), data=dataset(train=5), batch=64)
-    assert (t.batch_size, t.steps_per_epoch) == (5, 1)
-    assert len(t.batch()[1]) == 5
+    state = train_state(two_layers(), data=dataset(train=5), batch=64)
+    assert (state.batch_size, state.steps_per_epoch) == (5, 1)
+    assert len(state.batch()[1]) == 5
 
 
 @pytest.mark.parametrize("first", [1, STEPS - 1, STEPS, STEPS + 2])
@@ -80,10 +80,10 @@ def test_seed_and_stage_decide_the_order(change: dict) -> None:
 )
 def test_augmentation_is_drawn_anew_each_step(augmentation: dict) -> None:
     """With one image there is one order, so that whatever differs is the augmentation."""
-    t = state(two_layers(), data=dataset(train=1), batch=1, epochs=12, **augmentation)
-    drawn = [x for x, _ in batches(t, 0, 12)]
+    state = train_state(two_layers(), data=dataset(train=1), batch=1, epochs=12, **augmentation)
+    drawn = [x for x, _ in batches(state, 0, 12)]
     assert len({x.numpy().tobytes() for x in drawn}) > 1
-    other = state(two_layers(), data=dataset(train=1), batch=1, epochs=12, seed=1, **augmentation)
+    other = train_state(two_layers(), data=dataset(train=1), batch=1, epochs=12, seed=1, **augmentation)
     assert any(not torch.equal(a, b) for a, (b, _) in zip(drawn, batches(other, 0, 12), strict=True))
 
 
@@ -94,8 +94,8 @@ def test_every_setting_of_the_augmentation_reaches_it() -> None:
         for pad_mode in ("zero", "reflect"):
             data = dataset(train=8)
             data.train.images.clamp_(min=20)
-            t = state(two_layers(), data=data, pad_mode=pad_mode, **how)
-            black[pad_mode] = bool((t.batch()[0] == 0).any())
+            state = train_state(two_layers(), data=data, pad_mode=pad_mode, **how)
+            black[pad_mode] = bool((state.batch()[0] == 0).any())
         assert black == {"zero": True, "reflect": False}
 
 
@@ -105,12 +105,12 @@ def test_dropout_draws_anew_each_step_and_the_same_after_a_stop() -> None:
     model = WideResNetConfig(depth=10, width=0.1, dropout=0.5).build(SHAPE, CLASSES)
 
     def logits(*steps: int) -> list[Tensor]:
-        t, result = state(model, data=dataset(train=8), epochs=4), []
-        t.model.train()
+        state, result = train_state(model, data=dataset(train=8), epochs=4), []
+        state.model.train()
         torch.manual_seed(len(steps))  # the global generator has no say
-        for t.step in steps:
-            t.batch()
-            result.append(t.forward(x).detach())
+        for state.step in steps:
+            state.batch()
+            result.append(state.forward(x).detach())
         return result
 
     x = torch.rand(8, *SHAPE)
@@ -121,16 +121,16 @@ def test_dropout_draws_anew_each_step_and_the_same_after_a_stop() -> None:
 
 
 def test_without_augmentation_images_stay_as_they_are() -> None:
-    t = state(two_layers(), data=dataset(train=1), batch=1, epochs=4)
-    assert all(torch.equal(x, to_float(t.data.train.images)) for x, _ in batches(t, 0, 4))
+    state = train_state(two_layers(), data=dataset(train=1), batch=1, epochs=4)
+    assert all(torch.equal(x, to_float(state.data.train.images)) for x, _ in batches(state, 0, 4))
 
 
 def test_the_attack_draws_anew_each_step_and_the_same_after_a_stop() -> None:
-    def draws(t: TrainState, *steps: int) -> list[float]:
+    def draws(state: TrainState, *steps: int) -> list[float]:
         result = []
-        for t.step in steps:
-            t.batch()
-            result.append(torch.rand((), generator=t.random).item())
+        for state.step in steps:
+            state.batch()
+            result.append(torch.rand((), generator=state.random).item())
         return result
 
     ours = draws(make(), 0, 1, 2)

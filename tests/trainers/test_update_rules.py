@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import Recording, clones, rng, state, train_stage, two_layers
+from tiny import Recording, clones, rng, train_stage, train_state, two_layers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,7 +19,7 @@ from robcomp.projections import l0
 from robcomp.projections.codebook import Codebook, project
 from robcomp.trainers.compressor import Compressor
 from robcomp.trainers.compressors.codebook import FINAL_ITERATIONS, FIRST_ITERATIONS, WARM_ITERATIONS, QuantisedL0
-from robcomp.trainers.compressors.sparsity import FixedMask, GlobalL0
+from robcomp.trainers.compressors.sparsity import GlobalL0, MagnitudeMask
 from robcomp.trainers.stage import Schedule, Stage
 from robcomp.trainers.state import TrainState
 
@@ -40,13 +40,13 @@ class Trace:
 def observed(compressor: Compressor, folder: Path, schedule: Schedule = SGD) -> Trace:
     """Train two layers for EPOCHS of STEPS steps and look after each."""
     model, objective, trace = two_layers(), Recording(), Trace([], [], [], {})
-    t = state(model, batch=8, epochs=EPOCHS)
-    assert t.steps_per_epoch == STEPS
+    state = train_state(model, batch=8, epochs=EPOCHS)
+    assert state.steps_per_epoch == STEPS
 
     def watched(hook: Callable[[TrainState], None]) -> Callable[[TrainState], None]:
-        def call(t: TrainState) -> None:
-            hook(t)
-            trace.parameters.append(clones(list(t.model.parameters())))
+        def call(state: TrainState) -> None:
+            hook(state)
+            trace.parameters.append(clones(list(state.model.parameters())))
             trace.held.append(
                 {key: clones(value) for key, value in compressor.state_dict().items() if isinstance(value, list)}
             )
@@ -56,10 +56,10 @@ def observed(compressor: Compressor, folder: Path, schedule: Schedule = SGD) -> 
     setup, after_step = compressor.setup, compressor.after_step
     compressor.setup = watched(setup)
     compressor.after_step = watched(after_step)
-    if isinstance(compressor, FixedMask):  # its setup ends with after_step, which is no step
+    if isinstance(compressor, MagnitudeMask):  # its setup ends with after_step, which is no step
         compressor.after_step = after_step
         compressor.setup = watched(lambda t: (setup(t), setattr(compressor, "after_step", watched(after_step))))
-    trace.shipped = train_stage(Stage("sparse", objective, schedule, compressor), t, folder).tensors
+    trace.shipped = train_stage(Stage("sparse", objective, schedule, compressor), state, folder).tensors
     trace.batches = objective.batches
     assert len(trace.parameters) == EPOCHS * STEPS + 1
     return trace
@@ -163,7 +163,7 @@ def test_global_l0_differs_from_what_projected_momentum_gives(tmp_path: Path) ->
 
 @pytest.mark.parametrize("scope", ["global", "layer"])
 def test_fixed_mask_is_chosen_once(tmp_path: Path, scope: str) -> None:
-    trace = observed(FixedMask(RATIO, scope), tmp_path)
+    trace = observed(MagnitudeMask(RATIO, scope), tmp_path)
     ours = Reference([p.detach() for p in two_layers().parameters()])
     ratios = [math.floor(RATIO * w.numel()) for w in ours.weights]
     if scope == "global":
@@ -242,16 +242,16 @@ def test_a_codebook_with_room_for_all_values_is_no_constraint(tmp_path: Path) ->
 
 def test_what_ships_lives_on_the_support_that_the_last_step_left() -> None:
     """Also where the duals have entries on an older one, as between two updates of Z."""
-    t, compressor = state(two_layers(), epochs=1), QuantisedL0(RATIO, 1, 0.1, 1)
-    compressor.setup(t)
-    t.step = 1
-    compressor.after_step(t)
+    state, compressor = train_state(two_layers(), epochs=1), QuantisedL0(RATIO, 1, 0.1, 1)
+    compressor.setup(state)
+    state.step = 1
+    compressor.after_step(state)
     assert all(u.any() for u in compressor.duals)
     with torch.no_grad():
-        for weight in t.weights:
+        for weight in state.weights:
             weight.copy_(torch.where(weight == 0, torch.rand(weight.shape, generator=rng(1)), 0.0))
-    supports = [weight != 0 for weight in l0(t.weights, compressor.k)]
-    shipped = list(compressor.compressed(t.model).values())
+    supports = [weight != 0 for weight in l0(state.weights, compressor.k)]
+    shipped = list(compressor.compressed(state.model).values())
     assert not any(z[~support].any() for z, support in zip(shipped, supports, strict=True))
     assert count(shipped) > compressor.k / 2
 
@@ -259,40 +259,42 @@ def test_what_ships_lives_on_the_support_that_the_last_step_left() -> None:
 @pytest.mark.parametrize("off_support", [False, True])
 def test_the_published_copy_may_leave_the_support(off_support: bool) -> None:
     """Where a weight has left and its dual has not: the quirk keeps the dual and ships more weights than the budget."""
-    t, compressor = state(two_layers(), epochs=1), QuantisedL0(RATIO, 1, 0.1, 1, off_support)
-    compressor.setup(t)
-    gone = t.weights[0].detach() == 0
-    compressor.duals[0] = gone * t.weights[0].detach().abs().max()
-    shipped = compressor.compressed(t.model)["1.weight"]
-    t.step = 1
-    compressor.after_step(t)
+    state, compressor = train_state(two_layers(), epochs=1), QuantisedL0(RATIO, 1, 0.1, 1, off_support)
+    compressor.setup(state)
+    gone = state.weights[0].detach() == 0
+    compressor.duals[0] = gone * state.weights[0].detach().abs().max()
+    shipped = compressor.compressed(state.model)["1.weight"]
+    state.step = 1
+    compressor.after_step(state)
     for tensor in (shipped, compressor.copies[0]):
         assert bool(tensor[gone].all()) == bool(tensor[gone].any()) == off_support
     assert (count([shipped]) > compressor.k) == off_support
 
 
-@pytest.mark.parametrize("compressor", [Compressor(), GlobalL0(RATIO), FixedMask(RATIO), QuantisedL0(RATIO, 2, 0.1, 2)])
+@pytest.mark.parametrize(
+    "compressor", [Compressor(), GlobalL0(RATIO), MagnitudeMask(RATIO), QuantisedL0(RATIO, 2, 0.1, 2)]
+)
 def test_looking_at_what_would_ship_touches_nothing(compressor: Compressor) -> None:
-    t = state(two_layers(), epochs=1)
-    compressor.setup(t)
+    state = train_state(two_layers(), epochs=1)
+    compressor.setup(state)
     with torch.no_grad():
-        for weight in t.weights:
+        for weight in state.weights:
             weight += 0.01 * torch.randn(weight.shape, generator=rng(3))
-    before, held = clones(t.weights), str(compressor.state_dict())
-    first, second = compressor.compressed(t.model), compressor.compressed(t.model)
-    assert all(torch.equal(a, b) for a, b in zip(before, t.weights, strict=True))
+    before, held = clones(state.weights), str(compressor.state_dict())
+    first, second = compressor.compressed(state.model), compressor.compressed(state.model)
+    assert all(torch.equal(a, b) for a, b in zip(before, state.weights, strict=True))
     assert str(compressor.state_dict()) == held
-    assert all(torch.equal(first[name], second[name]) for name in weights(t.model))
-    compressor.finalise(t.model)
-    assert all(torch.equal(first[name], weight) for name, weight in weights(t.model).items())
+    assert all(torch.equal(first[name], second[name]) for name in weights(state.model))
+    compressor.finalise(state.model)
+    assert all(torch.equal(first[name], weight) for name, weight in weights(state.model).items())
 
 
 @pytest.mark.parametrize("ratio", [0.1, 0.29, 0.3, 0.7, 1.0])
 def test_budgets_are_exact_where_floats_are_not(ratio: float) -> None:
     """floor(ratio * N) in exact arithmetic: 0.29 * 100 is 28.999999999999996 as a float."""
     model = nn.Sequential(nn.Linear(10, 10))
-    for compressor in (GlobalL0(ratio), FixedMask(ratio), FixedMask(ratio, "layer")):
+    for compressor in (GlobalL0(ratio), MagnitudeMask(ratio), MagnitudeMask(ratio, "layer")):
         copy = nn.Sequential(nn.Linear(10, 10))
         copy.load_state_dict(model.state_dict())
-        compressor.setup(state(copy))
+        compressor.setup(train_state(copy))
         assert count([copy[0].weight]) == round(ratio * 100)

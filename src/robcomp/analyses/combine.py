@@ -23,7 +23,7 @@ from robcomp.figures import robustness as figures
 from robcomp.progress import EvaluationProgress
 from robcomp.report.layout import show
 from robcomp.report.render import interval, percent
-from robcomp.runs.load import Finished, load_all
+from robcomp.runs.load import LoadedRun, load_all
 
 SCHEMA = "robcomp-combine/1"
 WHOLE = "combined"
@@ -71,7 +71,7 @@ def combine(folders: Sequence[Path], overrides: Sequence[str], target: Path | No
 
 
 def _measure(
-    runs: list[Finished], attacks: dict[str, Attack], aside: set[str], record: Result, progress: EvaluationProgress
+    runs: list[LoadedRun], attacks: dict[str, Attack], aside: set[str], record: Result, progress: EvaluationProgress
 ) -> list[dict[str, Any]]:
     """A row for each attack (worst_case: over all but those aside), way (of WAYS) and run (or "combined")."""
     first, split = runs[0].config, runs[0].dataset.test

@@ -21,7 +21,7 @@ from robcomp.figures import robustness as figures
 from robcomp.progress import EvaluationProgress
 from robcomp.report.layout import show
 from robcomp.report.render import interval, percent
-from robcomp.runs.load import Finished, load_all
+from robcomp.runs.load import LoadedRun, load_all
 from robcomp.settings.schema import Config
 
 SCHEMA = "robcomp-curve/1"
@@ -121,7 +121,7 @@ def _over_steps(
 
 
 def _measure(
-    run: Finished, ladders: list[Ladder], over: str, record: Result, part: int, progress: EvaluationProgress
+    run: LoadedRun, ladders: list[Ladder], over: str, record: Result, part: int, progress: EvaluationProgress
 ) -> list[dict[str, Any]]:
     first = record.runs[0].config
     ledger = record.ledger(str(part))
@@ -147,7 +147,7 @@ def _measure(
 
 
 def _climb(
-    evaluator: Evaluator, ladder: Ladder, over: str, run: Finished, progress: EvaluationProgress
+    evaluator: Evaluator, ladder: Ladder, over: str, run: LoadedRun, progress: EvaluationProgress
 ) -> list[dict[str, Any]]:
     """The points of a ladder, each on the images that the ones before left; over eps none below chance level."""
     standing, points = evaluator.clean, []
@@ -165,7 +165,7 @@ def _climb(
 
 
 def _distances(
-    evaluator: Evaluator, ladder: Ladder, over: str, run: Finished, progress: EvaluationProgress
+    evaluator: Evaluator, ladder: Ladder, over: str, run: LoadedRun, progress: EvaluationProgress
 ) -> list[dict[str, Any]]:
     """The points of a minimum-norm attack: an image stands at eps where its nearest adversarial one is further away."""
     evaluator.advance = _told(progress, f"{ladder.name} on {run.label}", 0, 1, len(evaluator))

@@ -15,7 +15,7 @@ from robcomp.attacks import Attack
 from robcomp.evaluation.ledger import Ledger
 from robcomp.evaluation.robustness import REVISION
 from robcomp.hardware import machine
-from robcomp.runs.load import Finished
+from robcomp.runs.load import LoadedRun
 
 
 class Result:
@@ -25,7 +25,7 @@ class Result:
     """
 
     def __init__(
-        self, schema: str, runs: Sequence[Finished], plan: Any, overrides: Sequence[str], target: Path | None
+        self, schema: str, runs: Sequence[LoadedRun], plan: Any, overrides: Sequence[str], target: Path | None
     ) -> None:
         self.schema, self.runs, self.overrides = schema, runs, list(overrides)
         first, self._images = runs[0], runs[0].dataset

@@ -26,7 +26,7 @@ from robcomp.progress import EvaluationProgress
 from robcomp.projections import l0_
 from robcomp.report.layout import show
 from robcomp.report.render import interval, percent, share
-from robcomp.runs.load import Finished, load_all
+from robcomp.runs.load import LoadedRun, load_all
 
 SCHEMA = "robcomp-sensitivity/1"
 SUITE = "quick"  # each layer is attacked anew for each share
@@ -110,7 +110,7 @@ class _Part(Ledger):
 class _Bench:
     """Measures `total` networks of a run one after the other, with the settings of the protocol's first run."""
 
-    def __init__(self, run: Finished, record: Result, part: int, total: int, progress: EvaluationProgress) -> None:
+    def __init__(self, run: LoadedRun, record: Result, part: int, total: int, progress: EvaluationProgress) -> None:
         config = record.runs[0].config
         self.suite: SuiteConfig = config.attack
         self.seed, self.split = config.seed, run.dataset.test
@@ -143,7 +143,7 @@ class _Bench:
 
 
 def _measure(
-    run: Finished, shares: list[float], record: Result, part: int, progress: EvaluationProgress
+    run: LoadedRun, shares: list[float], record: Result, part: int, progress: EvaluationProgress
 ) -> dict[str, Any]:
     """The run's network as it is, and with each share of each layer pruned."""
     rows = layers(run.model)

@@ -22,7 +22,7 @@ from robcomp.figures import robustness as figures
 from robcomp.progress import EvaluationProgress
 from robcomp.report.layout import show
 from robcomp.report.render import interval, percent
-from robcomp.runs.load import Finished, load_all
+from robcomp.runs.load import LoadedRun, load_all
 from robcomp.settings.schema import Config
 
 SCHEMA = "robcomp-transfer/1"
@@ -65,9 +65,9 @@ def _attacks(config: Config, values: Sequence[float]) -> Iterator[tuple[str, Att
 
 
 def _measure(
-    runs: list[Finished],
-    givers: list[Finished],
-    takers: list[Finished],
+    runs: list[LoadedRun],
+    givers: list[LoadedRun],
+    takers: list[LoadedRun],
     attacks: list[tuple[str, Attack]],
     record: Result,
     progress: EvaluationProgress,

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from robcomp.attacks.active_set import ActiveSet, runs_at_once
 from robcomp.attacks.base import ATTACKS, Attack, norms, per_image
-from robcomp.attacks.found import Survivors, runs_at_once
 from robcomp.attacks.losses import cross_entropy, dlr, gradient, targeted_dlr, targets
 from robcomp.errors import UserError
 
@@ -60,7 +60,7 @@ class APGD(Attack):
             start = torch.cat([self.start(x, generator)[left] for _ in range(runs)])
             run = Run(rows, x[rows], y[rows], target, start)
             self._ascend(model, run, result)
-            left, aims = run.settle(result, highest, runs), aims[runs:]
+            left, aims = run.keep_best(result, highest, runs), aims[runs:]
         return result
 
     def start(self, x: Tensor, generator: torch.Generator) -> Tensor:
@@ -106,7 +106,7 @@ class APGD(Attack):
             logits = model(run.x_adv).float()
             run.loss = self.loss(logits, run.y, run.target)
         run.rises += run.loss > before
-        run.leave(logits.argmax(1) != run.y, run.x_adv, result)
+        run.drop_fooled(logits.argmax(1) != run.y, run.x_adv, result)
         better = run.loss > run.best_loss
         run.best_loss = torch.where(better, run.loss, run.best_loss)
         better = per_image(better, run.x)
@@ -126,7 +126,7 @@ class APGD(Attack):
         run.slope = torch.where(back, run.best_slope, run.slope)
 
 
-class Run(Survivors):
+class Run(ActiveSet):
     """Where each image of a run stands: its point x_adv, the one before and the best one, their losses and slopes."""
 
     def __init__(self, index: Tensor, x: Tensor, y: Tensor, target: Tensor, start: Tensor) -> None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from robcomp.attacks.active_set import Nearest
 from robcomp.attacks.base import ATTACKS, MinimumNorm, per_image
-from robcomp.attacks.found import Nearest
 from robcomp.attacks.losses import check_target, chosen_target, gradient, margin
 from robcomp.attacks.pgd import PGD
 from robcomp.errors import UserError
@@ -71,7 +71,7 @@ class CW(MinimumNorm):
     def _descend(self, model: nn.Module, found: Nearest, y: Tensor, target: Tensor | None, c: Tensor) -> Tensor:
         """One run of Adam for the images that are not done: in which of all [N] did f come down to -confidence?"""
         reached = torch.zeros_like(y, dtype=torch.bool)
-        rows = found.all_open()
+        rows = found.active_rows()
         v = torch.atanh((2 * found.x[rows] - 1) * SHRINK)
         mean, square = torch.zeros_like(v), torch.zeros_like(v)
         for step in range(1, self.steps + 1):
@@ -83,13 +83,13 @@ class CW(MinimumNorm):
             f, slope, logits = gradient(model, point, lambda z, y=label, t=goal: self._f(z, y, t))
             reached[rows] |= f <= -self.confidence
             wrong = (logits.argmax(1) != label) & (margin(logits, label) >= self.confidence)
-            found.offer(rows, point, wrong)
+            found.update(rows, point, wrong)
 
             slope = (2 * (point - x) + per_image(c[rows], x) * slope) * (1 - tanh.square()) / 2
             mean, square = torch.lerp(slope, mean, BETA1), torch.lerp(slope.square(), square, BETA2)
             root = (square / (1 - BETA2**step)).sqrt()
             v = v - self.lr * mean / (1 - BETA1**step) / (root + TINY)
-            if not bool((still := found.open(rows)).all()):
+            if not bool((still := found.active(rows)).all()):
                 rows, v, mean, square = rows[still], v[still], mean[still], square[still]
         return reached
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from robcomp.attacks.active_set import Nearest, runs_at_once
 from robcomp.attacks.base import ATTACKS, MinimumNorm, norms, per_image
-from robcomp.attacks.found import Nearest, runs_at_once
 from robcomp.attacks.losses import gradient, margin, own, targets
 from robcomp.errors import UserError
 from robcomp.projections.hyperplane import nearest_on_hyperplane
@@ -58,10 +58,10 @@ class FAB(MinimumNorm):
         logits = model(x).float()
         found = Nearest(x, logits.argmax(1) != y, self.norm, enough)
         goals = self.goals(logits, y)
-        while goals and (left := len(found.all_open())):
+        while goals and (left := len(found.active_rows())):
             runs = min(runs_at_once(left, len(x)), len(goals))
             for restart in range(self.restarts):
-                if not len(rows := found.all_open()):
+                if not len(rows := found.active_rows()):
                     break
                 start = self._near(found, rows, generator) if restart else x[rows]
                 target = torch.cat([goal[rows] for goal in goals[:runs]])
@@ -90,7 +90,7 @@ class FAB(MinimumNorm):
 
         Each stops a little short of the boundary, so that no later rounding puts the point on its other side.
         """
-        rows = (found.open(slice(None)) & found.distance.isfinite()).nonzero()[:, 0]
+        rows = (found.active(slice(None)) & found.distance.isfinite()).nonzero()[:, 0]
         if not len(rows):
             return
         y, inside, outside = y[rows], found.x[rows], found.points[rows]
@@ -100,7 +100,7 @@ class FAB(MinimumNorm):
             point = torch.lerp(outside, inside, per_image(share, inside))
             logits = model(point).float()
             wrong, gap = logits.argmax(1) != y, margin(logits, y)
-            found.offer(rows, point, wrong)
+            found.update(rows, point, wrong)
             outside, above = torch.where(per_image(wrong, point), point, outside), torch.where(wrong, gap, above)
             inside, below = torch.where(per_image(wrong, point), inside, point), torch.where(wrong, below, gap)
 
@@ -113,9 +113,9 @@ class FAB(MinimumNorm):
             gap, slope = self._boundary(model, point, y, target)
             point = self._step(x, point, gap, slope)
             wrong = model(point).argmax(1) != y
-            found.offer(rows, point, wrong, runs)
+            found.update(rows, point, wrong, runs)
             point = torch.where(per_image(wrong, x), torch.lerp(x, point, self.beta), point)
-            if not bool((still := found.open(rows)).all()):
+            if not bool((still := found.active(rows)).all()):
                 rows, y, point, target = rows[still], y[still], point[still], target[still]
                 if not len(rows):
                     return

@@ -8,8 +8,8 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from robcomp.attacks.active_set import ActiveSet
 from robcomp.attacks.base import ATTACKS, Attack, norms, per_image
-from robcomp.attacks.found import Survivors
 from robcomp.attacks.losses import margin
 from robcomp.units import Fraction, fraction
 
@@ -51,9 +51,9 @@ class Square(Attack):
         result, highest = x.clone(), x.new_full((len(x),), -torch.inf)
         left = torch.arange(len(x), device=x.device)
         for _ in range(self.restarts if len(x) else 0):
-            run = Survivors(left, x[left], y[left], self.start(x, generator)[left])
+            run = ActiveSet(left, x[left], y[left], self.start(x, generator)[left])
             self._search(model, run, len(x), generator, result)
-            left = run.settle(result, highest)
+            left = run.keep_best(result, highest)
             if not len(left):
                 break
         return result
@@ -83,7 +83,7 @@ class Square(Attack):
             return min(side, height, width)
         return min(max(side, 3) | 1, (min(height, width) - 1) | 1)
 
-    def _search(self, model: nn.Module, run: Survivors, count: int, generator: torch.Generator, result: Tensor) -> None:
+    def _search(self, model: nn.Module, run: ActiveSet, count: int, generator: torch.Generator, result: Tensor) -> None:
         """One run over a batch that had `count` images; those it fools are written into `result` and leave `run`."""
         c, h, w = run.x.shape[1:]
         propose, draws = (self._linf, 2 + c) if self.norm == "Linf" else (self._l2, 5 + c)
@@ -96,7 +96,7 @@ class Square(Attack):
                 u = u[run.index]
             _judge(model, run, propose(run, u, self.side(query, h, w)), result)
 
-    def _linf(self, run: Survivors, u: Tensor, side: int) -> list[Change]:
+    def _linf(self, run: ActiveSet, u: Tensor, side: int) -> list[Change]:
         """Algorithm 2: a square at x + eps or x - eps, one sign a channel. Written into run.best."""
         where = _window(run.x, u[:, :2], side)
         tried = (run.x[where] + self.eps * _signs(u[:, 2:, None, None])).clamp_(*self.threat.bounds)
@@ -104,7 +104,7 @@ class Square(Attack):
         run.best[where] = tried
         return [change]
 
-    def _l2(self, run: Survivors, u: Tensor, side: int) -> list[Change]:
+    def _l2(self, run: ActiveSet, u: Tensor, side: int) -> list[Change]:
         """Algorithm 3: a second square's energy, and what eps leaves, into the first one. Written into run.best."""
         first, second = _window(run.x, u[:, :2], side), _window(run.x, u[:, 2:4], side)
         unused = self.eps**2 - (run.best - run.x).square().sum((1, 2, 3), keepdim=True)
@@ -121,7 +121,7 @@ class Square(Attack):
         return [(second, before_second, run.best[second]), (first, before_first, tried)]
 
 
-def _judge(model: nn.Module, run: Survivors, changes: list[Change], result: Tensor) -> None:
+def _judge(model: nn.Module, run: ActiveSet, changes: list[Change], result: Tensor) -> None:
     """Evaluate run.best, which holds `changes`; undo those that were no gain, and let the fooled leave."""
     logits = model(run.best).float()
     loss, fooled = margin(logits, run.y), logits.argmax(1) != run.y
@@ -129,7 +129,7 @@ def _judge(model: nn.Module, run: Survivors, changes: list[Change], result: Tens
     for where, before, tried in changes:
         run.best[where] = torch.where(per_image(better, tried), tried, before)
     run.best_loss = torch.where(better, loss, run.best_loss)
-    run.leave(fooled, run.best, result)
+    run.drop_fooled(fooled, run.best, result)
 
 
 def _window(x: Tensor, corner: Tensor, side: int) -> Window:

@@ -7,7 +7,7 @@ from typing import Any
 from robcomp.attacks.base import ATTACKS, Attack
 from robcomp.errors import UserError, unknown
 
-LEAST = 20  # images on which a verdict says something: a count raises a flag above 2
+MIN_VERDICT_IMAGES = 20  # images on which a verdict says something: a count raises a flag above 2
 RESERVED = ("clean", "worst_case", "file")  # keys of the report and of numpy's archive
 
 
@@ -28,10 +28,10 @@ class SuiteConfig:
     attacks: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or 0 < self.verdict < LEAST or self.verdict < 0:
+        if self.batch_size < 1 or 0 < self.verdict < MIN_VERDICT_IMAGES or self.verdict < 0:
             raise UserError(
                 f"attack.batch_size={self.batch_size}, attack.verdict={self.verdict}: batches of at least 1 image are "
-                f"allowed, and a verdict on at least {LEAST} images, or 0 for none."
+                f"allowed, and a verdict on at least {MIN_VERDICT_IMAGES} images, or 0 for none."
             )
 
     def build(self, eps: float | None = None) -> dict[str, Attack]:

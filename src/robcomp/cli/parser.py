@@ -194,7 +194,7 @@ examples:
   robcomp train dataset=mnist method.ratio=0.006 method.bits=4 threat.eps=8/255
   robcomp train method.epochs_scale=0.1               every stage and milestone at a tenth
   robcomp train -m method=al0,atmc method.ratio=0.001,0.005
-  robcomp train method=al0 quantize.bits=8            a codebook after training
+  robcomp train method=al0 quantise.bits=8            a codebook after training
   robcomp train dataset=folder dataset.path=photos    your own images, one folder a class
   robcomp train model.weights=FILE schedule.dense.epochs=0   compress a network that is trained already
   robcomp train --cfg job dataset=mnist               every key there is, with its value

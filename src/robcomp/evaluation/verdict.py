@@ -13,7 +13,7 @@ from robcomp.attacks import FGSM, PGD, Attack
 from robcomp.attacks.base import norms
 from robcomp.attacks.losses import cross_entropy, gradient, margin
 from robcomp.attacks.square import Square
-from robcomp.attacks.suite import LEAST
+from robcomp.attacks.suite import MIN_VERDICT_IMAGES
 from robcomp.evaluation.robustness import Evaluator
 
 REVISION = 1  # rises when a check, its attack or its threshold changes
@@ -46,7 +46,7 @@ def examine(e: Evaluator, attacks: dict[str, Attack], standing: np.ndarray, imag
     checks = list(_Examination(e, max(budgets, key=lambda a: a.eps), looked, standing).checks()) if looked.any() else []
     flagged = any(check.flag for check in checks)
     return {
-        "trusted": None if 0 < looked.sum() < LEAST and not flagged else not flagged,
+        "trusted": None if 0 < looked.sum() < MIN_VERDICT_IMAGES and not flagged else not flagged,
         "images": int(looked.sum()),
         "checks": [{"name": check.name, "flag": check.flag, "evidence": check.evidence} for check in checks],
     }

@@ -14,8 +14,8 @@ from robcomp.storage import write_atomic
 COLOURS = [STYLES[place][0] for place in (2, 3, 4, 1, 5, 6, 0)]  # blue and vermilion first
 KINDS = {"clean": (COLOURS[0], "o"), "robust": (COLOURS[1], "D")}
 BAR = "#D9D9D9"
-LEAST_DENSITY = 1.0  # percent: the axis of the densities begins here, or lower where a layer is sparser
-FEW = 60  # epochs up to which each has a marker
+MIN_DENSITY = 1.0  # percent: the axis of the densities begins here, or lower where a layer is sparser
+MARKED_EPOCHS = 60  # epochs up to which each has a marker
 
 
 def sensitivity(result: dict[str, Any], target: Path) -> None:
@@ -115,7 +115,7 @@ def losses(result: dict[str, Any], target: Path) -> None:
                 [float("nan") if h is None else h for h in heights],
                 color=colour,
                 lw=_width(place, len(runs)),
-                marker="o" if len(heights) <= FEW else None,
+                marker="o" if len(heights) <= MARKED_EPOCHS else None,
                 ms=4,
                 label=run["label"],
             )
@@ -154,8 +154,8 @@ def _densities(axes: Any, layers: Sequence[dict[str, Any]], labelled: bool) -> N
     behind = axes.twinx()
     behind.bar(range(len(heights)), heights, width=0.8, color=BAR, label="density of the layer")
     behind.set_yscale("log")
-    sparsest = min((height for height in heights if height > 0), default=LEAST_DENSITY)
-    low = LEAST_DENSITY
+    sparsest = min((height for height in heights if height > 0), default=MIN_DENSITY)
+    low = MIN_DENSITY
     while low >= sparsest:
         low /= 10
     behind.set_ylim(low, max(100, *heights))

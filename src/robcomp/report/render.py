@@ -60,7 +60,7 @@ def markdown(report: dict[str, Any]) -> str:
                 parts += ["## Verdict", grid(["check", "", "seen"], cells)]
         if title == "Size":
             parts.append("\n".join(f"- {note}" for note in definitions(report)))
-    parts.append(f"Finished {run['finished']}, robcomp {report['robcomp']}, torch {run['machine']['torch']}.")
+    parts.append(f"LoadedRun {run['finished']}, robcomp {report['robcomp']}, torch {run['machine']['torch']}.")
     return "\n\n".join(parts) + "\n"
 
 

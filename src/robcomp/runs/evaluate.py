@@ -27,7 +27,7 @@ from robcomp.runs import load as finished
 from robcomp.settings.schema import Config
 from robcomp.trainers.state import Environment
 
-PART = "outcomes.part.npz"  # what a run's evaluation has found so far
+LEDGER_FILE = "outcomes.part.npz"  # what a run's evaluation has found so far
 
 
 def report(
@@ -46,7 +46,7 @@ def report(
     network = folder / "model.rcz"
     model, spec, bits = artifact.load(network)
     started = time.monotonic()
-    ledger = _ledger(folder / PART, network, dataset, config)
+    ledger = _ledger(folder / LEDGER_FILE, network, dataset, config)
     measured, outcomes = attacked(model.to(env.device), dataset, config, ledger, console)
     seconds = time.monotonic() - started
     storage.write_atomic(folder / "outcomes.npz", lambda path: _save_outcomes(path, outcomes))
@@ -85,7 +85,7 @@ def finish(folder: Path, report: dict[str, Any]) -> None:
     """Write report.md and, last of all, report.json: its presence says that the run is finished."""
     storage.write_text(folder / "report.md", render.markdown(report))
     storage.write_json(folder / "report.json", schema.check(report))
-    (folder / PART).unlink(missing_ok=True)
+    (folder / LEDGER_FILE).unlink(missing_ok=True)
 
 
 def attacked(

@@ -15,7 +15,7 @@ from robcomp.report import render, schema
 from robcomp.runs import evaluate as measure
 from robcomp.runs.train import origin
 from robcomp.settings.schema import Config
-from robcomp.trainers.compressors.codebook import FULL
+from robcomp.trainers.compressors.codebook import FULL_BITS
 from robcomp.trainers.state import Environment
 
 
@@ -41,7 +41,7 @@ def evaluate(config: Config, overrides: Sequence[str], console: Console) -> Path
             model = spec.build()
             story = importing.load_weights(model, config.model, Path(config.model.weights))
             console.print(f"weights: {story}", highlight=False, markup=False)
-            artifact.save(model, spec, FULL, folder / "model.rcz")
+            artifact.save(model, spec, FULL_BITS, folder / "model.rcz")
             env = Environment(device, "float32")
             report = measure.report(config, overrides, folder, dataset, env, [], console)
             report["run"] |= {"method": "given"}

@@ -1,4 +1,4 @@
-"""Finished runs, read back from disk to be attacked."""
+"""LoadedRun runs, read back from disk to be attacked."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ SUITE = "pgd100"  # the suite of every protocol, unless attack= is given
 
 
 @dataclass(frozen=True, eq=False)
-class Finished:
+class LoadedRun:
     """A finished run: its checked report, its network in eval mode on `device`, and the images it was trained for.
 
     `config` is the run's own configuration under the overrides given now; `label` names the run in tables and figures,
@@ -42,7 +42,7 @@ class Finished:
         return storage.file_digest(self.folder / "model.rcz")
 
 
-def load(folder: Path, overrides: Sequence[str]) -> Finished:
+def load(folder: Path, overrides: Sequence[str]) -> LoadedRun:
     """The finished run in `folder` with its network and data; UserError where these are not those of its training."""
     report = schema.read(folder / "report.json")
     config = compose_config([*own_overrides(report["run"]["overrides"], overrides), *overrides])
@@ -60,10 +60,10 @@ def load(folder: Path, overrides: Sequence[str]) -> Finished:
             "its test images may be among them; bring the former state back, or train on this one."
         )
     label = f"{report['run']['model']} {report['run']['method']} {report['run']['id'][:6]}{render.doubt(report)}"
-    return Finished(folder, label, report, model.to(device), spec, config, dataset, device)
+    return LoadedRun(folder, label, report, model.to(device), spec, config, dataset, device)
 
 
-def load_all(folders: Sequence[Path], overrides: Sequence[str]) -> list[Finished]:
+def load_all(folders: Sequence[Path], overrides: Sequence[str]) -> list[LoadedRun]:
     """The runs in `folders` for one protocol: by default under the suite `SUITE`, on the same images, labels unique."""
     if not any(override.startswith("attack=") for override in overrides):
         overrides = [f"attack={SUITE}", *overrides]
@@ -76,7 +76,7 @@ def load_all(folders: Sequence[Path], overrides: Sequence[str]) -> list[Finished
     ]
 
 
-def same_images(runs: Sequence[Finished]) -> None:
+def same_images(runs: Sequence[LoadedRun]) -> None:
     """UserError unless all runs have the same data, the same classes and the same test images."""
     first = runs[0]
     for run in runs[1:]:

@@ -33,7 +33,7 @@ def run(jobs: Sequence[Sequence[str]], console: Console) -> list[Path | None]:
     """Train every job; the run directories in order, None where a run failed.
 
     All configurations are checked before the first run starts. A failure is written to failure.txt in its run
-    directory, the sweep goes on, and the failures are listed at the end. Finished runs are skipped, so the same
+    directory, the sweep goes on, and the failures are listed at the end. LoadedRun runs are skipped, so the same
     command takes up a sweep that was stopped.
     """
     from robcomp.runs import train as runner

@@ -23,7 +23,7 @@ from robcomp.progress import Progress
 from robcomp.report import render, schema
 from robcomp.runs import evaluate as measure
 from robcomp.settings.schema import Config
-from robcomp.trainers.compressors.codebook import FULL, PostTraining
+from robcomp.trainers.compressors.codebook import FULL_BITS, PostTraining
 from robcomp.trainers.compressors.fixed_support import prunable_parameters
 from robcomp.trainers.loop import stage_loop as loop
 from robcomp.trainers.loop.checkpoint import StageResult, StageStore
@@ -44,7 +44,7 @@ def run_directory(config: Config) -> Path:
     identity |= {"training": training_identity(config), "method": config.method.name}  # its settings: in its stages
     if config.dataset.path:
         identity["images"] = data.stamp(config.dataset, Path(config.data_dir)), config.dataset.test_fraction
-    identity["stages"] = describe(config.method.stages(config.task()))
+    identity["stages"] = describe(config.method.stages(config.recipe_context()))
     identity["attacks"] = measure.suite_identity(config)
     identity["precision"] = choose_precision(config.training.precision, choose_device(config.device))
     name = f"{config.dataset.name}-{config.model.name}-{config.method.name}"
@@ -140,9 +140,9 @@ class Run:
 
     def _train(self) -> tuple[StageResult, list[dict[str, Any]]]:
         """Every stage in turn, or from the cache where a run has been there; the last result, and the stages' story."""
-        stages = self.config.method.stages(self.config.task())
-        if self.config.quantize.bits < FULL:
-            constraint = PostTraining(self.config.quantize.bits)
+        stages = self.config.method.stages(self.config.recipe_context())
+        if self.config.quantise.bits < FULL_BITS:
+            constraint = PostTraining(self.config.quantise.bits)
             stages.append(
                 Stage("quantize", stages[-1].objective, Schedule(epochs=0), constraint, stages[-1].parameterisation)
             )
@@ -171,7 +171,7 @@ class Run:
         parameterise(model, stage.parameterisation)
         model.to(self.env.device, memory_format=self.env.memory_format)
         config = self.config
-        t = TrainState(
+        state = TrainState(
             stage.name,
             model,
             self.data,
@@ -182,9 +182,9 @@ class Run:
             stage.schedule.epochs,
         )
         if stage.support:
-            t.support = _support(model, results[stage.support])
+            state.support = _support(model, results[stage.support])
         settings = loop.LoopSettings(config.inner_attack(), config.selection, config.training.weight_average)
-        return loop.run_stage(stage, t, settings, store, self._epoch, Progress(self.console))
+        return loop.run_stage(stage, state, settings, store, self._epoch, Progress(self.console))
 
     def _description(self, stages: list[Stage]) -> dict[str, Any]:
         """Everything that leads to the result of the last of `stages`, as JSON."""

@@ -20,7 +20,7 @@ from robcomp.models.base import ModelConfig
 from robcomp.settings.choices import GROUPS, choices, conf_dir
 from robcomp.settings.schema import SCHEDULES, Config
 from robcomp.trainers import methods as _methods  # noqa: F401  (registers them)
-from robcomp.trainers.compressors.codebook import FULL
+from robcomp.trainers.compressors.codebook import FULL_BITS
 from robcomp.trainers.method import METHODS, Method
 
 TYPES = {
@@ -82,10 +82,10 @@ def validate(config: Config) -> None:
             raise UserError(f"{group}.name={name!r} names a folder; letters, digits, - and _ are allowed.")
     shape = tuple(config.dataset.shape)
     config.model.check(shape)
-    if config.method.weight_bits < FULL and config.quantize.bits < FULL:
+    if config.method.weight_bits < FULL_BITS and config.quantise.bits < FULL_BITS:
         raise UserError(
-            f"quantize.bits={config.quantize.bits} and method.bits={config.method.weight_bits} both ask for a "
-            "codebook; set method.bits=32 to compare post-training quantisation, or leave quantize.bits at 32."
+            f"quantise.bits={config.quantise.bits} and method.bits={config.method.weight_bits} both ask for a "
+            "codebook; set method.bits=32 to compare post-training quantisation, or leave quantise.bits at 32."
         )
     if not 0 <= config.seed < 2**63:
         raise UserError(f"seed={config.seed} is out of range; 0 to 2^63 - 1 are allowed.")
@@ -113,12 +113,12 @@ def validate(config: Config) -> None:
             f"no attack of {', '.join(config.attack.attacks)} counts in the worst case (aside, or without a ball); add "
             "one that does, as in '+attack.attacks.pgd={eps: 8/255}'."
         )
-    config.method.stages(config.task())
+    config.method.stages(config.recipe_context())
 
 
 def _check_stages(config: Config, overrides: Sequence[str]) -> None:
     """UserError where the command line sets a schedule that no stage has; a recipe's may be for another method."""
-    stages = [stage.name for stage in config.method.stages(config.task())]
+    stages = [stage.name for stage in config.method.stages(config.recipe_context())]
     given = []
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         path = override.key_or_group.split(".")

@@ -13,8 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 from robcomp.attacks import PGD, SuiteConfig, ThreatModel
 from robcomp.data.config import DatasetConfig
 from robcomp.errors import UserError, unknown
-from robcomp.trainers.compressors.codebook import FULL, check_bits
-from robcomp.trainers.method import Task
+from robcomp.trainers.compressors.codebook import FULL_BITS, check_bits
+from robcomp.trainers.method import RecipeContext
 from robcomp.trainers.objectives import Adversarial, Natural, Objective, Trades
 from robcomp.trainers.stage import Schedule
 from robcomp.units import Fraction, fraction
@@ -105,13 +105,13 @@ class ObjectiveConfig:
 
 
 @dataclass
-class QuantizeConfig:
+class QuantiseConfig:
     """A codebook fitted after training, for methods that do not learn one. 32: none."""
 
-    bits: int = FULL
+    bits: int = FULL_BITS
 
     def __post_init__(self) -> None:
-        check_bits(self.bits, "quantize.bits")
+        check_bits(self.bits, "quantise.bits")
 
 
 @dataclass
@@ -127,7 +127,7 @@ class Config:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     # A Schedule each; besides, fields that one stage of a method has for itself: ++schedule.retrain.epochs=20
     schedule: dict[str, Any] = field(default_factory=lambda: {name: Schedule() for name in SCHEDULES})
-    quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
+    quantise: QuantiseConfig = field(default_factory=QuantiseConfig)
     seed: int = 0
     device: str = "auto"
     out: str = "outputs"
@@ -143,41 +143,41 @@ class Config:
     @property
     def weight_bits(self) -> int:
         """The width of a stored weight in the finished network."""
-        return min(self.method.weight_bits, self.quantize.bits)
+        return min(self.method.weight_bits, self.quantise.bits)
 
     @property
     def selection(self) -> str:
         """Whose weights a stage hands on: last, best, or best_on_test."""
-        return "best_on_test" if "test_selection" in self.method.reference else self.training.selection
+        return "best_on_test" if "test_selection" in self.method.quirks else self.training.selection
 
     def said(self) -> list[str]:
         """What trains otherwise than the method does by itself, in words: objective, averaged weights, quirks."""
         beta = "" if self.objective.beta is None else f" (beta {self.objective.beta:g})"
         own = replace(self, objective=ObjectiveConfig())
-        same = self.method.stages(own.task()) == self.method.stages(self.task())
+        same = self.method.stages(own.recipe_context()) == self.method.stages(self.recipe_context())
         objective = [] if same else [f"objective {self.objective.name}{beta}"]
         tau = self.training.weight_average
         averaged = [f"weights averaged (tau {tau:g})"] if tau else []
-        return [*objective, *averaged, *(f"reference {name}" for name in sorted(set(self.method.reference)))]
+        return [*objective, *averaged, *(f"reference {name}" for name in sorted(set(self.method.quirks)))]
 
     def inner_attack(self) -> PGD:
         """The PGD of training."""
-        how, quirks = self.training.attack, self.method.reference
+        how, quirks = self.training.attack, self.method.quirks
         bn_mode = "train" if "train_mode_attack" in quirks else how.bn_mode
         random_start = how.random_start and "no_random_start" not in quirks
         return PGD(self.threat.eps, self.threat.norm, bn_mode, how.steps, None, how.relative_step, random_start)
 
-    def task(self) -> Task:
+    def recipe_context(self) -> RecipeContext:
         """What the method's recipe draws on."""
         attack = self.inner_attack()
         chosen = self.objective.build(attack)
-        if isinstance(chosen, Trades) and "no_random_start" in self.method.reference:
+        if isinstance(chosen, Trades) and "no_random_start" in self.method.quirks:
             raise UserError(
                 "objective=trades needs a random start, at x itself its attack stands still; leave no_random_start out "
-                "of method.reference."
+                "of method.quirks."
             )
         adversarial = chosen or Adversarial(attack, self.training.natural_weight)
-        return Task(
+        return RecipeContext(
             Natural(), adversarial, self.schedule, attack, chosen, self.method.epochs_scale, self.training.lr_scale
         )
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Rising(Objective):
+class AttackCurriculum(Objective):
     """`base` with an inner attack that rises: its eps by equal parts of the stage, its steps by epochs.
 
     eps_levels: fractions of the base attack's eps, one for each part; part j of n begins with epoch floor(j T / n) of
@@ -35,14 +35,14 @@ class Rising(Objective):
             "steps_levels", self.steps_levels, all(level >= 1 for level in self.steps_levels), "steps of at least 1"
         )
 
-    def at(self, t: "TrainState") -> Objective:
-        stage = part(t.epoch, t.epochs, len(self.eps_levels))
-        since = t.epoch - stage * t.epochs // len(self.eps_levels)
+    def at(self, state: "TrainState") -> Objective:
+        stage = part(state.epoch, state.epochs, len(self.eps_levels))
+        since = state.epoch - stage * state.epochs // len(self.eps_levels)
         attack: PGD = self.base.attack
         eps = attack.eps * self.eps_levels[stage]
         if eps == 0:
             return Natural()
-        steps = self.steps_levels[min(since, len(self.steps_levels) - 1) if t.epochs else -1]
+        steps = self.steps_levels[min(since, len(self.steps_levels) - 1) if state.epochs else -1]
         return replace(self.base, attack=replace(attack, eps=eps, steps=steps, step_size=None))
 
 

@@ -23,16 +23,16 @@ class Compressor:
     revision: ClassVar[int] = 1
     statistics: ClassVar[bool] = False  # whether `finalise` moves the weights, so that batch norm's statistics go stale
 
-    def setup(self, t: "TrainState") -> None:
+    def setup(self, state: "TrainState") -> None:
         """Before the first step: masks, copies, duals."""
 
-    def regularise(self, t: "TrainState") -> None:
+    def regularise(self, state: "TrainState") -> None:
         """After backward, before the optimiser: adds its penalty's gradient to the gradients in place."""
 
-    def after_step(self, t: "TrainState") -> None:
+    def after_step(self, state: "TrainState") -> None:
         """After each optimiser step: projection, mask, dual update."""
 
-    def after_epoch(self, t: "TrainState") -> None:
+    def after_epoch(self, state: "TrainState") -> None:
         """After each epoch: rewiring, schedules of its own."""
 
     def compressed(self, model: nn.Module) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ METHODS: Registry[type["Method"]] = Registry("method")
 
 
 @dataclass(frozen=True)
-class Task:
+class RecipeContext:
     """What a recipe may draw on: objectives, the attack of training and the schedules of the configuration, scaled.
 
     `chosen` is what objective= asks for in the place of the method's own, None where it asks for nothing; `adversarial`
@@ -74,13 +74,13 @@ class Method:
     }  # name -> what it reproduces; methods add their own
 
     def __post_init__(self) -> None:
-        for name in self.reference:
+        for name in self.quirks:
             if name not in self.quirks:
-                raise unknown("method.reference", name, self.quirks)
+                raise unknown("method.quirks", name, self.quirks)
         if not 0 < self.epochs_scale <= 100:
             raise UserError(f"method.epochs_scale={self.epochs_scale:g} is out of range; allowed is (0, 100].")
 
-    def stages(self, task: Task) -> list[Stage]:
+    def stages(self, context: RecipeContext) -> list[Stage]:
         raise TypeError(f"{type(self).__name__} defines no stages()")
 
     def check(self, model: nn.Module) -> None:

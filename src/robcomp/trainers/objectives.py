@@ -24,18 +24,18 @@ class Loss(NamedTuple):
 
 
 class Objective:
-    """`loss(t, x, y)` on one batch; x float32 [N, C, H, W] in [0, 1], y int64 [N].
+    """`loss(state, x, y)` on one batch; x float32 [N, C, H, W] in [0, 1], y int64 [N].
 
     One that changes while a stage trains defines `at` alone: the loss is that of the objective which it returns.
     """
 
     revision: ClassVar[int] = 1
 
-    def at(self, t: "TrainState") -> "Objective":
+    def at(self, state: "TrainState") -> "Objective":
         """The objective of this step, for those that change while a stage trains; asked before every step."""
         return self
 
-    def loss(self, t: "TrainState", x: Tensor, y: Tensor) -> Loss:
+    def loss(self, state: "TrainState", x: Tensor, y: Tensor) -> Loss:
         raise TypeError(f"{type(self).__name__} defines no loss()")
 
 
@@ -43,8 +43,8 @@ class Objective:
 class Natural(Objective):
     """Cross-entropy on clean images."""
 
-    def loss(self, t: "TrainState", x: Tensor, y: Tensor) -> Loss:
-        logits = t.forward(x)
+    def loss(self, state: "TrainState", x: Tensor, y: Tensor) -> Loss:
+        logits = state.forward(x)
         return Loss(F.cross_entropy(logits, y), _right(logits, y), None)
 
 
@@ -66,13 +66,13 @@ class Adversarial(Objective):
                 "adversarial objective (objective=natural trains without an adversary)."
             )
 
-    def loss(self, t: "TrainState", x: Tensor, y: Tensor) -> Loss:
-        x_adv = t.attacked(self.attack, x, y)
-        logits_adv = t.forward(x_adv)
+    def loss(self, state: "TrainState", x: Tensor, y: Tensor) -> Loss:
+        x_adv = state.attacked(self.attack, x, y)
+        logits_adv = state.forward(x_adv)
         value = adversarial = F.cross_entropy(logits_adv, y)
         clean = None
         if self.natural > 0:
-            logits = t.forward(x)
+            logits = state.forward(x)
             value = self.natural * F.cross_entropy(logits, y) + (1 - self.natural) * adversarial
             clean = _right(logits, y)
         return Loss(value, clean, _right(logits_adv, y), adversarial.detach())
@@ -96,23 +96,23 @@ class Trades(Objective):
             )
         self.attack = replace(self.attack, loss="kl", random_start=True)
 
-    def loss(self, t: "TrainState", x: Tensor, y: Tensor) -> Loss:
-        x_adv = t.attacked(self.attack, x, y)
-        logits_adv, logits = t.forward(x_adv), t.forward(x)
+    def loss(self, state: "TrainState", x: Tensor, y: Tensor) -> Loss:
+        x_adv = state.attacked(self.attack, x, y)
+        logits_adv, logits = state.forward(x_adv), state.forward(x)
         divergence = F.kl_div(logits_adv.log_softmax(1), logits.softmax(1), reduction="batchmean")
         value = F.cross_entropy(logits, y) + self.beta * divergence
         return Loss(value, _right(logits, y), _right(logits_adv, y), F.cross_entropy(logits_adv.detach(), y))
 
 
 @dataclass
-class CleanFirst(Objective):
+class NaturalWarmup(Objective):
     """Natural training for the first `share` of the stage's steps, then the objective `then` (DNR, section 4.1.2)."""
 
     then: Objective
     share: float
 
-    def at(self, t: "TrainState") -> Objective:
-        return Natural() if t.step < self.share * t.total_steps else self.then.at(t)
+    def at(self, state: "TrainState") -> Objective:
+        return Natural() if state.step < self.share * state.total_steps else self.then.at(state)
 
 
 def _right(logits: Tensor, y: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class ADMMPruning(Compressor):
+class ADMMCompressor(Compressor):
     """Per pruned tensor W (a layer's weight; for bn_filter the scale of its batch norm) a pruned copy Z and a scaled
     dual U; Pi keeps what `budgets` allows the layer.
 
@@ -57,17 +57,19 @@ class ADMMPruning(Compressor):
         if self.interval is not None and not self.interval > 0:
             raise UserError(f"method.interval={self.interval:g} is out of range; more than 0 epochs are allowed.")
 
-    def setup(self, t: "TrainState") -> None:
-        self.tensors, self.kept = _pruned(t.model, self.budgets)
-        self.every = t.total_steps / self.periods if self.interval is None else self.interval * t.steps_per_epoch
+    def setup(self, state: "TrainState") -> None:
+        self.tensors, self.kept = _pruned(state.model, self.budgets)
+        self.every = (
+            state.total_steps / self.periods if self.interval is None else self.interval * state.steps_per_epoch
+        )
         self.copies = [self._project(w, k) for w, k in zip(self.tensors.values(), self.kept, strict=True)]
         self.duals = [torch.zeros_like(w) for w in self.tensors.values()]
         self.penalty, self.updates = self.rho, 0
-        self.held = list(prunable_parameters(t.model).values()) if self.progressive else []
+        self.held = list(prunable_parameters(state.model).values()) if self.progressive else []
         self.masks = [tensor.detach() != 0 for tensor in self.held]
 
     @torch.no_grad()
-    def regularise(self, t: "TrainState") -> None:
+    def regularise(self, state: "TrainState") -> None:
         factor = self.penalty * (self.updates + 1 if self.attached_dual else 1)
         gradients = [tensor.grad for tensor in self.tensors.values()]
         torch._foreach_add_(gradients, list(self.tensors.values()), alpha=factor)
@@ -75,11 +77,11 @@ class ADMMPruning(Compressor):
         torch._foreach_add_(gradients, self.copies, alpha=-factor)
 
     @torch.no_grad()
-    def after_step(self, t: "TrainState") -> None:
+    def after_step(self, state: "TrainState") -> None:
         if self.held:
             torch._foreach_mul_(self.held, self.masks)
-        done = t.step + 1
-        if done >= t.total_steps or self._part(done) == self._part(t.step):
+        done = state.step + 1
+        if done >= state.total_steps or self._part(done) == self._part(state.step):
             return
         self.penalty *= self.rho_growth
         self.updates += 1

@@ -21,7 +21,7 @@ SETS = ("irregular", "funnel", "redundant")
 
 
 @dataclass
-class OneShotADMM(Compressor):
+class ADMMOneShotCompressor(Compressor):
     """The splitting theta = theta', theta' in S, with an unscaled dual u: to the loss the augmented Lagrangian adds
     <u, theta - theta'> + rho/2 |theta - theta'|^2. Per iteration: theta' := Pi_S(theta + u / rho); theta by a step on
     the loss and on the two terms, whose gradient is u + rho (theta - theta'); u := u + rho (theta - theta').
@@ -73,22 +73,22 @@ class OneShotADMM(Compressor):
                 f"last of them method.ratio={self.ratio:g}."
             )
 
-    def setup(self, t: "TrainState") -> None:
+    def setup(self, state: "TrainState") -> None:
         levels = self.k_levels or [self.ratio ** (1 / 3), self.ratio ** (2 / 3), self.ratio]
-        self.budgets = [budget(t.model, level) for level in levels]
-        self.duals = [torch.zeros_like(weight) for weight in t.weights]
+        self.budgets = [budget(state.model, level) for level in levels]
+        self.duals = [torch.zeros_like(weight) for weight in state.weights]
 
     @torch.no_grad()
-    def regularise(self, t: "TrainState") -> None:
-        k = self.budgets[part(t.step, t.total_steps, len(self.budgets))]
-        self.copies = torch._foreach_add(t.weights, self.duals, alpha=1 / self.rho)
+    def regularise(self, state: "TrainState") -> None:
+        k = self.budgets[part(state.step, state.total_steps, len(self.budgets))]
+        self.copies = torch._foreach_add(state.weights, self.duals, alpha=1 / self.rho)
         self._project_(self.copies, k)
-        self.slopes = torch._foreach_add(self.duals, torch._foreach_sub(t.weights, self.copies), alpha=self.rho)
+        self.slopes = torch._foreach_add(self.duals, torch._foreach_sub(state.weights, self.copies), alpha=self.rho)
 
     @torch.no_grad()
-    def after_step(self, t: "TrainState") -> None:
-        torch._foreach_add_(t.weights, self.slopes, alpha=-t.optimizer.param_groups[0]["lr"])
-        torch._foreach_add_(self.duals, torch._foreach_sub(t.weights, self.copies), alpha=self.rho)
+    def after_step(self, state: "TrainState") -> None:
+        torch._foreach_add_(state.weights, self.slopes, alpha=-state.optimizer.param_groups[0]["lr"])
+        torch._foreach_add_(self.duals, torch._foreach_sub(state.weights, self.copies), alpha=self.rho)
 
     def compressed(self, model: nn.Module) -> dict[str, Tensor]:
         tensors = {name: weight.detach().clone() for name, weight in weights(model).items()}

@@ -15,15 +15,15 @@ from robcomp.trainers.compressors.sparsity import GlobalL0
 if TYPE_CHECKING:
     from robcomp.trainers.state import TrainState
 
-FULL = 32  # bits of a weight without a codebook
+FULL_BITS = 32  # bits of a weight without a codebook
 FIRST_ITERATIONS, WARM_ITERATIONS = 20, 5  # Lloyd iterations of an ADMM update: from nothing, from the last centres
 FINAL_ITERATIONS = 100  # of the codebook that ships
 
 
 def check_bits(bits: int, field: str) -> None:
     """UserError unless `bits` is 1 to 16, or 32 for none."""
-    if not (1 <= bits <= 16 or bits == FULL):
-        raise UserError(f"{field}={bits} is out of range; 1 to 16 bits are allowed, or {FULL} for no codebook.")
+    if not (1 <= bits <= 16 or bits == FULL_BITS):
+        raise UserError(f"{field}={bits} is out of range; 1 to 16 bits are allowed, or {FULL_BITS} for no codebook.")
 
 
 @dataclass
@@ -59,26 +59,26 @@ class QuantisedL0(GlobalL0):
     interval: int = 10
     off_support: bool = False
 
-    def setup(self, t: "TrainState") -> None:
-        super().setup(t)
-        self.every = min(self.interval, max(1, t.steps_per_epoch - 1))  # an epoch of few steps has one update
-        self.copies = [weight.detach().clone() for weight in t.weights]
-        self.duals = [torch.zeros_like(weight) for weight in t.weights]
+    def setup(self, state: "TrainState") -> None:
+        super().setup(state)
+        self.every = min(self.interval, max(1, state.steps_per_epoch - 1))  # an epoch of few steps has one update
+        self.copies = [weight.detach().clone() for weight in state.weights]
+        self.duals = [torch.zeros_like(weight) for weight in state.weights]
         self.centres: dict[str, Tensor] = {}
 
     @torch.no_grad()
-    def regularise(self, t: "TrainState") -> None:
-        gradients = [weight.grad for weight in t.weights]
-        torch._foreach_add_(gradients, t.weights, alpha=self.rho)
+    def regularise(self, state: "TrainState") -> None:
+        gradients = [weight.grad for weight in state.weights]
+        torch._foreach_add_(gradients, state.weights, alpha=self.rho)
         torch._foreach_add_(gradients, self.duals, alpha=self.rho)
         torch._foreach_add_(gradients, self.copies, alpha=-self.rho)
 
     @torch.no_grad()
-    def after_step(self, t: "TrainState") -> None:
-        super().after_step(t)
-        if t.step_in_epoch == 0 or t.step_in_epoch % self.every:
+    def after_step(self, state: "TrainState") -> None:
+        super().after_step(state)
+        if state.step_in_epoch == 0 or state.step_in_epoch % self.every:
             return
-        for name, weight, copy, dual in zip(t.names, t.weights, self.copies, self.duals, strict=True):
+        for name, weight, copy, dual in zip(state.names, state.weights, self.copies, self.duals, strict=True):
             dual.copy_(self._within(weight, dual))
             copy.copy_(self._update(name, weight + dual))
             dual.add_(weight).sub_(copy)

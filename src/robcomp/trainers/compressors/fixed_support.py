@@ -24,7 +24,7 @@ def prunable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 @dataclass
-class KeepSupport(Compressor):
+class FixedSupport(Compressor):
     """Weights and batch-norm scales outside the support stay zero; those inside train on.
 
     The support is that of the stage that `Stage.support` names (a lottery ticket: initial values at kept positions,
@@ -33,17 +33,17 @@ class KeepSupport(Compressor):
     same for those that stay).
     """
 
-    def setup(self, t: "TrainState") -> None:
-        tensors = prunable_parameters(t.model)
+    def setup(self, state: "TrainState") -> None:
+        tensors = prunable_parameters(state.model)
         self.tensors = list(tensors.values())
-        if t.support is None:
+        if state.support is None:
             self.masks = {name: tensor.detach() != 0 for name, tensor in tensors.items()}
         else:
-            self.masks = {name: t.support[name] for name in tensors}
-        self.after_step(t)
+            self.masks = {name: state.support[name] for name in tensors}
+        self.after_step(state)
 
     @torch.no_grad()
-    def after_step(self, t: "TrainState") -> None:
+    def after_step(self, state: "TrainState") -> None:
         torch._foreach_mul_(self.tensors, list(self.masks.values()))
 
     def compressed(self, model: nn.Module) -> dict[str, Tensor]:

@@ -34,20 +34,20 @@ class Lasso(Compressor):
             )
 
     @torch.no_grad()
-    def after_step(self, t: "TrainState") -> None:
-        cut = torch._foreach_abs(t.weights)
-        for size, threshold in zip(cut, self._thresholds(t), strict=True):
+    def after_step(self, state: "TrainState") -> None:
+        cut = torch._foreach_abs(state.weights)
+        for size, threshold in zip(cut, self._thresholds(state), strict=True):
             torch.minimum(size, threshold, out=size)
-        torch._foreach_mul_(cut, torch._foreach_sign(t.weights))
-        torch._foreach_sub_(t.weights, cut)
+        torch._foreach_mul_(cut, torch._foreach_sign(state.weights))
+        torch._foreach_sub_(state.weights, cut)
 
-    def _thresholds(self, t: "TrainState") -> list[Tensor]:
+    def _thresholds(self, state: "TrainState") -> list[Tensor]:
         """By how much the entries of each weight shrink: one number each, or one for each entry."""
-        group = t.optimizer.param_groups[0]
+        group = state.optimizer.param_groups[0]
         step = group["lr"] * self.strength
-        if not isinstance(t.optimizer, torch.optim.Adam):
-            return [torch.full((), step, device=weight.device) for weight in t.weights]
-        states = [t.optimizer.state[weight] for weight in t.weights]
+        if not isinstance(state.optimizer, torch.optim.Adam):
+            return [torch.full((), step, device=weight.device) for weight in state.weights]
+        states = [state.optimizer.state[weight] for weight in state.weights]
         scales = torch._foreach_sqrt([state["exp_avg_sq"] for state in states])
         torch._foreach_div_(scales, (1 - group["betas"][1] ** states[0]["step"]).sqrt())
         torch._foreach_add_(scales, group["eps"])

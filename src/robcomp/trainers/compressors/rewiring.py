@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from robcomp.trainers.state import TrainState
 
 LAYERS = ("all", "conv")
-FEWEST = 20  # rewirings, however short the stage
+MIN_REWIRINGS = 20  # rewirings, however short the stage
 
 
 def rewirings(epochs: int, steps_per_epoch: int) -> list[int]:
@@ -27,10 +27,10 @@ def rewirings(epochs: int, steps_per_epoch: int) -> list[int]:
     A stage of more than 20 epochs is rewired at the end of every epoch but the last, as published. A shorter one is
     rewired 20 times at evenly spaced steps, or after every step where it has fewer.
     """
-    if epochs > FEWEST:
+    if epochs > MIN_REWIRINGS:
         return [epoch * steps_per_epoch for epoch in range(1, epochs)]
     total = epochs * steps_per_epoch
-    count = min(FEWEST, total - 1)
+    count = min(MIN_REWIRINGS, total - 1)
     return [total * (i + 1) // (count + 1) for i in range(count)]
 
 
@@ -67,20 +67,20 @@ class Rewiring(Compressor):
     scaled: bool = True
     spare: bool = False  # remove less from layers that are nearly full (`masks.rewired`)
 
-    def setup(self, t: "TrainState") -> None:
-        self.budget, self.names = self.room(weights(t.model))
-        self.events, self.done = rewirings(t.epochs, t.steps_per_epoch), 0
-        tensors = self._tensors(t)
+    def setup(self, state: "TrainState") -> None:
+        self.budget, self.names = self.room(weights(state.model))
+        self.events, self.done = rewirings(state.epochs, state.steps_per_epoch), 0
+        tensors = self._tensors(state)
         shapes = [tensor.shape for tensor in tensors]
         units, sizes = ([of(shape, self.scheme) for shape in shapes] for of in (unit_count, unit_size))
         floors = [int(self.scheme == "channel")] * len(units)
         counts = apportion(self.budget, [self.ratio * n for n in units], units, sizes, floors)
-        self.masks = random_masks(tensors, counts, self.scheme, t.generator("masks"))
+        self.masks = random_masks(tensors, counts, self.scheme, state.generator("masks"))
         if self.scaled:
             with torch.no_grad():
                 for tensor, count, total in zip(tensors, counts, units, strict=True):
                     tensor.mul_(math.sqrt(total / max(count, 1)))
-        self._renew(t)
+        self._renew(state)
 
     def room(self, tensors: Mapping[str, Tensor]) -> tuple[int, list[str]]:
         """Of the weights by name: how many may be active in the masked layers together, and which layers those are.
@@ -108,23 +108,23 @@ class Rewiring(Compressor):
         return budget - kept, masked
 
     @torch.no_grad()
-    def regularise(self, t: "TrainState") -> None:
+    def regularise(self, state: "TrainState") -> None:
         strength = self.beta * self.rho
-        if strength == 0 or t.step < self.warmup * t.total_steps:
+        if strength == 0 or state.step < self.warmup * state.total_steps:
             return
-        tensors = self._tensors(t)  # zero outside the masks, as z is
+        tensors = self._tensors(state)  # zero outside the masks, as z is
         torch._foreach_add_([w.grad for w in tensors], torch._foreach_sub(tensors, self.copies), alpha=strength)
 
     @torch.no_grad()
-    def after_step(self, t: "TrainState") -> None:
-        torch._foreach_mul_(self._tensors(t), self.masks)
-        if self.done < len(self.events) and t.step + 1 == self.events[self.done]:
-            self._rewire(t)
-        elif t.step < self.warmup * t.total_steps <= t.step + 1:
-            self._renew(t)
+    def after_step(self, state: "TrainState") -> None:
+        torch._foreach_mul_(self._tensors(state), self.masks)
+        if self.done < len(self.events) and state.step + 1 == self.events[self.done]:
+            self._rewire(state)
+        elif state.step < self.warmup * state.total_steps <= state.step + 1:
+            self._renew(state)
 
-    def _rewire(self, t: "TrainState") -> None:
-        tensors, momenta = self._tensors(t), dict(zip(t.names, t.momentum(), strict=True))
+    def _rewire(self, state: "TrainState") -> None:
+        tensors, momenta = self._tensors(state), dict(zip(state.names, state.momentum(), strict=True))
         thinned, self.masks = rewired(
             tensors,
             [momenta[name] for name in self.names],
@@ -136,17 +136,17 @@ class Rewiring(Compressor):
         )
         torch._foreach_mul_(tensors, thinned)
         self.done += 1
-        self._renew(t)
+        self._renew(state)
 
     @torch.no_grad()
-    def _renew(self, t: "TrainState") -> None:
+    def _renew(self, state: "TrainState") -> None:
         """Apply the masks and let z be what they leave."""
-        tensors = self._tensors(t)
+        tensors = self._tensors(state)
         torch._foreach_mul_(tensors, self.masks)
         self.copies = [tensor.detach().clone() for tensor in tensors]
 
-    def _tensors(self, t: "TrainState") -> list[nn.Parameter]:
-        by_name = dict(zip(t.names, t.weights, strict=True))
+    def _tensors(self, state: "TrainState") -> list[nn.Parameter]:
+        by_name = dict(zip(state.names, state.weights, strict=True))
         return [by_name[name] for name in self.names]
 
     def compressed(self, model: nn.Module) -> dict[str, Tensor]:

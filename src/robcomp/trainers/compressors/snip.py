@@ -12,14 +12,14 @@ from torch.nn import functional as F
 
 from robcomp.data import to_float
 from robcomp.trainers.compressors.masks import largest
-from robcomp.trainers.compressors.sparsity import Masked, budget
+from robcomp.trainers.compressors.sparsity import MaskCompressor, budget
 
 if TYPE_CHECKING:
     from robcomp.trainers.state import TrainState
 
 
 @dataclass
-class Snip(Masked):
+class Snip(MaskCompressor):
     """Keep the floor(ratio * N) weights of largest connection sensitivity at the start, once and for all.
 
     The sensitivity is |g * w|, g the gradient of the cross-entropy over `images` clean training images without
@@ -31,33 +31,33 @@ class Snip(Masked):
     ratio: float
     images: int = 1000
 
-    def setup(self, t: "TrainState") -> None:
-        scores = [saliency.reshape(-1) for saliency in sensitivities(t, self.images)]
+    def setup(self, state: "TrainState") -> None:
+        scores = [saliency.reshape(-1) for saliency in sensitivities(state, self.images)]
         flat = torch.cat(scores)
-        kept = largest(flat, torch.ones_like(flat, dtype=torch.bool), budget(t.model, self.ratio))
+        kept = largest(flat, torch.ones_like(flat, dtype=torch.bool), budget(state.model, self.ratio))
         parts = kept.split([len(score) for score in scores])
         self.masks = [
             torch.empty_like(weight, dtype=torch.bool).copy_(part.view(weight.shape))
-            for weight, part in zip(t.weights, parts, strict=True)
+            for weight, part in zip(state.weights, parts, strict=True)
         ]
-        self.after_step(t)
+        self.after_step(state)
 
 
-def sensitivities(t: "TrainState", images: int) -> list[Tensor]:
-    """|g * w| of every conv and linear weight, in t.weights' order and shapes; leaves no trace in `t`.
+def sensitivities(state: "TrainState", images: int) -> list[Tensor]:
+    """|g * w| of every conv and linear weight, in state.weights' order and shapes; leaves no trace in `state`.
 
-    g sums over batches of at most t.batch_size images, of nearly equal size; batch norm computes with the statistics of
+    g sums over batches of at most state.batch_size images, of nearly equal size; batch norm computes with the statistics of
     each batch, since those that it keeps for evaluation mean nothing before training.
     """
-    random = t.generator("snip")
-    index = torch.randperm(len(t.data.train), generator=random, device=t.env.device)[:images]
-    gradients = [torch.zeros_like(weight) for weight in t.weights]
-    with _scoring(t.model):
-        for batch in index.tensor_split(math.ceil(len(index) / t.batch_size)):
-            x = to_float(t.data.train.images[batch]).contiguous(memory_format=t.env.memory_format)
-            loss = F.cross_entropy(t.forward(x), t.data.train.labels[batch], reduction="sum")
-            torch._foreach_add_(gradients, torch.autograd.grad(loss, t.weights))
-    return [(gradient * weight.detach()).abs() for gradient, weight in zip(gradients, t.weights, strict=True)]
+    random = state.generator("snip")
+    index = torch.randperm(len(state.data.train), generator=random, device=state.env.device)[:images]
+    gradients = [torch.zeros_like(weight) for weight in state.weights]
+    with _scoring(state.model):
+        for batch in index.tensor_split(math.ceil(len(index) / state.batch_size)):
+            x = to_float(state.data.train.images[batch]).contiguous(memory_format=state.env.memory_format)
+            loss = F.cross_entropy(state.forward(x), state.data.train.labels[batch], reduction="sum")
+            torch._foreach_add_(gradients, torch.autograd.grad(loss, state.weights))
+    return [(gradient * weight.detach()).abs() for gradient, weight in zip(gradients, state.weights, strict=True)]
 
 
 @contextmanager

@@ -55,24 +55,24 @@ class GlobalL0(Compressor):
 
     ratio: float
 
-    def setup(self, t: "TrainState") -> None:
-        self.k = budget(t.model, self.ratio)
-        l0_(t.weights, self.k)
+    def setup(self, state: "TrainState") -> None:
+        self.k = budget(state.model, self.ratio)
+        l0_(state.weights, self.k)
 
-    def after_step(self, t: "TrainState") -> None:
-        l0_(t.weights, self.k)
+    def after_step(self, state: "TrainState") -> None:
+        l0_(state.weights, self.k)
 
     def compressed(self, model: nn.Module) -> dict[str, Tensor]:
         tensors = {name: weight.detach() for name, weight in weights(model).items()}
         return dict(zip(tensors, l0(list(tensors.values()), budget(model, self.ratio)), strict=True))
 
 
-class Masked(Compressor):
-    """Boolean `masks`, one for each of t.weights, that a subclass chooses in `setup`: what is outside stays zero."""
+class MaskCompressor(Compressor):
+    """Boolean `masks`, one for each of state.weights, that a subclass chooses in `setup`: what is outside stays zero."""
 
     @torch.no_grad()
-    def after_step(self, t: "TrainState") -> None:
-        torch._foreach_mul_(t.weights, self.masks)
+    def after_step(self, state: "TrainState") -> None:
+        torch._foreach_mul_(state.weights, self.masks)
 
     def compressed(self, model: nn.Module) -> dict[str, Tensor]:
         tensors = weights(model)
@@ -87,7 +87,7 @@ class Masked(Compressor):
 
 
 @dataclass
-class FixedMask(Masked):
+class MagnitudeMask(MaskCompressor):
     """Keep the largest weights as they are at the start, once and for all; the others stay zero.
 
     scope 'global' ranks all layers together (AP, NAP: ATMC paper, baselines), 'layer' each layer by itself.
@@ -100,13 +100,13 @@ class FixedMask(Masked):
         if self.scope not in SCOPES:
             raise UserError(f"method.scope={self.scope!r} is not allowed; choose from {', '.join(SCOPES)}.")
 
-    def setup(self, t: "TrainState") -> None:
+    def setup(self, state: "TrainState") -> None:
         if self.scope == "global":
-            self.masks = l0_masks(t.weights, budget(t.model, self.ratio))
+            self.masks = l0_masks(state.weights, budget(state.model, self.ratio))
         else:
-            counts = dense_weight_counts(t.model).values()
+            counts = dense_weight_counts(state.model).values()
             self.masks = [
                 l0_masks([weight], math.floor(self.ratio * count + 1e-9))[0]
-                for weight, count in zip(t.weights, counts, strict=True)
+                for weight, count in zip(state.weights, counts, strict=True)
             ]
-        self.after_step(t)
+        self.after_step(state)

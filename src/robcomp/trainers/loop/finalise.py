@@ -40,12 +40,12 @@ class WeightAverage:
     def state(self) -> dict[str, object]:
         return {"means": self.means, "steps": self.steps}
 
-    def load(self, state: dict[str, object]) -> None:
-        self.means, self.steps = state["means"], state["steps"]
+    def load(self, saved: dict[str, object]) -> None:
+        self.means, self.steps = saved["means"], saved["steps"]
 
 
 def ship(
-    t: TrainState,
+    state: TrainState,
     objective: Objective,
     compressor: Compressor,
     average: WeightAverage | None,
@@ -57,25 +57,25 @@ def ship(
     statistics belong to other weights and are estimated anew, on at most `images` images.
     """
     if average is not None:
-        average.write(t.model)
-    compressor.finalise(t.model)
+        average.write(state.model)
+    compressor.finalise(state.model)
     if average is not None or compressor.statistics:
-        refresh_statistics(t, objective, min(images, STATISTICS_IMAGES))
+        refresh_statistics(state, objective, min(images, STATISTICS_IMAGES))
 
 
 @contextmanager
 def shipped(
-    t: TrainState,
+    state: TrainState,
     objective: Objective,
     compressor: Compressor,
     average: WeightAverage | None,
     images: int = STATISTICS_IMAGES,
 ) -> Iterator[None]:
     """Inside, the model is the one that would ship now (see `ship`); afterwards the one in training, to the bit."""
-    tensors = [*t.model.parameters(), *t.model.buffers()]
+    tensors = [*state.model.parameters(), *state.model.buffers()]
     kept = [tensor.detach().clone() for tensor in tensors]
     try:
-        ship(t, objective, compressor, average, images)
+        ship(state, objective, compressor, average, images)
         yield
     finally:
         with torch.no_grad():
@@ -83,29 +83,31 @@ def shipped(
                 tensor.copy_(value)
 
 
-def refresh_statistics(t: TrainState, objective: Objective, images: int = STATISTICS_IMAGES) -> None:
+def refresh_statistics(state: TrainState, objective: Objective, images: int = STATISTICS_IMAGES) -> None:
     """Batch norm's running mean and variance from `images` training images, seen as the objective sees them.
 
     A robust objective passes clean and adversarial images through the network, and its statistics are those of both.
     Its attack runs on a network with running statistics, so a first batch brings the stale ones near before any count.
     Nothing else changes: neither weights nor the random numbers of training.
     """
-    norms = [m for m in t.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    norms = [
+        m for m in state.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats
+    ]
     if not norms:
         return
-    momenta, training, random = [norm.momentum for norm in norms], t.model.training, t.random
-    t.set_random(torch.Generator(t.env.device))  # the step's own may belong to a CUDA graph
-    t.model.train()
+    momenta, training, random = [norm.momentum for norm in norms], state.model.training, state.random
+    state.set_random(torch.Generator(state.env.device))  # the step's own may belong to a CUDA graph
+    state.model.train()
     try:
         for count in (1, images):
             for norm in norms:
                 norm.momentum = None  # the plain mean over all batches since the count was 0
                 norm.num_batches_tracked.zero_()
-            for x, y in t.samples(count):
-                with effective_weights(t.model), torch.no_grad():
-                    objective.at(t).loss(t, x, y)
+            for x, y in state.samples(count):
+                with effective_weights(state.model), torch.no_grad():
+                    objective.at(state).loss(state, x, y)
     finally:
-        t.model.train(training)
-        t.set_random(random)
+        state.model.train(training)
+        state.set_random(random)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum

@@ -20,24 +20,24 @@ WARM_UP = 2  # eager passes before recording: libraries choose algorithms and ta
 Gradients = Callable[[Tensor, Tensor], Loss]
 
 
-def make_gradients(objective: Objective, t: TrainState) -> Gradients:
+def make_gradients(objective: Objective, state: TrainState) -> Gradients:
     """A function of a batch (x, y) that fills each parameter's .grad and returns the loss."""
 
     def eager(x: Tensor, y: Tensor) -> Loss:
-        t.model.zero_grad(set_to_none=True)
-        with effective_weights(t.model):
-            loss = objective.loss(t, x, y)
+        state.model.zero_grad(set_to_none=True)
+        with effective_weights(state.model):
+            loss = objective.loss(state, x, y)
             loss.value.backward()
         return loss
 
-    return _Replayed(eager, t) if t.env.graphs and t.env.device.type == "cuda" else eager
+    return _Replayed(eager, state) if state.env.graphs and state.env.device.type == "cuda" else eager
 
 
 class _Replayed:
     """`eager` as a CUDA graph, recorded at the first call; eager for good, with a warning, if recording fails."""
 
-    def __init__(self, eager: Gradients, t: TrainState) -> None:
-        self.eager, self.t = eager, t
+    def __init__(self, eager: Gradients, state: TrainState) -> None:
+        self.eager, self.state = eager, state
         self.graph: torch.cuda.CUDAGraph | None = None
         self.failed = False
 
@@ -52,7 +52,7 @@ class _Replayed:
         return self.loss
 
     def _record(self, x: Tensor, y: Tensor) -> None:
-        model, random = self.t.model, self.t.random
+        model, random = self.state.model, self.state.random
         buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
         seed = random.initial_seed()
         self.x, self.y = x.clone(), y.clone()
@@ -71,8 +71,8 @@ class _Replayed:
             self.graph = graph
         except RuntimeError as error:
             self.failed = True
-            random = torch.Generator(self.t.env.device)  # the old one may still count as captured
-            self.t.set_random(random)
+            random = torch.Generator(self.state.env.device)  # the old one may still count as captured
+            self.state.set_random(random)
             warnings.warn(f"no CUDA graph, training goes on without: {error}", RuntimeWarning, stacklevel=2)
         random.manual_seed(seed)
         with torch.no_grad():

@@ -40,45 +40,47 @@ class LoopSettings:
 
 def run_stage(
     stage: Stage,
-    t: TrainState,
+    state: TrainState,
     settings: LoopSettings,
     store: StageStore,
     on_epoch: Callable[[Record], None],
     progress: Progress,
 ) -> StageResult:
-    """Train `t.model` through `stage`, from its checkpoint if it has one; the model ends inside the constraint.
+    """Train `state.model` through `stage`, from its checkpoint if it has one; the model ends inside the constraint.
 
     Saves a checkpoint every minute and at each epoch's end, hands a record of each finished epoch to `on_epoch` (those
     before the checkpoint too), and raises UserError when the loss stops being finite.
     """
-    t.optimizer = make_optimizer(t.model, stage.schedule)
-    stage.compressor.setup(t)
-    progressed = _Progressed.restore(stage, t, settings, store.checkpoint(t.env.device))
+    state.optimizer = make_optimizer(state.model, stage.schedule)
+    stage.compressor.setup(state)
+    progressed = _Progressed.restore(stage, state, settings, store.checkpoint(state.env.device))
     for record in progressed.records:
         on_epoch(record)
-    progress.begin(stage.name, t)
-    gradients = _Gradients(stage.objective, t)
-    t.model.train()
+    progress.begin(stage.name, state)
+    gradients = _Gradients(stage.objective, state)
+    state.model.train()
     saved = time.monotonic()
     try:
-        while t.step < t.end:
-            _step(stage, t, gradients, progressed)
-            progress.step(t, progressed.meters)
-            if t.step_in_epoch == 0:
-                record = _end_epoch(stage, t, settings, progressed)
+        while state.step < state.end:
+            _step(stage, state, gradients, progressed)
+            progress.step(state, progressed.meters)
+            if state.step_in_epoch == 0:
+                record = _end_epoch(stage, state, settings, progressed)
                 on_epoch(record)
-                if _goes_on(stage, t, progressed.records):
-                    t.end += t.steps_per_epoch
-            if t.step_in_epoch == 0 or time.monotonic() - saved > CHECKPOINT_SECONDS:
-                store.save_checkpoint(progressed.capture(stage, t))
+                if _goes_on(stage, state, progressed.records):
+                    state.end += state.steps_per_epoch
+            if state.step_in_epoch == 0 or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                store.save_checkpoint(progressed.capture(stage, state))
                 saved = time.monotonic()
     finally:
         progress.end()
     if progressed.best is not None:
-        t.model.load_state_dict(progressed.best)
+        state.model.load_state_dict(progressed.best)
     else:
-        ship(t, stage.objective, stage.compressor, progressed.average)
-    result = StageResult(t.model.state_dict(), to_spec(form_of(t.model)), progressed.records, progressed.seconds)
+        ship(state, stage.objective, stage.compressor, progressed.average)
+    result = StageResult(
+        state.model.state_dict(), to_spec(form_of(state.model)), progressed.records, progressed.seconds
+    )
     store.finish(result)
     return result
 
@@ -96,47 +98,49 @@ def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimize
 class _Gradients:
     """The gradients of the objective as it stands at each step, made anew (a CUDA graph recorded) when it changes."""
 
-    def __init__(self, objective: Objective, t: TrainState) -> None:
-        self.objective, self.t = objective, t
+    def __init__(self, objective: Objective, state: TrainState) -> None:
+        self.objective, self.state = objective, state
         self.now: Objective | None = None
 
     def __call__(self, x: Tensor, y: Tensor) -> Loss:
-        now = self.objective.at(self.t)
+        now = self.objective.at(self.state)
         if self.now is None or now != self.now:
-            self.now, self.fill = now, make_gradients(now, self.t)
+            self.now, self.fill = now, make_gradients(now, self.state)
         return self.fill(x, y)
 
 
-def _goes_on(stage: Stage, t: TrainState, records: list[Record]) -> bool:
+def _goes_on(stage: Stage, state: TrainState, records: list[Record]) -> bool:
     """Whether a stage at its end has another epoch: its adversarial loss still falls, and the limit is not reached."""
-    if t.step < t.end or t.step + t.steps_per_epoch > t.total_steps * (1 + stage.limit) * (1 + 1e-9):
+    if state.step < state.end or state.step + state.steps_per_epoch > state.total_steps * (1 + stage.limit) * (
+        1 + 1e-9
+    ):
         return False
     last = [record["adversarial_loss"] for record in records[-2:]]
     return len(last) == 2 and None not in last and last[1] < last[0]
 
 
-def _step(stage: Stage, t: TrainState, gradients: Gradients, progressed: "_Progressed") -> None:
+def _step(stage: Stage, state: TrainState, gradients: Gradients, progressed: "_Progressed") -> None:
     """One optimiser step: attack, loss, gradients, penalty, update, constraint."""
     started = time.monotonic()
-    epoch = t.epoch + t.step_in_epoch / t.steps_per_epoch
-    for group in t.optimizer.param_groups:
+    epoch = state.epoch + state.step_in_epoch / state.steps_per_epoch
+    for group in state.optimizer.param_groups:
         group["lr"] = stage.schedule.rate(epoch)
-    x, y = t.batch()
+    x, y = state.batch()
     loss = gradients(x, y)
-    stage.compressor.regularise(t)
-    t.optimizer.step()
-    stage.compressor.after_step(t)
-    t.step += 1
+    stage.compressor.regularise(state)
+    state.optimizer.step()
+    stage.compressor.after_step(state)
+    state.step += 1
     if progressed.average is not None:
-        progressed.average.update(t.model)
+        progressed.average.update(state.model)
     progressed.meters.add(loss, len(y))
     progressed.seconds += time.monotonic() - started
 
 
-def _end_epoch(stage: Stage, t: TrainState, settings: LoopSettings, progressed: "_Progressed") -> Record:
+def _end_epoch(stage: Stage, state: TrainState, settings: LoopSettings, progressed: "_Progressed") -> Record:
     """The epoch's record; the compressor's epoch hook; selection."""
     started = time.monotonic()
-    epoch = t.step // t.steps_per_epoch
+    epoch = state.step // state.steps_per_epoch
     means = progressed.meters.means()  # waits for the device, so the time is the epoch's
     rate = progressed.meters.images / (progressed.seconds + time.monotonic() - started - progressed.epoch_start)
     if not math.isfinite(means["loss"]):
@@ -145,9 +149,9 @@ def _end_epoch(stage: Stage, t: TrainState, settings: LoopSettings, progressed: 
             f"it learned at a rate of {stage.schedule.lr:g}; lower schedule.{stage.schedule_name}.lr or add "
             f"schedule.{stage.schedule_name}.warmup=1."
         )
-    t.adversary.verify()
-    stage.compressor.after_epoch(t)
-    clean, robust, state = _validate(stage, t, settings, progressed)
+    state.adversary.verify()
+    stage.compressor.after_epoch(state)
+    clean, robust, best = _validate(stage, state, settings, progressed)
     progressed.seconds += time.monotonic() - started
     progressed.epoch_start = progressed.seconds
     record = {
@@ -158,48 +162,48 @@ def _end_epoch(stage: Stage, t: TrainState, settings: LoopSettings, progressed: 
         **means,
         "val_clean": clean,
         "val_robust": robust,
-        "lr": stage.schedule.rate(epoch - 1 / t.steps_per_epoch),
+        "lr": stage.schedule.rate(epoch - 1 / state.steps_per_epoch),
         "images_per_second": round(rate, 1),
         "seconds": round(progressed.seconds, 2),
     }
     progressed.meters.reset()
     progressed.records.append(record)
-    if state is not None:
-        progressed.best = state
+    if best is not None:
+        progressed.best = best
     return record
 
 
 def _validate(
-    stage: Stage, t: TrainState, settings: LoopSettings, progressed: "_Progressed"
+    stage: Stage, state: TrainState, settings: LoopSettings, progressed: "_Progressed"
 ) -> tuple[float | None, float | None, dict[str, Tensor] | None]:
     """Clean and robust accuracy of the weights as they would ship; their state dict if it is to be kept as the best."""
-    held_out = t.data.test if settings.selection == "best_on_test" else t.data.val
+    held_out = state.data.test if settings.selection == "best_on_test" else state.data.val
     if not len(held_out):
         return None, None, None
-    images = STATISTICS_IMAGES if settings.selection != "last" else len(t.data.train) // 10  # for the log alone
-    with shipped(t, stage.objective, stage.compressor, progressed.average, images):
-        clean, robust = validation_accuracy(t, settings.validation_attack, held_out)
+    images = STATISTICS_IMAGES if settings.selection != "last" else len(state.data.train) // 10  # for the log alone
+    with shipped(state, stage.objective, stage.compressor, progressed.average, images):
+        clean, robust = validation_accuracy(state, settings.validation_attack, held_out)
         score = clean if isinstance(stage.objective, Natural) else robust
         if score <= progressed.best_score:
             return clean, robust, None
         progressed.best_score = score
         if settings.selection == "last":
             return clean, robust, None
-        return clean, robust, {name: tensor.clone() for name, tensor in t.model.state_dict().items()}
+        return clean, robust, {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
 
 
-def validation_accuracy(t: TrainState, attack: Attack, split: Split) -> tuple[float, float]:
+def validation_accuracy(state: TrainState, attack: Attack, split: Split) -> tuple[float, float]:
     """Clean and robust accuracy of the present weights on `split`, in the training precision."""
     clean = robust = 0
     for start in range(0, len(split), VALIDATION_BATCH):
         y = split.labels[start : start + VALIDATION_BATCH]
-        x = to_float(split.images[start : start + VALIDATION_BATCH]).contiguous(memory_format=t.env.memory_format)
-        random = generator(t.env.device, t.seed, "validation", start)
-        x_adv = t.adversary(attack, x, y, random)
+        x = to_float(split.images[start : start + VALIDATION_BATCH]).contiguous(memory_format=state.env.memory_format)
+        random = generator(state.env.device, state.seed, "validation", start)
+        x_adv = state.adversary(attack, x, y, random)
         with torch.no_grad():
-            right = t.adversary.snapshot(x).argmax(1) == y
+            right = state.adversary.snapshot(x).argmax(1) == y
             clean += int(right.sum())
-            robust += int((right & (t.adversary.snapshot(x_adv).argmax(1) == y)).sum())
+            robust += int((right & (state.adversary.snapshot(x_adv).argmax(1) == y)).sum())
     return clean / len(split), robust / len(split)
 
 
@@ -234,28 +238,28 @@ class Meters:
     def state(self) -> dict[str, Any]:
         return {"sums": self.sums, "steps": self.steps, "images": self.images, "measured": self.measured}
 
-    def load(self, state: dict[str, Any]) -> None:
-        self.sums.copy_(state["sums"])
-        self.steps, self.images, self.measured = state["steps"], state["images"], state["measured"]
+    def load(self, saved: dict[str, Any]) -> None:
+        self.sums.copy_(saved["sums"])
+        self.steps, self.images, self.measured = saved["steps"], saved["images"], saved["measured"]
 
 
 class _Progressed:
     """What a stage has come to: all that a checkpoint holds beside the model."""
 
-    def __init__(self, t: TrainState, settings: LoopSettings) -> None:
+    def __init__(self, state: TrainState, settings: LoopSettings) -> None:
         tau = settings.weight_average
-        self.average = WeightAverage(tau, t.model) if tau else None
-        self.meters = Meters(t.env.device)
+        self.average = WeightAverage(tau, state.model) if tau else None
+        self.meters = Meters(state.env.device)
         self.records: list[Record] = []
         self.seconds = self.epoch_start = 0.0
         self.best: dict[str, Tensor] | None = None
         self.best_score = -1.0
 
-    def capture(self, stage: Stage, t: TrainState) -> dict[str, Any]:
+    def capture(self, stage: Stage, state: TrainState) -> dict[str, Any]:
         return {
-            "step": t.step,
-            "model": t.model.state_dict(),
-            "optimizer": t.optimizer.state_dict(),
+            "step": state.step,
+            "model": state.model.state_dict(),
+            "optimizer": state.optimizer.state_dict(),
             "compressor": stage.compressor.state_dict(),
             "meters": self.meters.state(),
             "records": self.records,
@@ -263,26 +267,26 @@ class _Progressed:
             "epoch_start": self.epoch_start,
             "best": self.best,
             "best_score": self.best_score,
-            "end": t.end,
+            "end": state.end,
             "average": self.average and self.average.state(),
         }
 
     @classmethod
     def restore(
-        cls, stage: Stage, t: TrainState, settings: LoopSettings, state: dict[str, Any] | None
+        cls, stage: Stage, state: TrainState, settings: LoopSettings, saved: dict[str, Any] | None
     ) -> "_Progressed":
         """Put model, optimiser and compressor back to where the checkpoint left them; at the start without one."""
-        progressed = cls(t, settings)
-        if state is None:
+        progressed = cls(state, settings)
+        if saved is None:
             return progressed
-        t.step, t.end = state["step"], state["end"]
-        t.model.load_state_dict(state["model"])
-        t.optimizer.load_state_dict(state["optimizer"])
-        stage.compressor.load_state_dict(state["compressor"])
-        progressed.meters.load(state["meters"])
-        progressed.records = state["records"]
-        progressed.seconds, progressed.epoch_start = state["seconds"], state["epoch_start"]
-        progressed.best, progressed.best_score = state["best"], state["best_score"]
+        state.step, state.end = saved["step"], saved["end"]
+        state.model.load_state_dict(saved["model"])
+        state.optimizer.load_state_dict(saved["optimizer"])
+        stage.compressor.load_state_dict(saved["compressor"])
+        progressed.meters.load(saved["meters"])
+        progressed.records = saved["records"]
+        progressed.seconds, progressed.epoch_start = saved["seconds"], saved["epoch_start"]
+        progressed.best, progressed.best_score = saved["best"], saved["best_score"]
         if progressed.average is not None:
-            progressed.average.load(state["average"])
+            progressed.average.load(saved["average"])
         return progressed

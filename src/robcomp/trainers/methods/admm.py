@@ -4,17 +4,17 @@ from dataclasses import dataclass, field, replace
 
 from torch import nn
 
-from robcomp.trainers.compressors.admm import ADMMPruning
-from robcomp.trainers.compressors.fixed_support import KeepSupport
+from robcomp.trainers.compressors.admm import ADMMCompressor
+from robcomp.trainers.compressors.fixed_support import FixedSupport
 from robcomp.trainers.compressors.layer_budgets import LayerBudgets
 from robcomp.trainers.compressors.sparsity import SparseMethod
-from robcomp.trainers.method import METHODS, Task
+from robcomp.trainers.method import METHODS, RecipeContext
 from robcomp.trainers.stage import Stage
 
 
 @METHODS.register("admm")
 @dataclass
-class ADMM(SparseMethod):
+class ADMMMethod(SparseMethod):
     """Concurrent adversarial training and weight pruning (Ye et al., ICCV 2019): dense adversarial training, then under
     an ADMM penalty that draws each layer towards its pruned copy, hard pruning, masked retraining.
 
@@ -47,27 +47,27 @@ class ADMM(SparseMethod):
         "attached_dual": "the penalty's gradient is multiplied by the number of dual updates plus one (ICCV code)"
     }
 
-    def stages(self, task: Task) -> list[Stage]:
-        retrain = task.stage("retrain", task.adversarial, KeepSupport(), "sparse")
-        return [*self.pruning(task), retrain]
+    def stages(self, context: RecipeContext) -> list[Stage]:
+        retrain = context.stage("retrain", context.adversarial, FixedSupport(), "sparse")
+        return [*self.pruning(context), retrain]
 
-    def pruning(self, task: Task) -> list[Stage]:
+    def pruning(self, context: RecipeContext) -> list[Stage]:
         """The stages that find out what stays: dense, then ADMM, which ends in the hard prune."""
         interval = self.interval and self.interval * self.epochs_scale
-        constraint = ADMMPruning(
+        constraint = ADMMCompressor(
             self.budgets,
             self.rho,
             self.rho_growth,
             self.periods,
             interval,
             self.progressive,
-            attached_dual="attached_dual" in self.reference,
+            attached_dual="attached_dual" in self.quirks,
         )
-        admm = task.stage("admm", task.adversarial, constraint, "sparse")
+        admm = context.stage("admm", context.adversarial, constraint, "sparse")
         if self.lr_restarts and admm.schedule.restarts == 1:
             parts = round(admm.schedule.epochs / interval) if interval else self.periods
             admm.schedule = replace(admm.schedule, restarts=max(1, parts))
-        return [task.stage("dense", task.adversarial), admm]
+        return [context.stage("dense", context.adversarial), admm]
 
     def check(self, model: nn.Module) -> None:
         self.budgets.check(model)

@@ -4,20 +4,20 @@ import math
 from dataclasses import dataclass, field
 
 from robcomp.errors import UserError
-from robcomp.trainers.attack_curriculum import Rising
-from robcomp.trainers.compressors.admm_oneshot import OneShotADMM
+from robcomp.trainers.attack_curriculum import AttackCurriculum
+from robcomp.trainers.compressors.admm_oneshot import ADMMOneShotCompressor
 from robcomp.trainers.compressors.sparsity import SparseMethod
-from robcomp.trainers.method import METHODS, Task
+from robcomp.trainers.method import METHODS, RecipeContext
 from robcomp.trainers.objectives import Adversarial, Natural, Objective
 from robcomp.trainers.stage import Stage
 
 APPROACH = 0.1  # lr * rho: the share of theta - theta' that a step takes away
-STABLE = 4 / 3  # from here on the iteration of theta and u swings up (OneShotADMM)
+STABLE = 4 / 3  # from here on the iteration of theta and u swings up (ADMMOneShotCompressor)
 
 
 @METHODS.register("admm_oneshot")
 @dataclass
-class AdmmOneShot(SparseMethod):
+class ADMMOneShotMethod(SparseMethod):
     """One stage from scratch, without pretraining or fine-tuning: per iteration PGD, theta' by projection, theta by
     an optimiser step, the dual; meanwhile eps, the PGD's steps and the budget k move to their final values by levels
     (Marshall's thesis, algorithm 1). `set` chooses the pruning scheme: irregular, funnel or redundant.
@@ -56,8 +56,8 @@ class AdmmOneShot(SparseMethod):
                 f"method.limit={self.limit:g} is out of range; a share of the epochs in [0, 10] is allowed."
             )
 
-    def stages(self, task: Task) -> list[Stage]:
-        stage = task.stage("oneshot", self._objective(task), schedule="dense", limit=self.limit)
+    def stages(self, context: RecipeContext) -> list[Stage]:
+        stage = context.stage("oneshot", self._objective(context), schedule="dense", limit=self.limit)
         rate = stage.schedule.lr
         rho = APPROACH / (rate or 1.0) if self.rho is None else self.rho
         if rho * rate >= STABLE:
@@ -65,14 +65,16 @@ class AdmmOneShot(SparseMethod):
                 f"method.rho={rho:g} at a learning rate of {rate:g} swings up; less than {STABLE / rate:.3g} is "
                 "allowed, or null for a tenth of 1 / learning rate."
             )
-        stage.compressor = OneShotADMM(self.ratio, self.set, rho, self.phi, self.k_levels)
+        stage.compressor = ADMMOneShotCompressor(self.ratio, self.set, rho, self.phi, self.k_levels)
         return [stage]
 
-    def _objective(self, task: Task) -> Objective:
-        if isinstance(task.chosen, Natural) or (self.eps_levels and not any(self.eps_levels)):
-            return task.natural
-        steps = task.threat_attack.steps
+    def _objective(self, context: RecipeContext) -> Objective:
+        if isinstance(context.chosen, Natural) or (self.eps_levels and not any(self.eps_levels)):
+            return context.natural
+        steps = context.threat_attack.steps
         levels = self.steps_levels
         if levels is None:
             levels = [math.ceil(steps / 3), math.ceil(2 * steps / 3), steps]
-        return Rising(task.chosen or Adversarial(task.threat_attack, self.natural_weight), self.eps_levels, levels)
+        return AttackCurriculum(
+            context.chosen or Adversarial(context.threat_attack, self.natural_weight), self.eps_levels, levels
+        )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from robcomp.trainers.compressors.sparsity import GlobalL0, SparseMethod
-from robcomp.trainers.method import METHODS, Task
+from robcomp.trainers.method import METHODS, RecipeContext
 from robcomp.trainers.stage import Stage
 
 
@@ -12,6 +12,6 @@ from robcomp.trainers.stage import Stage
 class AdversarialL0(SparseMethod):
     """Adversarial training under a global l0 budget, projected after every step (A-l0; ATMC paper, baselines)."""
 
-    def stages(self, task: Task) -> list[Stage]:
-        objective, constraint = task.adversarial, GlobalL0(self.ratio)
-        return [task.stage("dense", objective), task.stage("sparse", objective, constraint)]
+    def stages(self, context: RecipeContext) -> list[Stage]:
+        objective, constraint = context.adversarial, GlobalL0(self.ratio)
+        return [context.stage("dense", objective), context.stage("sparse", objective, constraint)]

@@ -7,7 +7,7 @@ from torch import nn
 from robcomp.errors import UserError, unknown
 from robcomp.trainers.compressors.low_rank import RULES, RankBudget
 from robcomp.trainers.compressors.sparsity import SparseMethod
-from robcomp.trainers.method import METHODS, Task
+from robcomp.trainers.method import METHODS, RecipeContext
 from robcomp.trainers.stage import Stage
 
 
@@ -34,9 +34,9 @@ class AdversarialLowRank(SparseMethod):
                 "1 is allowed, with method.rule=pooled; leave it null to aim at method.ratio."
             )
 
-    def stages(self, task: Task) -> list[Stage]:
-        factors = task.stage("low_rank", task.adversarial, schedule="sparse", parameterisation=self.ranks)
-        return [task.stage("dense", task.adversarial), factors]
+    def stages(self, context: RecipeContext) -> list[Stage]:
+        factors = context.stage("low_rank", context.adversarial, schedule="sparse", parameterisation=self.ranks)
+        return [context.stage("dense", context.adversarial), factors]
 
     def check(self, model: nn.Module) -> None:
         self.ranks.check(model)

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from robcomp.errors import UserError
 from robcomp.models.parameterisation import FactoredForm
-from robcomp.trainers.compressors.codebook import FULL, QuantisedL0, check_bits
+from robcomp.trainers.compressors.codebook import FULL_BITS, QuantisedL0, check_bits
 from robcomp.trainers.compressors.sparsity import GlobalL0
-from robcomp.trainers.method import METHODS, Task
+from robcomp.trainers.method import METHODS, RecipeContext
 from robcomp.trainers.methods.al0 import AdversarialL0
 from robcomp.trainers.stage import Stage
 
@@ -37,14 +37,14 @@ class ATMC(AdversarialL0):
             if getattr(self, name) < low:
                 raise UserError(f"method.{name}={getattr(self, name)} is out of range; at least {low} is allowed.")
 
-    def stages(self, task: Task) -> list[Stage]:
-        objective, form = task.adversarial, FactoredForm(self.identity)
-        stages = super().stages(task)
-        stages.append(task.stage("factored", objective, GlobalL0(self.ratio), parameterisation=form))
-        if self.bits < FULL:
-            off_support = "off_support" in self.reference
+    def stages(self, context: RecipeContext) -> list[Stage]:
+        objective, form = context.adversarial, FactoredForm(self.identity)
+        stages = super().stages(context)
+        stages.append(context.stage("factored", objective, GlobalL0(self.ratio), parameterisation=form))
+        if self.bits < FULL_BITS:
+            off_support = "off_support" in self.quirks
             constraint = QuantisedL0(self.ratio, self.bits, self.rho, self.quantise_interval, off_support)
-            stages.append(task.stage("quantised", objective, constraint, parameterisation=form))
+            stages.append(context.stage("quantised", objective, constraint, parameterisation=form))
         return stages
 
     @property

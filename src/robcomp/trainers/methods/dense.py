@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from robcomp.trainers.method import METHODS, Method, Task
+from robcomp.trainers.method import METHODS, Method, RecipeContext
 from robcomp.trainers.stage import Stage
 
 
@@ -11,8 +11,8 @@ from robcomp.trainers.stage import Stage
 class Natural(Method):
     """Dense natural training (ATMC paper, Table 1)."""
 
-    def stages(self, task: Task) -> list[Stage]:
-        return [task.stage("dense", task.chosen or task.natural)]
+    def stages(self, context: RecipeContext) -> list[Stage]:
+        return [context.stage("dense", context.chosen or context.natural)]
 
 
 @METHODS.register("da")
@@ -20,5 +20,5 @@ class Natural(Method):
 class DenseAdversarial(Method):
     """Dense adversarial training (DA; ATMC paper, baselines), where every robust method starts."""
 
-    def stages(self, task: Task) -> list[Stage]:
-        return [task.stage("dense", task.adversarial)]
+    def stages(self, context: RecipeContext) -> list[Stage]:
+        return [context.stage("dense", context.adversarial)]

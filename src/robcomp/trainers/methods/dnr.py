@@ -9,8 +9,8 @@ from robcomp.models.parameterisation import weights
 from robcomp.trainers.compressors.masks import SCHEMES
 from robcomp.trainers.compressors.rewiring import LAYERS, Rewiring
 from robcomp.trainers.compressors.sparsity import SparseMethod
-from robcomp.trainers.method import METHODS, Task
-from robcomp.trainers.objectives import Adversarial, CleanFirst, Natural, Objective
+from robcomp.trainers.method import METHODS, RecipeContext
+from robcomp.trainers.objectives import Adversarial, Natural, NaturalWarmup, Objective
 from robcomp.trainers.stage import Stage
 
 
@@ -48,21 +48,21 @@ class DynamicRewiring(SparseMethod):
         if not self.rho >= 0:
             raise UserError(f"method.rho={self.rho:g} is out of range; at least 0 is allowed, and 0 is no regulariser.")
 
-    def stages(self, task: Task) -> list[Stage]:
-        return [task.stage("rewired", self.objective(task), self.rewiring, schedule="dense")]
+    def stages(self, context: RecipeContext) -> list[Stage]:
+        return [context.stage("rewired", self.objective(context), self.rewiring, schedule="dense")]
 
     def check(self, model: nn.Module) -> None:
         self.rewiring.room(weights(model))
 
-    def objective(self, task: Task) -> Objective:
+    def objective(self, context: RecipeContext) -> Objective:
         """The hybrid loss after the warm-up; where there is no adversary (beta = 1), the natural loss throughout."""
-        if self.beta == 1 or isinstance(task.chosen, Natural):
-            return task.chosen or task.natural
-        return CleanFirst(task.chosen or Adversarial(task.threat_attack, self.beta), self.warmup)
+        if self.beta == 1 or isinstance(context.chosen, Natural):
+            return context.chosen or context.natural
+        return NaturalWarmup(context.chosen or Adversarial(context.threat_attack, self.beta), self.warmup)
 
     @property
     def rewiring(self) -> Rewiring:
-        scaled = "unscaled_start" not in self.reference
+        scaled = "unscaled_start" not in self.quirks
         return Rewiring(self.ratio, self.scheme, self.layers, self.rate, self.rho, self.beta, self.warmup, scaled)
 
 

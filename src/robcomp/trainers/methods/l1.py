@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from robcomp.trainers.compressors.lasso import Lasso
-from robcomp.trainers.compressors.sparsity import FixedMask, SparseMethod
-from robcomp.trainers.method import METHODS, Task
+from robcomp.trainers.compressors.sparsity import MagnitudeMask, SparseMethod
+from robcomp.trainers.method import METHODS, RecipeContext
 from robcomp.trainers.stage import Stage
 
 
@@ -28,9 +28,9 @@ class RobustL1(SparseMethod):
 
     strength: float = 1e-4
 
-    def stages(self, task: Task) -> list[Stage]:
-        objective = task.adversarial
+    def stages(self, context: RecipeContext) -> list[Stage]:
+        objective = context.adversarial
         return [
-            task.stage("lasso", objective, Lasso(self.strength), "dense"),
-            task.stage("sparse", objective, FixedMask(self.ratio)),
+            context.stage("lasso", objective, Lasso(self.strength), "dense"),
+            context.stage("sparse", objective, MagnitudeMask(self.ratio)),
         ]

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-from robcomp.trainers.compressors.fixed_support import KeepSupport
-from robcomp.trainers.method import METHODS, Task
-from robcomp.trainers.methods.admm import ADMM
+from robcomp.trainers.compressors.fixed_support import FixedSupport
+from robcomp.trainers.method import METHODS, RecipeContext
+from robcomp.trainers.methods.admm import ADMMMethod
 from robcomp.trainers.stage import Stage
 
 
 @METHODS.register("lottery")
 @dataclass
-class LotteryTicket(ADMM):
+class LotteryTicket(ADMMMethod):
     """ADMM pruning decides which weights stay; those go back to their initial values and are trained adversarially from
     there, as long as a dense network would be (Ye et al., ICCV 2019, Table 5; Frankle and Carbin, ICLR 2019).
 
@@ -19,6 +19,6 @@ class LotteryTicket(ADMM):
     dense stage.
     """
 
-    def stages(self, task: Task) -> list[Stage]:
-        ticket = task.stage("ticket", task.adversarial, KeepSupport(), "dense", start="init", support="admm")
-        return [*self.pruning(task), ticket]
+    def stages(self, context: RecipeContext) -> list[Stage]:
+        ticket = context.stage("ticket", context.adversarial, FixedSupport(), "dense", start="init", support="admm")
+        return [*self.pruning(context), ticket]

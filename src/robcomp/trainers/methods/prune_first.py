@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from robcomp.trainers.compressors.fixed_support import KeepSupport
-from robcomp.trainers.compressors.sparsity import FixedMask, SparseMethod
-from robcomp.trainers.method import METHODS, Task
+from robcomp.trainers.compressors.fixed_support import FixedSupport
+from robcomp.trainers.compressors.sparsity import MagnitudeMask, SparseMethod
+from robcomp.trainers.method import METHODS, RecipeContext
 from robcomp.trainers.stage import Stage
 
 
@@ -18,7 +18,7 @@ class PruneFirst(SparseMethod):
     stages are natural whatever objective= asks for; the last has `schedule.adversarial`, or that of sparse stages.
     """
 
-    def stages(self, task: Task) -> list[Stage]:
-        mask = FixedMask(self.ratio)
-        natural = [task.stage("dense", task.natural), task.stage("sparse", task.natural, mask)]
-        return [*natural, task.stage("adversarial", task.adversarial, KeepSupport(), "sparse")]
+    def stages(self, context: RecipeContext) -> list[Stage]:
+        mask = MagnitudeMask(self.ratio)
+        natural = [context.stage("dense", context.natural), context.stage("sparse", context.natural, mask)]
+        return [*natural, context.stage("adversarial", context.adversarial, FixedSupport(), "sparse")]

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from robcomp.trainers.compressors.sparsity import FixedMask, SparseMethod
-from robcomp.trainers.method import METHODS, Task
+from robcomp.trainers.compressors.sparsity import MagnitudeMask, SparseMethod
+from robcomp.trainers.method import METHODS, RecipeContext
 from robcomp.trainers.stage import Stage
 
 
@@ -12,9 +12,9 @@ from robcomp.trainers.stage import Stage
 class AdversarialPruning(SparseMethod):
     """Adversarial pruning (AP; ATMC paper, baselines): dense adversarial training, then the largest weights go on."""
 
-    def stages(self, task: Task) -> list[Stage]:
-        objective, mask = task.adversarial, FixedMask(self.ratio)
-        return [task.stage("dense", objective), task.stage("sparse", objective, mask)]
+    def stages(self, context: RecipeContext) -> list[Stage]:
+        objective, mask = context.adversarial, MagnitudeMask(self.ratio)
+        return [context.stage("dense", objective), context.stage("sparse", objective, mask)]
 
 
 @METHODS.register("nap")
@@ -22,6 +22,6 @@ class AdversarialPruning(SparseMethod):
 class NaturalPruning(AdversarialPruning):
     """Non-adversarial pruning (NAP; ATMC paper, baselines): AP without an adversary in either stage."""
 
-    def stages(self, task: Task) -> list[Stage]:
-        objective, mask = task.chosen or task.natural, FixedMask(self.ratio)
-        return [task.stage("dense", objective), task.stage("sparse", objective, mask)]
+    def stages(self, context: RecipeContext) -> list[Stage]:
+        objective, mask = context.chosen or context.natural, MagnitudeMask(self.ratio)
+        return [context.stage("dense", objective), context.stage("sparse", objective, mask)]

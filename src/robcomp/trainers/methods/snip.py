@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from robcomp.errors import UserError
 from robcomp.trainers.compressors.snip import Snip
 from robcomp.trainers.compressors.sparsity import SparseMethod
-from robcomp.trainers.method import METHODS, Task
+from robcomp.trainers.method import METHODS, RecipeContext
 from robcomp.trainers.stage import Stage
 
 
@@ -22,6 +22,6 @@ class SingleShotPruning(SparseMethod):
         if self.images < 1:
             raise UserError(f"method.images={self.images} is out of range; at least 1 is allowed.")
 
-    def stages(self, task: Task) -> list[Stage]:
-        objective, mask = task.chosen or task.natural, Snip(self.ratio, self.images)
-        return [task.stage("snip", objective, mask, schedule="dense")]
+    def stages(self, context: RecipeContext) -> list[Stage]:
+        objective, mask = context.chosen or context.natural, Snip(self.ratio, self.images)
+        return [context.stage("snip", objective, mask, schedule="dense")]

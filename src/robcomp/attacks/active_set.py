@@ -13,7 +13,7 @@ def runs_at_once(images: int, batch: int) -> int:
     return max(max(batch, ROWS) // max(images, 1), 1)
 
 
-class Survivors:
+class ActiveSet:
     """The images that an attack has not fooled so far: tensors of one row an image, or one for each run of an image.
 
     index [n]: where each stands in the batch; best [n, C, H, W]: its best point so far, of loss best_loss [n]. Several
@@ -24,7 +24,7 @@ class Survivors:
         self.index, self.x, self.y, self.best = index, x, y, start
         self.best_loss = start.new_full((len(x),), -torch.inf)
 
-    def leave(self, fooled: Tensor, x_adv: Tensor, result: Tensor) -> None:
+    def drop_fooled(self, fooled: Tensor, x_adv: Tensor, result: Tensor) -> None:
         """Write the rows of `x_adv` where `fooled` [n] holds into the batch's `result`, and drop those images here."""
         if fooled.any():
             gone = fooled.nonzero()[:, 0]
@@ -35,7 +35,7 @@ class Survivors:
             for name, rows in vars(self).items():
                 setattr(self, name, rows[stay])
 
-    def settle(self, result: Tensor, highest: Tensor, runs: int = 1) -> Tensor:
+    def keep_best(self, result: Tensor, highest: Tensor, runs: int = 1) -> Tensor:
         """Write the best points into `result` where they beat the batch's `highest` losses; returns the images left."""
         for index, best, loss in zip(
             self.index.chunk(runs), self.best.chunk(runs), self.best_loss.chunk(runs), strict=True
@@ -54,7 +54,7 @@ class Nearest:
         self.points = x.clone()
         self.distance = torch.where(wrong, 0.0, torch.inf)
 
-    def offer(self, rows: Tensor, points: Tensor, wrong: Tensor, runs: int = 1) -> None:
+    def update(self, rows: Tensor, points: Tensor, wrong: Tensor, runs: int = 1) -> None:
         """Points of the images `rows`, kept where they are misclassified and nearer than those before.
 
         With several `runs`, which stand one after the other, an image has a point of each.
@@ -65,10 +65,10 @@ class Nearest:
             self.points[images] = torch.where(per_image(nearer, found), found, self.points[images])
             self.distance[images] = torch.where(nearer, distance, self.distance[images])
 
-    def open(self, rows: Tensor | slice) -> Tensor:
+    def active(self, rows: Tensor | slice) -> Tensor:
         """Which of the images `rows` are not done: True where the distance exceeds `enough`."""
         return self.distance[rows] > self.enough
 
-    def all_open(self) -> Tensor:
+    def active_rows(self) -> Tensor:
         """The indices of all images that are not done."""
         return (self.distance > self.enough).nonzero()[:, 0]
