@@ -12,6 +12,7 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -22,8 +23,8 @@ from robcomp.data import Dataset, Split
 from robcomp.hardware import choose_device, choose_precision, machine
 from robcomp.models.parameterisation import effective_weights, parameterise
 from robcomp.settings.compose import compose_config
-from robcomp.trainers.loop import stage_loop as loop
-from robcomp.trainers.loop.graphs import make_gradients
+from robcomp.settings.schema import Config
+from robcomp.trainers.loop.stage_loop import LoopSettings, StageLoop
 from robcomp.trainers.state import Environment, TrainState
 
 
@@ -36,7 +37,7 @@ def matrix_rate(device: torch.device, size: int) -> float:
     return 2 * size**3 / min(times[3:])
 
 
-def clock(device: torch.device, work) -> float:
+def clock(device: torch.device, work: Callable[[], object]) -> float:
     """Seconds that `work` takes, the device waited for."""
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -47,7 +48,7 @@ def clock(device: torch.device, work) -> float:
     return time.perf_counter() - started
 
 
-def random_data(config, images: int, device: torch.device) -> Dataset:
+def random_data(config: Config, images: int, device: torch.device) -> Dataset:
     shape = config.dataset.shape
     split = Split(
         torch.randint(0, 256, (images, *shape), dtype=torch.uint8, device=device),
@@ -60,28 +61,24 @@ def random_data(config, images: int, device: torch.device) -> Dataset:
 class Ours:
     """robcomp's own loop on the last stage of the configured method."""
 
-    def __init__(self, config, data: Dataset, env: Environment) -> None:
+    def __init__(self, config: Config, data: Dataset, env: Environment) -> None:
         torch.manual_seed(0)
         model = config.model.build(tuple(config.dataset.shape), config.dataset.classes)
-        self.stage = config.method.stages(config.recipe_context())[-1]
-        parameterise(model, self.stage.parameterisation)
+        stage = config.stages()[-1]
+        parameterise(model, stage.parameterisation)
         model.to(env.device, memory_format=env.memory_format)
-        batch = config.training.batch_size
-        self.state = TrainState(self.stage.name, model, data, config.dataset, env, 0, batch, 10_000)
-        self.state.optimizer = loop.make_optimizer(model, self.stage.schedule)
-        self.stage.compressor.setup(self.state)
-        self.progressed = loop._Progressed(self.state)
-        self.gradients = make_gradients(self.stage.objective, self.state)
+        state = TrainState(stage.name, model, data, config.dataset, env, 0, config.training.batch_size, epochs=10_000)
+        self.loop = StageLoop(stage, state, LoopSettings(config.inner_attack()))
 
     def steps(self, count: int) -> None:
         for _ in range(count):
-            loop._step(self.stage, self.state, self.gradients, self.progressed)
+            self.loop.step()
 
 
 class Textbook:
     """A plain adversarial training loop: no snapshot, no graph, attack on the model itself."""
 
-    def __init__(self, config, data: Dataset, device: torch.device, autocast: bool) -> None:
+    def __init__(self, config: Config, data: Dataset, device: torch.device, autocast: bool) -> None:
         torch.manual_seed(0)
         self.model = config.model.build(tuple(config.dataset.shape), config.dataset.classes).to(device)
         self.optimizer = torch.optim.SGD(self.model.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)

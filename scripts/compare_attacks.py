@@ -20,10 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robcomp.attacks import SuiteConfig
 from robcomp.data import Split, to_float
 from robcomp.errors import UserError
 from robcomp.evaluation.robustness import Evaluator
+from robcomp.evaluation.suite import SuiteConfig
 from robcomp.hardware import machine
 from robcomp.models.parameterisation import effective_weight, weight_layers
 from robcomp.runs.load import LoadedRun, load
@@ -45,17 +45,17 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="where to write the figures, next to printing them")
     args = parser.parse_args()
-    task = Task.of(args.run, args.images)
-    print(task.header, flush=True)
+    bench = Bench.of(args.run, args.images)
+    print(bench.header, flush=True)
     if args.memory:
-        rows = memory_table(task)
+        rows = memory_table(bench)
     else:
-        rows = table(task, args.attacks.split(","), args.libraries.split(","), args.seeds)
+        rows = table(bench, args.attacks.split(","), args.libraries.split(","), args.seeds)
     if args.json:
-        args.json.write_text(json.dumps({"setting": task.header, "rows": rows}, indent=2) + "\n")
+        args.json.write_text(json.dumps({"setting": bench.header, "rows": rows}, indent=2) + "\n")
 
 
-class Task:
+class Bench:
     """The network, its images and eps."""
 
     def __init__(self, model: nn.Module, split: Split, eps: float, header: str) -> None:
@@ -65,7 +65,7 @@ class Task:
             self.clean = torch.cat([model(part) for part in self.x.split(BATCH)]).argmax(1) == self.y
 
     @classmethod
-    def of(cls, run: Path, images: int) -> "Task":
+    def of(cls, run: Path, images: int) -> "Bench":
         finished = load(run, ["attack=autoattack", f"dataset.test_subset={images}", "device=cpu"])
         facts, eps, test = finished.report["run"], finished.report["threat"]["eps"], finished.dataset.test
         where = machine(torch.device("cpu"), "float32")
@@ -77,7 +77,7 @@ class Task:
         return cls(_plain(finished), test, eps, header)
 
     def robust(self, x_adv: Tensor) -> float:
-        """The share of images that are right, and still right at x_adv; a point out of bounds counts as no attack."""
+        """The share of images that are correct, also at x_adv; a point out of bounds counts as no attack."""
         with torch.no_grad():
             wrong = torch.cat([self.model(part) for part in x_adv.split(BATCH)]).argmax(1) != self.y
         inside = (x_adv - self.x).flatten(1).abs().amax(1) <= self.eps + 1e-6
@@ -94,63 +94,63 @@ def _plain(run: LoadedRun) -> nn.Module:
     return plain
 
 
-def ours(task: Task, attack: str, seed: int) -> Tensor:
+def ours(bench: Bench, attack: str, seed: int) -> Tensor:
     """Adversarial images of all images, by robcomp."""
     names = ATTACKS if attack == "standard" else (attack,)
-    suite = SuiteConfig(attacks={name: {"eps": task.eps} for name in names}).build()
-    x_adv, standing = task.x.clone(), task.clean.numpy().copy()
-    with Evaluator(task.model, task.split, seed, BATCH) as evaluator:
+    suite = SuiteConfig(attacks={name: {"eps": bench.eps} for name in names}).build()
+    x_adv, surviving = bench.x.clone(), bench.clean.numpy().copy()
+    with Evaluator(bench.model, bench.split, seed, BATCH) as evaluator:
         for name, one in suite.items():
-            for index, found, y, _ in evaluator.batches(name, one, standing):
+            for index, found, y, _ in evaluator.batches(name, one, surviving):
                 fooled = (evaluator.logits(found).argmax(1) != y).numpy()
                 x_adv[index[fooled]] = found[fooled]
-                standing[index[fooled]] = False
+                surviving[index[fooled]] = False
     return x_adv
 
 
-def pyautoattack(task: Task, attack: str, seed: int) -> Tensor:
+def pyautoattack(bench: Bench, attack: str, seed: int) -> Tensor:
     from pyautoattack import AutoAttack
 
     if attack == "standard":
-        adversary = AutoAttack(task.model, norm="Linf", eps=task.eps, version="standard", seed=seed, device="cpu")
+        adversary = AutoAttack(bench.model, norm="Linf", eps=bench.eps, version="standard", seed=seed, device="cpu")
     else:
         kinds = [attack.replace("_", "-")]
         adversary = AutoAttack(
-            task.model, attacks=kinds, norm="Linf", eps=task.eps, version="custom", seed=seed, device="cpu"
+            bench.model, attacks=kinds, norm="Linf", eps=bench.eps, version="custom", seed=seed, device="cpu"
         )
         adversary.apgd.n_restarts = adversary.fab.n_restarts = 1  # as in its standard version
-    return adversary.run_standard_evaluation(task.x, task.y, batch_size=BATCH)[0]
+    return adversary.run_standard_evaluation(bench.x, bench.y, batch_size=BATCH)[0]
 
 
-def torchattacks(task: Task, attack: str, seed: int) -> Tensor:
+def torchattacks(bench: Bench, attack: str, seed: int) -> Tensor:
     """With the standard version's 100 steps: this library's own AutoAttack takes 10."""
     import torchattacks as library
     from torchattacks.wrappers.multiattack import MultiAttack
 
-    how, classes = {"eps": task.eps, "norm": "Linf", "seed": seed, "n_restarts": 1}, 10
+    how, classes = {"eps": bench.eps, "norm": "Linf", "seed": seed, "n_restarts": 1}, 10
     build = {
-        "apgd_ce": lambda: library.APGD(task.model, steps=100, loss="ce", **how),
-        "apgd_t": lambda: library.APGDT(task.model, steps=100, n_classes=classes, **how),
-        "fab_t": lambda: library.FAB(task.model, steps=100, multi_targeted=True, n_classes=classes, **how),
-        "square": lambda: library.Square(task.model, n_queries=5000, **how),
+        "apgd_ce": lambda: library.APGD(bench.model, steps=100, loss="ce", **how),
+        "apgd_t": lambda: library.APGDT(bench.model, steps=100, n_classes=classes, **how),
+        "fab_t": lambda: library.FAB(bench.model, steps=100, multi_targeted=True, n_classes=classes, **how),
+        "square": lambda: library.Square(bench.model, n_queries=5000, **how),
     }
     adversary = build[attack]() if attack in build else MultiAttack([make() for make in build.values()])
-    x_adv = task.x.clone()
-    for part in torch.arange(len(task.x))[task.clean].split(BATCH):
-        x_adv[part] = adversary(task.x[part], task.y[part]).detach()
+    x_adv = bench.x.clone()
+    for part in torch.arange(len(bench.x))[bench.clean].split(BATCH):
+        x_adv[part] = adversary(bench.x[part], bench.y[part]).detach()
     return x_adv
 
 
-BY: dict[str, Callable[[Task, str, int], Tensor]] = {
+BY: dict[str, Callable[[Bench, str, int], Tensor]] = {
     "robcomp": ours,
     "pyautoattack": pyautoattack,
     "torchattacks": torchattacks,
 }
 
 
-def table(task: Task, attacks: list[str], libraries: list[str], seeds: int) -> list[dict[str, Any]]:
+def table(bench: Bench, attacks: list[str], libraries: list[str], seeds: int) -> list[dict[str, Any]]:
     """Robust accuracy and seconds of each attack by each library, means over the seeds, printed as they come."""
-    print(f"clean {task.clean.float().mean():.1%}; means over {seeds} seed(s), lowest and highest in brackets")
+    print(f"clean {bench.clean.float().mean():.1%}; means over {seeds} seed(s), lowest and highest in brackets")
     print(f"{'attack':<10}" + "".join(f"{name:>34}" for name in libraries) + "   times faster than pyautoattack")
     rows = []
     for attack in attacks:
@@ -158,8 +158,8 @@ def table(task: Task, attacks: list[str], libraries: list[str], seeds: int) -> l
         for seed in range(seeds):
             for library in libraries:
                 started = time.monotonic()
-                x_adv = BY[library](task, attack, seed)
-                found[library].append((task.robust(x_adv), time.monotonic() - started))
+                x_adv = BY[library](bench, attack, seed)
+                found[library].append((bench.robust(x_adv), time.monotonic() - started))
         row: dict[str, Any] = {"attack": attack}
         for name, runs in found.items():
             robust, seconds = zip(*runs, strict=True)
@@ -187,12 +187,12 @@ SHORT = {
 }
 
 
-def memory_table(task: Task) -> list[dict[str, Any]]:
+def memory_table(bench: Bench) -> list[dict[str, Any]]:
     """Peak resident memory over that before, in MB, of a few steps of our attacks and of one training step (Linux)."""
     ctypes.CDLL("libc.so.6").mallopt(-3, 65536)  # M_MMAP_THRESHOLD: freed tensors go back to the system at once
-    with torch.no_grad():  # what the network says is taken for right, so that every image is attacked
-        split = Split(task.split.images[:BATCH], task.model(task.x[:BATCH]).argmax(1))
-    few = Task(task.model, split, task.eps, task.header)
+    with torch.no_grad():  # what the network says is taken for the label, so that every image is attacked
+        split = Split(bench.split.images[:BATCH], bench.model(bench.x[:BATCH]).argmax(1))
+    few = Bench(bench.model, split, bench.eps, bench.header)
     few.model.train()
     _training_step(few)  # once before: what the first step sets up stays
     step = max(_peak(lambda: _training_step(few)) for _ in range(3))
@@ -200,7 +200,7 @@ def memory_table(task: Task) -> list[dict[str, Any]]:
     print(f"one training step on {len(split)} images: {step:.0f} MB")
     rows: list[dict[str, Any]] = [{"attack": "training step", "megabytes": step}]
     for name, settings in SHORT.items():
-        attack = SuiteConfig(attacks={name: {"eps": task.eps, **settings}}).build()[name]
+        attack = SuiteConfig(attacks={name: {"eps": bench.eps, **settings}}).build()[name]
         with Evaluator(few.model, split, 0, BATCH) as evaluator:
             attacked = [_peak(lambda: evaluator.under(name, attack, evaluator.clean | True)) for _ in range(3)]  # noqa: B023
         rows.append({"attack": name, "megabytes": max(attacked)})
@@ -208,9 +208,9 @@ def memory_table(task: Task) -> list[dict[str, Any]]:
     return rows
 
 
-def _training_step(task: Task) -> None:
-    optimizer = torch.optim.SGD(task.model.parameters(), lr=0.0, momentum=0.9)
-    torch.nn.functional.cross_entropy(task.model(task.x), task.y).backward()
+def _training_step(bench: Bench) -> None:
+    optimizer = torch.optim.SGD(bench.model.parameters(), lr=0.0, momentum=0.9)
+    torch.nn.functional.cross_entropy(bench.model(bench.x), bench.y).backward()
     optimizer.step()
     optimizer.zero_grad()
 

@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from robcomp.report import render, schema
-from robcomp.report.render import doubt, grid, interval, percent, share, times
+from robcomp.report.formatting import interval, markdown_table, percent, share, times
+from robcomp.report.schema import doubt
 
 LOGS = {
     "attacks-*.txt": "The attacks beside those of other libraries (scripts/compare_attacks.py)",
@@ -97,7 +98,7 @@ def evaluations(folder: Path) -> list[str]:
         parts += [
             f"[{path.parent.relative_to(folder)}]({path.parent.relative_to(folder)}/report.md), `{command}`, "
             f"{report['evaluation']['finished'][:10]}:",
-            grid(columns, cells),
+            markdown_table(columns, cells),
             render.trust(report),
         ]
     return parts if len(parts) > 1 else []
@@ -124,7 +125,7 @@ def runs(folder: Path, reports: list[Path]) -> list[str]:
     note = reports[0].parent / "note.md"
     return [
         *([note.read_text(encoding="utf-8").strip()] if note.exists() else []),
-        grid(COLUMNS, [_row(folder, *item) for item in loaded]),
+        markdown_table(COLUMNS, [_row(folder, *item) for item in loaded]),
         "Attacks: " + "; ".join(attacks) + ".",
         "Commands: " + "; ".join(f"`robcomp train {line}`" for line in settings) + ".",
     ]

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from robcomp.errors import UserError
+from robcomp.evaluation.accuracy import evaluate_suite
 from robcomp.evaluation.robustness import Evaluator
-from robcomp.evaluation.suite import evaluate
 from robcomp.evaluation.verdict import examine
 from robcomp.runs.load import load
 
@@ -66,7 +66,7 @@ def line(run: Path, mask: str, images: int) -> str:
     torch.manual_seed(0)
     started = time.monotonic()
     with Evaluator(MASKS[mask](finished.model), finished.dataset.test, 0) as evaluator:
-        records, outcomes = evaluate(evaluator, suite)
+        records, outcomes = evaluate_suite(evaluator, suite)
         attacked = time.monotonic()
         verdict = examine(evaluator, suite.counted(), outcomes["worst_case"], images)
     flags = [f"{c['name']} ({c['evidence']})" for c in verdict["checks"] if c["flag"]]

@@ -10,14 +10,14 @@ from rich.console import Console
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from robcomp.attacks import PGD
+from robcomp.attacks.pgd import PGD
 from robcomp.data import Dataset, DatasetConfig, Split
 from robcomp.models.base import conv_bn
-from robcomp.progress import Progress
 from robcomp.runs.train import train
 from robcomp.settings.compose import compose_config
 from robcomp.trainers.loop import stage_loop as loop
 from robcomp.trainers.loop.checkpoint import StageResult, StageStore
+from robcomp.trainers.loop.progress import TrainingProgress
 from robcomp.trainers.objectives import Loss, Natural
 from robcomp.trainers.stage import Stage
 from robcomp.trainers.state import Environment, TrainState
@@ -102,7 +102,7 @@ def train_state(
 def train_stage(stage: Stage, state: TrainState, folder: Path, selection: str = "last") -> StageResult:
     """`run_stage` with a stage store in `folder`."""
     settings, store = loop.LoopSettings(PGD(0.1, steps=1), selection), StageStore(folder, stage.name)
-    return loop.run_stage(stage, state, settings, store, lambda record: None, Progress(Console(quiet=True)))
+    return loop.run_stage(stage, state, settings, store, lambda record: None, TrainingProgress(Console(quiet=True)))
 
 
 def two_layers(seed: int = 0, inputs: int = 256, hidden: int = 12) -> nn.Sequential:

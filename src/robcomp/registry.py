@@ -1,6 +1,12 @@
-"""Names on the command line to classes: one table per kind, filled by a decorator where the class stands."""
+"""Names on the command line to classes: one table per kind, filled by a decorator where the class stands.
 
-from collections.abc import Callable, Iterator
+Attacks, models, methods and data sources all register so: a package calls `import_modules` in its __init__, and a new
+entry is one new file in that package.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Generic, TypeVar
 
 from robcomp.errors import unknown
@@ -16,12 +22,17 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Decorator: enter the class under `name`; a second entry of the same name is a programming error."""
+        """Decorator: enter the class under `name`, which also becomes its `kind` (`storage.describe`).
+
+        ValueError where the name is taken.
+        """
 
         def enter(entry: T) -> T:
             if name in self._entries:
                 raise ValueError(f"{self.kind} '{name}' is registered twice")
             self._entries[name] = entry
+            if isinstance(entry, type):
+                entry.kind = name
             return entry
 
         return enter
@@ -34,9 +45,11 @@ class Registry(Generic[T]):
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._entries))
 
-    def name_of(self, entry: T) -> str:
-        """The name under which `entry` was registered."""
-        return next(name for name, value in self._entries.items() if value is entry)
-
     def items(self) -> list[tuple[str, T]]:
         return sorted(self._entries.items(), key=lambda item: item[0])
+
+
+def import_modules(package: str, path: Iterable[str]) -> None:
+    """Import every module of `package`, whose __path__ is `path`, so that all its entries register themselves."""
+    for module in iter_modules(path):
+        import_module(f"{package}.{module.name}")

@@ -1,10 +1,11 @@
-"""Files that are either whole or absent, and the hashes that name them."""
+"""Files that are either whole or absent, and the hashes that name results."""
 
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,31 @@ def digest(value: Any, length: int = 12) -> str:
     """The first `length` hex digits of the SHA-256 of `value` as canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def describe(value: Any) -> Any:
+    """`value` as JSON that changes when the results it leads to would.
+
+    A dataclass becomes its class's `kind`, its `revision` (1 where it has none) and every field that is compared,
+    recursively. The kind is a string that each class defines for itself, so a class may be renamed freely; a field that
+    is renamed keeps its former name by `field(metadata={"described": "former_name"})`. TypeError for a dataclass
+    without a kind of its own: two classes of one kind would pass for each other in the cache.
+    """
+    if is_dataclass(value):
+        cls = type(value)
+        if "kind" not in vars(cls):
+            raise TypeError(f"{cls.__name__} is part of a cache key and has no kind of its own; give it one")
+        shown = {
+            f.metadata.get("described", f.name): describe(getattr(value, f.name))
+            for f in fields(value)
+            if f.init and f.compare
+        }
+        return {"kind": cls.kind, "revision": getattr(value, "revision", 1), **shown}
+    if isinstance(value, Mapping):
+        return {str(key): describe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [describe(item) for item in value]
+    return value
 
 
 def file_digest(path: Path) -> str:

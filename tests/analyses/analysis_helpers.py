@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from robcomp.attacks import PGD
+from robcomp.attacks.pgd import PGD
 from robcomp.cli.parser import main
 
 # without a random start an image's fate does not depend on which others are in its batch

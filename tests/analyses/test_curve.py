@@ -13,10 +13,12 @@ import torch
 from analysis_helpers import PLAIN, count_attacks, drawn, measured
 
 from robcomp.analyses.curve import rising_eps
-from robcomp.attacks import ATTACKS, PGD, MinimumNorm
+from robcomp.attacks import ATTACKS
+from robcomp.attacks.base import MinimumNorm
+from robcomp.attacks.pgd import PGD
 from robcomp.cli.parser import main
+from robcomp.evaluation.progress import EvaluationProgress
 from robcomp.evaluation.robustness import Evaluator
-from robcomp.progress import EvaluationProgress
 from robcomp.runs.load import load
 
 VALUES = (0, 0.05, 0.1, 0.2, 0.3, 0.6, 1)

@@ -14,9 +14,10 @@ from tiny import run
 
 from robcomp import artifact
 from robcomp.analyses import sensitivity
-from robcomp.attacks import FGSM, PGD
+from robcomp.attacks.fgsm import FGSM
+from robcomp.attacks.pgd import PGD
 from robcomp.cli.parser import main
-from robcomp.progress import EvaluationProgress
+from robcomp.evaluation.progress import EvaluationProgress
 from robcomp.runs import load as finished
 from robcomp.seeding import generator
 

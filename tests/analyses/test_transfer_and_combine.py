@@ -10,12 +10,12 @@ from analysis_helpers import count_attacks, drawn, measured
 from tiny import randomise_batch_norm, rng, two_layers
 
 from robcomp.analyses.combine import Average
-from robcomp.attacks import PGD
+from robcomp.attacks.pgd import PGD
 from robcomp.cli.parser import main
 from robcomp.data import to_float
+from robcomp.evaluation.progress import EvaluationProgress
 from robcomp.evaluation.robustness import Evaluator
 from robcomp.models.snapshot import Snapshot
-from robcomp.progress import EvaluationProgress
 from robcomp.runs.load import LoadedRun, load
 
 ATTACK = PGD(0.1, steps=3, random_start=False)

@@ -10,8 +10,10 @@ from tiny import images, rng
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robcomp.attacks import ATTACKS, PGD, Attack
+from robcomp.attacks import ATTACKS
 from robcomp.attacks.apgd import APGD, APGDCE, APGDDLR, APGDT, checkpoints
+from robcomp.attacks.base import Attack
+from robcomp.attacks.pgd import PGD
 from robcomp.data import to_float
 from robcomp.errors import UserError
 

@@ -5,9 +5,9 @@ import torch
 from tiny import rng
 from torch import Tensor, nn
 
-from robcomp.attacks import PGD
 from robcomp.attacks.base import norms
 from robcomp.attacks.cw import CW, CWMargin
+from robcomp.attacks.pgd import PGD
 from robcomp.errors import UserError
 
 SHAPE, PIXELS = (3, 4, 4), 48

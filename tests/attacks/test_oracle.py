@@ -26,9 +26,9 @@ def test_attacks_are_as_strong_as_the_libraries() -> None:
     """Each attack and suite at most 1 point weaker than each library, and on average over all at most 0.2 points."""
     compare, weaker = script(), {}
     for name, (run, images) in RUNS.items():
-        task = compare.Task.of(ROOT / "results" / run, images)
-        print(task.header)
-        for row in compare.table(task, [*compare.ATTACKS, "standard"], list(compare.LIBRARIES), seeds=1):
+        bench = compare.Bench.of(ROOT / "results" / run, images)
+        print(bench.header)
+        for row in compare.table(bench, [*compare.ATTACKS, "standard"], list(compare.LIBRARIES), seeds=1):
             for library in compare.LIBRARIES[1:]:
                 points = 100 * (row["robcomp"]["robust"] - row[library]["robust"])
                 weaker[name, row["attack"], library] = points

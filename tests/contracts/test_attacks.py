@@ -10,7 +10,9 @@ from tiny import rng
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robcomp.attacks import ATTACKS, PGD, Attack, ThreatModel
+from robcomp.attacks import ATTACKS
+from robcomp.attacks.base import Attack, ThreatModel
+from robcomp.attacks.pgd import PGD
 from robcomp.errors import UserError
 
 

@@ -23,7 +23,7 @@ from robcomp import artifact
 from robcomp.data import load
 from robcomp.errors import UserError
 from robcomp.models.parameterisation import Dense, FactoredForm, Parameterisation, weights
-from robcomp.runs.train import run_directory
+from robcomp.runs.identity import run_directory
 from robcomp.settings.compose import compose_config
 from robcomp.trainers.attack_curriculum import AttackCurriculum
 from robcomp.trainers.compressor import Compressor

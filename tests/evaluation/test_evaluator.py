@@ -9,13 +9,15 @@ import torch
 from tiny import images, randomise_batch_norm, rng
 from torch import Tensor, nn
 
-from robcomp.attacks import PGD, Attack, MinimumNorm, SuiteConfig
+from robcomp.attacks.base import Attack, MinimumNorm
+from robcomp.attacks.pgd import PGD
 from robcomp.data import Split
 from robcomp.errors import UserError
+from robcomp.evaluation.accuracy import evaluate_suite
 from robcomp.evaluation.ledger import Ledger
 from robcomp.evaluation.robustness import Evaluator, proportion
-from robcomp.evaluation.suite import evaluate
-from robcomp.models import ResNetConfig
+from robcomp.evaluation.suite import SuiteConfig
+from robcomp.models.resnet import ResNetConfig
 
 
 @dataclass
@@ -64,7 +66,7 @@ PAIR = {"strong": {"attack": "pgd", "eps": 0.23, "steps": 8}, "weak": {"attack":
 
 def outcomes(model: nn.Module, config: SuiteConfig, **settings: object):
     with Evaluator(model, split(), 0, config.batch_size, **settings) as evaluator:
-        return evaluate(evaluator, config)
+        return evaluate_suite(evaluator, config)
 
 
 def test_individual_attacks_meet_every_right_image() -> None:
@@ -111,7 +113,7 @@ def test_a_network_that_is_always_wrong_is_not_attacked() -> None:
 
 def test_one_image() -> None:
     with Evaluator(Centred(), images(1, 5), 0) as evaluator:
-        records, _ = evaluate(evaluator, suite(True, **PAIR))
+        records, _ = evaluate_suite(evaluator, suite(True, **PAIR))
     assert records["strong"]["images"] == 1
 
 

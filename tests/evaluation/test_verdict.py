@@ -11,10 +11,11 @@ from tiny import images, two_layers
 from torch import nn
 from torch.nn import functional as F
 
-from robcomp.attacks import PGD, SuiteConfig
+from robcomp.attacks.pgd import PGD
 from robcomp.data import Split, to_float
+from robcomp.evaluation.accuracy import evaluate_suite
 from robcomp.evaluation.robustness import Evaluator
-from robcomp.evaluation.suite import evaluate
+from robcomp.evaluation.suite import SuiteConfig
 from robcomp.evaluation.verdict import examine
 
 EPS = 0.12
@@ -52,7 +53,7 @@ def trained(seed: int, adversarial: bool) -> nn.Module:
 def verdict(model: nn.Module, suite: SuiteConfig = QUICK, test: Split | None = None) -> dict:
     torch.manual_seed(0)
     with Evaluator(model, test or images(60, 9), 0) as evaluator:
-        _, outcomes = evaluate(evaluator, suite)
+        _, outcomes = evaluate_suite(evaluator, suite)
         return examine(evaluator, suite.build(), outcomes["worst_case"], 60)
 
 

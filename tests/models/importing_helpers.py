@@ -9,8 +9,13 @@ from tiny import randomise_batch_norm
 from torch import Tensor, nn
 
 from robcomp.errors import UserError
-from robcomp.models import LeNetConfig, MobileNetV2Config, ModelConfig, ResNetConfig, VGGConfig, WideResNetConfig
+from robcomp.models.base import ModelConfig
 from robcomp.models.importing import load_weights
+from robcomp.models.lenet import LeNetConfig
+from robcomp.models.mobilenetv2 import MobileNetV2Config
+from robcomp.models.resnet import ResNetConfig
+from robcomp.models.vgg import VGGConfig
+from robcomp.models.wideresnet import WideResNetConfig
 
 CONFIGS = {
     "lenet": LeNetConfig(width=0.1),

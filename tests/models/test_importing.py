@@ -20,8 +20,10 @@ from tiny import randomise_batch_norm
 from torch import nn
 from torch.nn import functional as F
 
-from robcomp.models import MobileNetV2Config, ModelConfig, ResNetConfig
+from robcomp.models.base import ModelConfig
 from robcomp.models.importing import load_weights
+from robcomp.models.mobilenetv2 import MobileNetV2Config
+from robcomp.models.resnet import ResNetConfig
 
 # The network elsewhere, ours, and the style that must be found.
 FOREIGN = {

@@ -7,16 +7,13 @@ import pytest
 import torch
 
 from robcomp.errors import UserError
-from robcomp.models import (
-    LeNetConfig,
-    MobileNetV2Config,
-    ModelConfig,
-    ResNetConfig,
-    VGGConfig,
-    WideResNetConfig,
-    weight_layers,
-)
-from robcomp.models.base import Dropout, Normalise
+from robcomp.models.base import Dropout, ModelConfig, Normalise
+from robcomp.models.lenet import LeNetConfig
+from robcomp.models.mobilenetv2 import MobileNetV2Config
+from robcomp.models.parameterisation import weight_layers
+from robcomp.models.resnet import ResNetConfig
+from robcomp.models.vgg import VGGConfig
+from robcomp.models.wideresnet import WideResNetConfig
 from robcomp.settings.compose import compose_config
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)

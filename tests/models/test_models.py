@@ -9,18 +9,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from robcomp.errors import UserError
-from robcomp.models import (
-    MODELS,
-    LeNetConfig,
-    MobileNetV2Config,
-    ModelConfig,
-    ResNetConfig,
-    VGGConfig,
-    WideResNetConfig,
-    dense_weight_count,
-    weights,
-)
-from robcomp.models.base import Dropout
+from robcomp.models import MODELS
+from robcomp.models.base import Dropout, ModelConfig
+from robcomp.models.lenet import LeNetConfig
+from robcomp.models.mobilenetv2 import MobileNetV2Config
+from robcomp.models.parameterisation import dense_weight_count, weights
+from robcomp.models.resnet import ResNetConfig
+from robcomp.models.vgg import VGGConfig
+from robcomp.models.wideresnet import WideResNetConfig
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 NARROW = [

@@ -6,9 +6,13 @@ from tiny import randomise_batch_norm
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from robcomp.models import LeNetConfig, MobileNetV2Config, ResNetConfig, VGGConfig, WideResNetConfig
+from robcomp.models.lenet import LeNetConfig
+from robcomp.models.mobilenetv2 import MobileNetV2Config
 from robcomp.models.parameterisation import Dense, FactoredForm, Parameterisation, form_of, parameterise, weights
+from robcomp.models.resnet import ResNetConfig
 from robcomp.models.snapshot import Snapshot
+from robcomp.models.vgg import VGGConfig
+from robcomp.models.wideresnet import WideResNetConfig
 from robcomp.trainers.compressors.low_rank import RankBudget
 
 MODELS = {

@@ -9,7 +9,7 @@ from made_up import make_report
 from rich.console import Console
 
 from robcomp.errors import UserError
-from robcomp.report import render, schema
+from robcomp.report import formatting, render, schema
 
 
 def test_a_complete_report_passes_and_new_keys_are_welcome():
@@ -116,9 +116,9 @@ def test_markdown_holds_the_same_cells():
         (render.times(0.0), "infinitely"),
         (render.times(0.25), "4.0x"),
         (render.times(1 / 1188), "1,188x"),
-        (render.data(645), "645 B"),
-        (render.data(1_724_320), "1.7 MB"),
-        (render.data(5e9), "5.0 GB"),
+        (formatting.byte_size(645), "645 B"),
+        (formatting.byte_size(1_724_320), "1.7 MB"),
+        (formatting.byte_size(5e9), "5.0 GB"),
         (render.duration(41.2), "41 s"),
         (render.duration(59.7), "1 min 00 s"),
         (render.duration(7500), "2 h 05 min"),

@@ -14,7 +14,7 @@ from torch import nn
 from robcomp import artifact
 from robcomp.cli.parser import main
 from robcomp.evaluation.robustness import Evaluator
-from robcomp.models import LeNetConfig
+from robcomp.models.lenet import LeNetConfig
 
 pytestmark = pytest.mark.usefixtures("sandbox", "no_curves")
 

@@ -9,14 +9,15 @@ import torch
 from tiny import RUN, images, run, two_layers
 from torch import Tensor
 
-from robcomp.attacks import PGD, SuiteConfig
+from robcomp.attacks.pgd import PGD
 from robcomp.cli.parser import main
 from robcomp.data import Dataset
 from robcomp.evaluation import robustness, verdict
+from robcomp.evaluation.accuracy import evaluate_suite
 from robcomp.evaluation.robustness import Evaluator
-from robcomp.evaluation.suite import evaluate
+from robcomp.evaluation.suite import SuiteConfig
 from robcomp.runs import evaluate as measure
-from robcomp.runs.train import run_directory
+from robcomp.runs.identity import run_directory
 from robcomp.settings.compose import Config, compose_config
 
 EVERY = np.ones(24, bool)
@@ -207,7 +208,7 @@ def test_attacks_aside_tell_distances_in_a_cumulative_suite() -> None:
         },
     )
     with Evaluator(two_layers(), images(24, 5), 0) as evaluator:
-        records, outcomes = evaluate(evaluator, config)
+        records, outcomes = evaluate_suite(evaluator, config)
     assert "cw.distance" in outcomes
     assert "fab.distance" not in outcomes
     assert records["cw"]["aside"]

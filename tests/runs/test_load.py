@@ -1,4 +1,4 @@
-"""LoadedRun runs read back: what is taken from them, and when they cannot be put together."""
+"""Finished runs read back: what is taken from them, and when they cannot be put together."""
 
 import json
 import shutil

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from robcomp.attacks import PGD
+from robcomp.attacks.pgd import PGD
 from robcomp.cli.parser import main
 from robcomp.errors import UserError
-from robcomp.runs.train import run_directory
+from robcomp.runs.identity import run_directory
 from robcomp.settings.choices import choices
 from robcomp.settings.compose import compose_config, compose_node
 from robcomp.units import fraction

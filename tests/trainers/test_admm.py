@@ -232,7 +232,7 @@ def test_what_is_saved_is_all_there_is(tmp_path: Path, progressive: bool) -> Non
             model[1].weight[:, ::2] = 0
         state = train_state(model, batch=8, epochs=EPOCHS)
         admm = ADMMCompressor(LayerBudgets(0.3), RHO, GROWTH, 4, progressive=progressive, attached_dual=True)
-        admm.setup(state)
+        state.compression = admm.start(state)
         return state, admm
 
     def go(state: TrainState, admm: ADMMCompressor, start: int, end: int) -> None:

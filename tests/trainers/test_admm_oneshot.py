@@ -189,7 +189,7 @@ def test_theta_meets_its_copy(tmp_path: Path, momentum: float) -> None:
 
 def test_looking_at_what_would_ship_touches_nothing() -> None:
     state, compressor = train_state(network()), ADMMOneShotCompressor(RATIO, "funnel")
-    compressor.setup(state)
+    state.compression = compressor.start(state)
     for dual in compressor.duals:
         dual.normal_(generator=rng(1))
     before, duals = clones(state.weights), clones(compressor.duals)

@@ -7,7 +7,8 @@ import torch
 from tiny import dataset, train_stage, train_state, two_layers
 from torch import Tensor
 
-from robcomp.attacks import PGD, Attack
+from robcomp.attacks.base import Attack
+from robcomp.attacks.pgd import PGD
 from robcomp.errors import UserError
 from robcomp.settings.compose import compose_config
 from robcomp.trainers.attack_curriculum import AttackCurriculum

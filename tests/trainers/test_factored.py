@@ -9,9 +9,9 @@ from tiny import train_stage, train_state
 from torch import nn
 from torch.nn import functional as F
 
-from robcomp.attacks import PGD
-from robcomp.models import LeNetConfig, ResNetConfig, weight_layers, weights
+from robcomp.attacks.pgd import PGD
 from robcomp.models.layers import Factored
+from robcomp.models.lenet import LeNetConfig
 from robcomp.models.parameterisation import (
     Dense,
     FactoredForm,
@@ -22,7 +22,10 @@ from robcomp.models.parameterisation import (
     from_spec,
     parameterise,
     to_spec,
+    weight_layers,
+    weights,
 )
+from robcomp.models.resnet import ResNetConfig
 from robcomp.trainers.compressors.sparsity import GlobalL0
 from robcomp.trainers.loop.graphs import make_gradients
 from robcomp.trainers.objectives import Adversarial

@@ -7,13 +7,13 @@ import torch
 from tiny import clones, dataset, rng, train_stage, train_state, two_layers
 from torch import nn
 
-from robcomp.attacks import PGD
-from robcomp.models import ResNetConfig
+from robcomp.attacks.pgd import PGD
 from robcomp.models.parameterisation import weights
+from robcomp.models.resnet import ResNetConfig
 from robcomp.trainers.compressor import Compressor
 from robcomp.trainers.compressors.sparsity import GlobalL0
 from robcomp.trainers.loop import stage_loop as loop
-from robcomp.trainers.loop.finalise import STATISTICS_IMAGES, WeightAverage, refresh_statistics, ship, shipped
+from robcomp.trainers.loop.finalise import STATISTICS_IMAGES, WeightAverage, finalise, finalised, refresh_statistics
 from robcomp.trainers.objectives import Adversarial, Loss, Natural
 from robcomp.trainers.stage import Schedule, Stage
 from robcomp.trainers.state import TrainState
@@ -146,7 +146,7 @@ def test_training_goes_on_to_the_bit_after_a_look_at_what_ships() -> None:
         state.step += 1
         if look:
             before = clones([*model.parameters(), *model.buffers()])
-            with shipped(state, objective, GlobalL0(0.1), average):
+            with finalised(state, objective, GlobalL0(0.1), average):
                 now = [*model.parameters(), *model.buffers()]
                 assert any(not torch.equal(a, b) for a, b in zip(before, now, strict=True))
             assert all(torch.equal(a, b) for a, b in zip(before, [*model.parameters(), *model.buffers()], strict=True))
@@ -167,7 +167,7 @@ def test_statistics_are_refreshed_where_the_constraint_moves_the_weights(moves: 
     model = small_resnet()
     state = train_state(model, data=dataset(40))
     before = clones(list(model.buffers()))
-    ship(state, Natural(), Halving(), None)
+    finalise(state, Natural(), Halving(), None)
     changed = [not torch.equal(a, b) for a, b in zip(before, model.buffers(), strict=True)]
     assert any(changed) == moves
 

@@ -74,7 +74,7 @@ def test_a_given_support_cuts_the_initial_values(tmp_path: Path) -> None:
     names = [*weights(state.model), "2.bn.weight"]
     masks = {n: torch.rand(p.shape, generator=rng(4)) < 0.5 for n, p in state.model.named_parameters() if n in names}
     state.support, keep = masks, FixedSupport()
-    keep.setup(state)
+    state.compression = keep.start(state)
     initial = dict(convolutional().named_parameters())
     for name, mask in masks.items():
         assert torch.equal(state.model.get_parameter(name), torch.where(mask, initial[name], 0.0))

@@ -11,8 +11,8 @@ from robcomp.errors import UserError
 from robcomp.models import MODELS
 from robcomp.models.base import conv_bn
 from robcomp.models.parameterisation import weight_layers
+from robcomp.storage import describe
 from robcomp.trainers.compressors.layer_budgets import LayerBudgets
-from robcomp.trainers.stage import describe
 
 
 def network(name: str, width: float = 0.25) -> nn.Module:

@@ -9,7 +9,7 @@ from tiny import dataset, run, train_stage, train_state, two_layers
 from torch import nn
 
 from robcomp import artifact
-from robcomp.attacks import PGD
+from robcomp.attacks.pgd import PGD
 from robcomp.errors import UserError
 from robcomp.models.parameterisation import weights
 from robcomp.trainers.compressor import Compressor
@@ -24,7 +24,7 @@ from robcomp.trainers.state import TrainState
 STEADY = Schedule(4, lr=0.2, decay="constant")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Diary(Compressor):
     """Notes which hook was called when; ruins the weights after the epochs in `ruin`."""
 

@@ -10,27 +10,25 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from robcomp.errors import UserError
 from robcomp.evaluation.cost import macs
-from robcomp.models import (
-    LeNetConfig,
-    MobileNetV2Config,
-    ResNetConfig,
-    VGGConfig,
-    WideResNetConfig,
-    dense_weight_count,
-    weight_layers,
-    weights,
-)
 from robcomp.models.layers import LowRank
+from robcomp.models.lenet import LeNetConfig
+from robcomp.models.mobilenetv2 import MobileNetV2Config
 from robcomp.models.parameterisation import (
     Dense,
     FactoredForm,
+    dense_weight_count,
     effective_weight,
     form_of,
     from_spec,
     parameterise,
     restore,
     to_spec,
+    weight_layers,
+    weights,
 )
+from robcomp.models.resnet import ResNetConfig
+from robcomp.models.vgg import VGGConfig
+from robcomp.models.wideresnet import WideResNetConfig
 from robcomp.trainers.compressors.low_rank import RankBudget
 from robcomp.trainers.methods.alr import AdversarialLowRank
 

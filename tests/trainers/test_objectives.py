@@ -6,9 +6,10 @@ from tiny import randomise_batch_norm, rng, train_state, two_layers
 from torch import Tensor
 from torch.nn import functional as F
 
-from robcomp.attacks import PGD
+from robcomp.attacks.pgd import PGD
 from robcomp.errors import UserError
-from robcomp.models import LeNetConfig, ResNetConfig
+from robcomp.models.lenet import LeNetConfig
+from robcomp.models.resnet import ResNetConfig
 from robcomp.seeding import generator
 from robcomp.trainers.loop.graphs import make_gradients
 from robcomp.trainers.objectives import Adversarial, Natural, NaturalWarmup, Trades

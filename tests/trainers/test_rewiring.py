@@ -72,7 +72,7 @@ def test_irregular_density_is_exact_at_every_rewiring(seed: int) -> None:
         train_state(model, epochs=3),
     )
     budget = math.floor(compressor.ratio * total)
-    compressor.setup(state)
+    state.compression = compressor.start(state)
     assert sum(active(compressor)) == budget
     factors = [float(random.choice([0, 1e-6, 1, 1e6])) for _ in state.weights]
     state.momentum = lambda: [
@@ -104,7 +104,7 @@ def test_irregular_density_is_exact_at_every_rewiring(seed: int) -> None:
 def test_a_nearly_full_layer_with_most_of_the_momentum_may_be_spared(spare: bool) -> None:
     """What comes back starts at 0, so that the zeros among the active weights are as many as were removed."""
     state, compressor = train_state(two_layers()), Rewiring(0.9, spare=spare)
-    compressor.setup(state)
+    state.compression = compressor.start(state)
     counts = active(compressor)
     state.momentum = lambda: [torch.full_like(w, f) for f, w in zip((2.0, 1.0), state.weights, strict=True)]
     compressor.after_step(state)
@@ -118,7 +118,7 @@ def test_a_nearly_full_layer_with_most_of_the_momentum_may_be_spared(spare: bool
 def test_channels_fill_the_budget_as_far_as_they_fit(layers: str, ratio: float) -> None:
     model, noise = channels_net(), rng(3)
     state, compressor = train_state(model, epochs=4), Rewiring(ratio, "channel", layers)
-    compressor.setup(state)
+    state.compression = compressor.start(state)
     names, masked = ["0.conv", "3.conv", "6.conv", "10"], ["3.conv", "6.conv", *(["10"] if layers == "all" else [])]
     assert list(weights(model)) == [f"{name}.weight" for name in names]
     assert compressor.names == [f"{name}.weight" for name in masked]
@@ -164,7 +164,7 @@ def test_another_seed_draws_other_masks() -> None:
 
 def test_what_ships_is_masked_whatever_the_model_holds() -> None:
     state, compressor = train_state(channels_net()), Rewiring(0.4, layers="conv")
-    compressor.setup(state)
+    state.compression = compressor.start(state)
     with torch.no_grad():
         for w in state.weights:
             w.fill_(2.0)
@@ -178,7 +178,7 @@ def test_what_ships_is_masked_whatever_the_model_holds() -> None:
 def test_channels_last_networks_keep_their_layout() -> None:
     state = train_state(channels_net().to(memory_format=torch.channels_last), epochs=1)
     compressor = Rewiring(0.4)
-    compressor.setup(state)
+    state.compression = compressor.start(state)
     state.momentum = lambda: [torch.ones_like(w) for w in state.weights]
     compressor.after_step(state)
     assert compressor.done == 1

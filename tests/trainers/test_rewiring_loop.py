@@ -12,7 +12,7 @@ from tiny import Killed, Recording, clones, kill_at, train_stage, train_state, t
 from torch import Tensor
 from torch.nn import functional as F
 
-from robcomp.attacks import PGD
+from robcomp.attacks.pgd import PGD
 from robcomp.trainers.compressors.rewiring import Rewiring
 from robcomp.trainers.loop import stage_loop as loop
 from robcomp.trainers.objectives import Adversarial, NaturalWarmup
@@ -132,7 +132,7 @@ def test_the_regulariser_pulls_to_the_weights_of_the_last_rewiring(
     beta: float, rho: float, strength: float, scheme: str
 ) -> None:
     state, compressor = train_state(channels_net(), epochs=10), Rewiring(0.5, scheme, rho=rho, beta=beta, warmup=0.1)
-    compressor.setup(state)
+    state.compression = compressor.start(state)
     z = dict(zip(compressor.names, clones(compressor.copies), strict=True))
     with torch.no_grad():
         for name, w in zip(state.names, state.weights, strict=True):

@@ -91,7 +91,7 @@ def test_the_largest_sensitivities_of_all_layers_stay() -> None:
     state, compressor = train_state(two_layers()), Snip(RATIO)
     start = clones(state.weights)
     flat = np.concatenate([s.numpy().ravel() for s in sensitivities(state, 1000)])
-    compressor.setup(state)
+    state.compression = compressor.start(state)
     kept = np.concatenate([mask.numpy().ravel() for mask in compressor.masks])
     assert kept.sum() == math.floor(RATIO * len(flat)) == 310
     assert flat[kept].min() > flat[~kept].max()
@@ -105,7 +105,7 @@ def test_exactly_k_stay_where_most_weights_have_no_gradient() -> None:
     state.data.train.images[:, :, :10] = 0
     dead = torch.zeros(12, 256, dtype=torch.bool)
     dead[:, :160] = True
-    compressor.setup(state)
+    state.compression = compressor.start(state)
     first, second = compressor.masks
     assert int(first.sum() + second.sum()) == 1554 == math.floor(0.5 * 3108)
     live = [s > 0 for s in sensitivities(train_state(two_layers(), data=state.data), 1000)]

@@ -6,7 +6,7 @@ from tiny import CLASSES, SHAPE, dataset, train_state, two_layers
 from torch import Tensor
 
 from robcomp.data import to_float
-from robcomp.models import WideResNetConfig
+from robcomp.models.wideresnet import WideResNetConfig
 from robcomp.seeding import generator, seed_of
 from robcomp.trainers.state import TrainState
 

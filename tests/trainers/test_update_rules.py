@@ -243,7 +243,7 @@ def test_a_codebook_with_room_for_all_values_is_no_constraint(tmp_path: Path) ->
 def test_what_ships_lives_on_the_support_that_the_last_step_left() -> None:
     """Also where the duals have entries on an older one, as between two updates of Z."""
     state, compressor = train_state(two_layers(), epochs=1), QuantisedL0(RATIO, 1, 0.1, 1)
-    compressor.setup(state)
+    state.compression = compressor.start(state)
     state.step = 1
     compressor.after_step(state)
     assert all(u.any() for u in compressor.duals)
@@ -260,7 +260,7 @@ def test_what_ships_lives_on_the_support_that_the_last_step_left() -> None:
 def test_the_published_copy_may_leave_the_support(off_support: bool) -> None:
     """Where a weight has left and its dual has not: the quirk keeps the dual and ships more weights than the budget."""
     state, compressor = train_state(two_layers(), epochs=1), QuantisedL0(RATIO, 1, 0.1, 1, off_support)
-    compressor.setup(state)
+    state.compression = compressor.start(state)
     gone = state.weights[0].detach() == 0
     compressor.duals[0] = gone * state.weights[0].detach().abs().max()
     shipped = compressor.compressed(state.model)["1.weight"]
@@ -276,7 +276,7 @@ def test_the_published_copy_may_leave_the_support(off_support: bool) -> None:
 )
 def test_looking_at_what_would_ship_touches_nothing(compressor: Compressor) -> None:
     state = train_state(two_layers(), epochs=1)
-    compressor.setup(state)
+    state.compression = compressor.start(state)
     with torch.no_grad():
         for weight in state.weights:
             weight += 0.01 * torch.randn(weight.shape, generator=rng(3))

@@ -17,12 +17,11 @@ from torch import Tensor, nn
 
 from robcomp.analyses.result import Result, cells, described
 from robcomp.analyses.source import Source, titled
-from robcomp.attacks import Attack
+from robcomp.attacks.base import Attack
+from robcomp.evaluation.progress import EvaluationProgress
 from robcomp.evaluation.robustness import Evaluator, proportion
-from robcomp.figures import robustness as figures
-from robcomp.progress import EvaluationProgress
-from robcomp.report.layout import show
-from robcomp.report.render import interval, percent
+from robcomp.figures.combine import combine as figure
+from robcomp.report.formatting import interval, percent, print_table
 from robcomp.runs.load import LoadedRun, load_all
 
 SCHEMA = "robcomp-combine/1"
@@ -52,28 +51,28 @@ class Average(nn.Module):
         return each.logsumexp(0) - math.log(len(self.members))
 
 
-def combine(folders: Sequence[Path], overrides: Sequence[str], target: Path | None, console: Console) -> Path:
-    """Measure, write and print how robust the runs are alone and combined; returns the JSON's path."""
+def combine(folders: Sequence[Path], overrides: Sequence[str], out: Path | None, console: Console) -> Path:
+    """Evaluate, write and print how robust the runs are alone and combined; returns the JSON's path."""
     runs = load_all(folders, overrides)
     suite = runs[0].config.attack
     attacks = suite.build()
-    plan = [[described(name, attack) for name, attack in attacks.items()], sorted(suite.aside())]
-    record = Result(SCHEMA, runs, plan, overrides, target)
+    plan = [[described(name, attack) for name, attack in attacks.items()], sorted(suite.excluded())]
+    record = Result(SCHEMA, runs, plan, overrides, out)
     result = record.present(console)
     if result is None:
         with EvaluationProgress(console) as progress:
-            rows = _measure(runs, attacks, suite.aside(), record, progress)
+            rows = _evaluate(runs, attacks, suite.excluded(), record, progress)
         settings = {name: attack.settings() for name, attack in attacks.items()}
         result = record.write({"attacks": settings, "note": TRUTH, "rows": rows})
     _show(result, console)
     table = [{key: row[key] for key in ("attack", "way", "run")} | cells(row) for row in result["rows"]]
-    return record.complete(table, lambda path: figures.combine(result, path), console)
+    return record.complete(table, lambda path: figure(result, path), console)
 
 
-def _measure(
-    runs: list[LoadedRun], attacks: dict[str, Attack], aside: set[str], record: Result, progress: EvaluationProgress
+def _evaluate(
+    runs: list[LoadedRun], attacks: dict[str, Attack], excluded: set[str], record: Result, progress: EvaluationProgress
 ) -> list[dict[str, Any]]:
-    """A row for each attack (worst_case: over all but those aside), way (of WAYS) and run (or "combined")."""
+    """A row for each attack (worst_case: over all but those excluded), way (of WAYS) and run (or "combined")."""
     first, split = runs[0].config, runs[0].dataset.test
     how = first.seed, first.attack.batch_size
     with ExitStack() as stack:
@@ -91,27 +90,27 @@ def _measure(
             for label, member in pairs:
                 member.advance = titled(progress, f"{name} on {label}")
                 own, other = member.shown(name, attack, member.clean | whole.clean, [member, whole])
-                alone.append(_row(name, "alone", label, own.right))
-                through.append(_row(name, "through", label, other.right))
-                worst = worst & other.right
+                alone.append(_row(name, "alone", label, own.correct))
+                through.append(_row(name, "through", label, other.correct))
+                worst = worst & other.correct
             whole.advance = titled(progress, f"{name} on the combination")
-            adaptive = whole.under(name, attack, whole.clean).right
+            adaptive = whole.under(name, attack, whole.clean).correct
             worst = worst & adaptive
             rows += [*alone, *through, _row(name, "adaptive", WHOLE, adaptive), _row(name, "worst", WHOLE, worst)]
-            if name not in aside:
+            if name not in excluded:
                 overall = overall & worst
     return [*rows, _row("worst_case", "worst", WHOLE, overall)]
 
 
-def _row(attack: str, way: str, run: str, right: np.ndarray) -> dict[str, Any]:
+def _row(attack: str, way: str, run: str, correct: np.ndarray) -> dict[str, Any]:
     said = WAYS[way].format(run)
-    return {"attack": attack, "way": way, "run": run, "said": said, **proportion(right)}
+    return {"attack": attack, "way": way, "run": run, "said": said, **proportion(correct)}
 
 
 def _show(result: dict[str, Any], console: Console) -> None:
     for name in dict.fromkeys(row["attack"] for row in result["rows"]):
         title = "Worst case over all attacks and ways" if name == "worst_case" else f"Accuracy, {name}"
-        show(console, title, ["network", "accuracy", "95 % interval"], _lines(result, name))
+        print_table(console, title, ["network", "accuracy", "95 % interval"], _lines(result, name))
     console.print(f"\n{result['note']}", highlight=False)
 
 

@@ -13,17 +13,17 @@ from rich.console import Console
 
 from robcomp.errors import UserError
 from robcomp.evaluation.statistics import paired_difference
-from robcomp.report import layout as tables
 from robcomp.report import schema
-from robcomp.report.render import data, doubt, share, threat_of
+from robcomp.report.formatting import byte_size, print_table, share
+from robcomp.report.schema import doubt, threat_of
 
 SCHEMA = "robcomp-compare/1"
 LEVEL = 0.95
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
-    """An evaluation: its checked report and, under the accuracies' keys, whether each image was right (bool [N])."""
+class Evaluated:
+    """An evaluation: its checked report and, under the accuracies' keys, which images were correct (bool [N])."""
 
     path: Path
     report: dict[str, Any]
@@ -31,7 +31,7 @@ class Measured:
 
     @property
     def data(self) -> dict[str, Any]:
-        """The images that were measured: those of the later evaluation, where the report is of one."""
+        """The images that were evaluated: those of the later evaluation, where the report is of one."""
         return self.report.get("evaluation", self.report)["data"]
 
     @property
@@ -42,8 +42,8 @@ class Measured:
     @property
     def suite(self) -> dict[str, dict[str, Any]]:
         """The settings of the attacks that the worst case is over."""
-        aside = {name for name, entry in self.report["accuracy"].items() if entry.get("aside")}
-        return {name: settings for name, settings in self.attacks.items() if name not in aside}
+        excluded = {name for name, entry in self.report["accuracy"].items() if entry.get("excluded")}
+        return {name: settings for name, settings in self.attacks.items() if name not in excluded}
 
     @property
     def label(self) -> str:
@@ -52,7 +52,7 @@ class Measured:
         return f"{run['dataset']} {run['model']} {run['method']}, {self.path}{doubt(self.report)}"
 
 
-def read(path: Path) -> Measured:
+def read(path: Path) -> Evaluated:
     """The evaluation in a run directory, or in a report.json or evaluation-*.json of one."""
     page = path / "report.json" if path.is_dir() else path
     report = schema.read(page)
@@ -61,7 +61,7 @@ def read(path: Path) -> Measured:
         raise UserError(f"no outcomes at {beside}; keep them beside {page.name}, or run the evaluation again.")
     with np.load(beside) as arrays:
         outcomes = {name: arrays[name].astype(bool) for name in arrays.files if "." not in name}
-    return Measured(path, report, outcomes)
+    return Evaluated(path, report, outcomes)
 
 
 def compare(a: Path, b: Path) -> dict[str, Any]:
@@ -99,9 +99,9 @@ def show(result: dict[str, Any], console: Console, as_json: bool) -> None:
         console.print(f"{key.upper()}: {result[key]['label']}", style="bold", markup=False, highlight=False)
     columns = ["", "A", "B", "A - B [95 % interval]", "p", "only A / B"]
     compared = {name: entry for name, entry in result["accuracy"].items() if "paired" in entry}
-    tables.show(
+    print_table(
         console,
-        f"Right on the same {result['images']:,} images, in %; p by McNemar",
+        f"Correct on the same {result['images']:,} images, in %; p by McNemar",
         columns,
         [_line(*item) for item in compared.items()],
     )
@@ -114,8 +114,8 @@ def show(result: dict[str, Any], console: Console, as_json: bool) -> None:
     console.print(_sizes(result), markup=False, highlight=False)
 
 
-def _same_images(a: Measured, b: Measured) -> None:
-    """UserError unless both were measured on the same images: of the same data, as many of the test set's order."""
+def _same_images(a: Evaluated, b: Evaluated) -> None:
+    """UserError unless both were evaluated on the same images: of the same data, as many of the test set's order."""
     if a.data["checksum"] != b.data["checksum"]:
         raise UserError(
             f"{a.path} is of {a.data['name']} and {b.path} of {b.data['name']}, of other content; compare runs on the "
@@ -124,12 +124,12 @@ def _same_images(a: Measured, b: Measured) -> None:
     counts = {len(outcome) for side in (a, b) for outcome in side.outcomes.values()}
     if a.data["test"] != b.data["test"] or counts != {a.data["test"]}:
         raise UserError(
-            f"{a.path} was measured on {a.data['test']} test images and {b.path} on {b.data['test']}; evaluate both on "
-            "the same (dataset.test_subset=N) and give the two evaluation-*.json."
+            f"{a.path} was evaluated on {a.data['test']} test images and {b.path} on {b.data['test']}; evaluate both "
+            "on the same (dataset.test_subset=N) and give the two evaluation-*.json."
         )
 
 
-def _obstacle(name: str, a: Measured, b: Measured) -> str:
+def _obstacle(name: str, a: Evaluated, b: Evaluated) -> str:
     """Why the figures `name` mean different things; empty where they can be compared."""
     ours, theirs = (side.report["accuracy"][name] for side in (a, b))
     if name not in a.outcomes or name not in b.outcomes:
@@ -138,13 +138,13 @@ def _obstacle(name: str, a: Measured, b: Measured) -> str:
         return "settings differ"
     cumulative = [bool(entry.get("cumulative")) for entry in (ours, theirs)]
     if cumulative[0] != cumulative[1]:
-        return "one is of a cumulative suite, where only images that other attacks left standing are attacked"
+        return "one is of a cumulative suite, where only images that survived other attacks are attacked"
     if (name == "worst_case" or cumulative[0]) and [*a.suite.items()] != [*b.suite.items()]:
         return "the attacks of the two suites differ"
     return ""
 
 
-def _paired(name: str, a: Measured, b: Measured) -> dict[str, Any]:
+def _paired(name: str, a: Evaluated, b: Evaluated) -> dict[str, Any]:
     mark = "" if name == "clean" else doubt(a.report) or doubt(b.report)
     paired = paired_difference(a.outcomes[name], b.outcomes[name], LEVEL)
     return {
@@ -161,7 +161,7 @@ def verdict(low: float, high: float, what: str) -> str:
     return f"no difference shown at {100 * LEVEL:.0f} %"
 
 
-def _side(side: Measured) -> dict[str, Any]:
+def _side(side: Evaluated) -> dict[str, Any]:
     size = side.report["size"]
     return {
         "path": str(side.path),
@@ -195,7 +195,7 @@ def _sizes(result: dict[str, Any]) -> str:
     def both(key: str, stored: Any) -> str:
         sizes = [result[side]["size"][key] for side in ("a", "b")]
         return ", ".join(
-            f"{side} {data(stored(size))} ({share(size['fraction'])} of dense)"
+            f"{side} {byte_size(stored(size))} ({share(size['fraction'])} of dense)"
             for side, size in zip("AB", sizes, strict=True)
         )
 

@@ -14,13 +14,13 @@ from typing import Any
 from rich.console import Console
 
 from robcomp.analyses.result import Result, cells, described
-from robcomp.attacks import Attack, MinimumNorm, SuiteConfig
+from robcomp.attacks.base import Attack, MinimumNorm
 from robcomp.errors import UserError, unknown
+from robcomp.evaluation.progress import EvaluationProgress
 from robcomp.evaluation.robustness import Advance, Evaluator, proportion
-from robcomp.figures import robustness as figures
-from robcomp.progress import EvaluationProgress
-from robcomp.report.layout import show
-from robcomp.report.render import interval, percent
+from robcomp.evaluation.suite import SuiteConfig
+from robcomp.figures.curve import curve as figure
+from robcomp.report.formatting import interval, percent, print_table
 from robcomp.runs.load import LoadedRun, load_all
 from robcomp.settings.schema import Config
 
@@ -47,21 +47,21 @@ def curve(
     overrides: Sequence[str],
     over: str,
     values: Sequence[float],
-    target: Path | None,
+    out: Path | None,
     console: Console,
 ) -> Path:
-    """Measure, write and print the curves of all runs under each attack of the suite; returns the JSON's path.
+    """Evaluate, write and print the curves of all runs under each attack of the suite; returns the JSON's path.
 
     `over` is eps or steps; without `values` the eps rise from 0 to the whole range, the steps from 1 to 100.
     """
     runs = load_all(folders, overrides)
     ladders = plan(runs[0].config, runs[0].spec.shape, over, values)
     rungs = [[described(ladder.name, rung or ladder.attack) for rung in [None, *ladder.rungs]] for ladder in ladders]
-    record = Result(SCHEMA, runs, [over, [ladder.values for ladder in ladders], rungs], overrides, target)
+    record = Result(SCHEMA, runs, [over, [ladder.values for ladder in ladders], rungs], overrides, out)
     result = record.present(console)
     if result is None:
         with EvaluationProgress(console) as progress:
-            curves = [line for i, run in enumerate(runs) for line in _measure(run, ladders, over, record, i, progress)]
+            curves = [line for i, run in enumerate(runs) for line in _evaluate(run, ladders, over, record, i, progress)]
         result = record.write({"over": over, "curves": curves})
     _show(result, console)
     rows = [
@@ -69,7 +69,7 @@ def curve(
         for line in result["curves"]
         for point in line["points"]
     ]
-    return record.complete(rows, lambda path: figures.curves(result, path), console)
+    return record.complete(rows, lambda path: figure(result, path), console)
 
 
 def plan(config: Config, shape: tuple[int, int, int], over: str, values: Sequence[float]) -> list[Ladder]:
@@ -120,7 +120,7 @@ def _over_steps(
     return Ladder(name, attack, chosen, rungs)
 
 
-def _measure(
+def _evaluate(
     run: LoadedRun, ladders: list[Ladder], over: str, record: Result, part: int, progress: EvaluationProgress
 ) -> list[dict[str, Any]]:
     first = record.runs[0].config
@@ -150,15 +150,15 @@ def _climb(
     evaluator: Evaluator, ladder: Ladder, over: str, run: LoadedRun, progress: EvaluationProgress
 ) -> list[dict[str, Any]]:
     """The points of a ladder, each on the images that the ones before left; over eps none below chance level."""
-    standing, points = evaluator.clean, []
+    surviving, points = evaluator.clean, []
     for done, (value, rung) in enumerate(zip(ladder.values, ladder.rungs, strict=True)):
         evaluator.advance = _told(progress, f"{ladder.name} on {run.label}", done, len(ladder.values), len(evaluator))
         point = {over: value, "attacked": 0, "seconds": 0.0}
         if rung is not None:
-            outcome = evaluator.under(ladder.name, rung, standing)
-            standing = standing & outcome.right
+            outcome = evaluator.under(ladder.name, rung, surviving)
+            surviving = surviving & outcome.correct
             point |= {"attacked": outcome.attacked, "seconds": round(outcome.seconds, 2)}
-        points.append(point | proportion(standing))
+        points.append(point | proportion(surviving))
         if over == "eps" and points[-1]["value"] < 1 / len(run.dataset.classes):
             break
     return points
@@ -195,7 +195,7 @@ def _show(result: dict[str, Any], console: Console) -> None:
             for line in lines
         ]
         rows = [[f"{value:.4g}", *(column.get(value, "-") for column in shown)] for value in values]
-        show(console, f"Accuracy under {name} over {over}", [over, *(line["run"] for line in lines)], rows)
+        print_table(console, f"Accuracy under {name} over {over}", [over, *(line["run"] for line in lines)], rows)
     for line in result["curves"]:
         for remark in _remarks(line, over, 1 / result["data"]["classes"]):
             console.print(remark, markup=False, highlight=False)

@@ -1,11 +1,7 @@
-"""The files of a result, and runs as their reports name them, for analyses that need neither network nor images."""
+"""The files of an analysis: JSON, CSV and, with matplotlib, a figure."""
 
-import csv
 import datetime
-import io
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,38 +10,7 @@ from rich.console import Console
 import robcomp
 from robcomp import storage
 from robcomp.errors import UserError
-from robcomp.report import schema
-from robcomp.report.render import doubt
-
-
-@dataclass(frozen=True, eq=False)
-class Reported:
-    """A finished run by its checked report alone; `label` names its data set too, as runs of several may meet here."""
-
-    folder: Path
-    label: str
-    report: dict[str, Any]
-
-    def head(self) -> dict[str, Any]:
-        """The run in a result's JSON."""
-        run = {key: self.report["run"][key] for key in ("id", "dataset", "model", "method")}
-        return {"label": self.label, "folder": str(self.folder), **run}
-
-
-def read_all(folders: Sequence[Path]) -> list[Reported]:
-    """The runs in `folders`; those that would be called the same are called by their folders."""
-    reports = [schema.read(folder / "report.json") for folder in folders]
-    labels = [_label(report) for report in reports]
-    used = Counter(labels)
-    return [
-        Reported(folder, label if used[label] == 1 else str(folder), report)
-        for folder, label, report in zip(folders, labels, reports, strict=True)
-    ]
-
-
-def _label(report: dict[str, Any]) -> str:
-    run = report["run"]
-    return f"{run['dataset']} {run['model']} {run['method']} {run['id'][:6]}{doubt(report)}"
+from robcomp.report.formatting import as_csv
 
 
 def write(
@@ -82,12 +47,3 @@ def complete(page: Path, draw: Callable[[Path], None], console: Console) -> None
             console.print(f"no figure: {error}", markup=False, highlight=False)
     files = " ".join(suffix for suffix in (".csv", ".png") if page.with_suffix(suffix).exists())
     console.print(f"result: {page} (and {files})", markup=False, highlight=False)
-
-
-def as_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows of the same keys as CSV with a head."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -16,12 +16,11 @@ from rich.console import Console
 from rich.progress import track
 
 from robcomp import artifact, storage
-from robcomp.analyses import files as pages
+from robcomp.analyses import files, reported
 from robcomp.errors import UserError
-from robcomp.figures import layers as analysis_figures
+from robcomp.figures.histogram import histogram as figure
 from robcomp.models.parameterisation import effective_weight, weight_layers
-from robcomp.report.layout import show
-from robcomp.report.render import percent
+from robcomp.report.formatting import percent, print_table
 
 SCHEMA = "robcomp-histogram/1"
 BINS = 100
@@ -42,14 +41,14 @@ class Weights:
 
 
 def histogram(
-    folders: Sequence[Path], bins: int, layers: str, normalised: bool, target: Path | None, console: Console
+    folders: Sequence[Path], bins: int, layers: str, normalised: bool, out: Path | None, console: Console
 ) -> Path:
     """Count, write and print the weights of the runs in `bins` bins of equal width; returns the JSON's path.
 
     The bins reach from minus to plus the largest magnitude of all runs. `layers` is a pattern of layer names (* and ?);
     `normalised` divides each run's weights by their largest magnitude. Neither the data set nor an attack is needed.
     """
-    runs = pages.read_all(folders)
+    runs = reported.read_all(folders)
     networks = [run.folder / "model.rcz" for run in runs]
     read = track(
         networks, "weights", console=console, transient=True, disable=not console.is_terminal, total=len(networks)
@@ -65,8 +64,8 @@ def histogram(
     result = {"normalised": normalised, "layers": layers, "edges": edges.tolist(), "runs": found}
     _show(result, console)
     identity = [[run["sha256"] for run in result["runs"]], bins, layers, normalised]
-    place = target or folders[0]
-    return pages.write(SCHEMA, identity, place, result, list(_rows(result)), analysis_figures.histogram, console)
+    place = out or folders[0]
+    return files.write(SCHEMA, identity, place, result, list(_rows(result)), figure, console)
 
 
 def number_of_bins(given: str) -> int:
@@ -137,4 +136,4 @@ def _show(result: dict[str, Any], console: Console) -> None:
     ]
     of = f" of layers {result['layers']}" if result["layers"] else ""
     columns = ["run", "weights", "zeros", "deviation", "w/o zeros", "largest"]
-    show(console, f"Conv and linear weights{of}, with their standard deviation", columns, rows)
+    print_table(console, f"Conv and linear weights{of}, with their standard deviation", columns, rows)

@@ -12,22 +12,22 @@ from typing import Any
 from rich.console import Console
 
 from robcomp import storage
-from robcomp.analyses import files as pages
+from robcomp.analyses import files, reported
 from robcomp.errors import UserError
-from robcomp.figures import layers as analysis_figures
+from robcomp.figures.losses import losses as figure
 from robcomp.figures.training import epochs
-from robcomp.report.layout import show
+from robcomp.report.formatting import print_table
 
 SCHEMA = "robcomp-losses/1"
 KEYS = ("loss", "adversarial_loss", "clean", "robust", "val_clean", "val_robust", "lr")
 
 
-def losses(folders: Sequence[Path], target: Path | None, console: Console) -> Path:
+def losses(folders: Sequence[Path], out: Path | None, console: Console) -> Path:
     """Read, write and print the adversarial losses of the runs; returns the JSON's path.
 
     Runs without any are left out with a remark; UserError where no run has one.
     """
-    runs = pages.read_all(folders)
+    runs = reported.read_all(folders)
     logs = [epochs(run.folder / "log.jsonl") for run in runs]
     told = [any(event.get("adversarial_loss") is not None for event in events) for events in logs]
     if not any(told):
@@ -41,8 +41,8 @@ def losses(folders: Sequence[Path], target: Path | None, console: Console) -> Pa
     result = {"runs": lines, "left_out": left_out}
     _show(result, console)
     identity = [storage.file_digest(run.folder / "log.jsonl") for run in runs]
-    place = target or folders[0]
-    return pages.write(SCHEMA, identity, place, result, list(_rows(result)), analysis_figures.losses, console)
+    place = out or folders[0]
+    return files.write(SCHEMA, identity, place, result, list(_rows(result)), figure, console)
 
 
 def stages(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -65,7 +65,7 @@ def _rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _show(result: dict[str, Any], console: Console) -> None:
     rows = [row for run in result["runs"] for row in _lines(run)]
-    show(console, "Adversarial loss", ["run", "stage", "epochs", "first", "lowest", "last"], rows)
+    print_table(console, "Adversarial loss", ["run", "stage", "epochs", "first", "lowest", "last"], rows)
     for label in result["left_out"]:
         console.print(f"{label} is left out: its log has no adversarial loss", markup=False, highlight=False)
 

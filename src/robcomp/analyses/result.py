@@ -1,4 +1,4 @@
-"""The files of a protocol's result, <name>-<hash>.json, .csv and .png: written once, recognised the next time."""
+"""The result of an analysis, <name>-<hash>.json, .csv and .png: written once, recognised the next time."""
 
 import datetime
 import json
@@ -10,22 +10,23 @@ from rich.console import Console
 
 import robcomp
 from robcomp import storage
-from robcomp.analyses import files as pages
-from robcomp.attacks import Attack
+from robcomp.analyses import files
+from robcomp.attacks.base import Attack
 from robcomp.evaluation.ledger import Ledger
 from robcomp.evaluation.robustness import REVISION
 from robcomp.hardware import machine
+from robcomp.report.formatting import as_csv
 from robcomp.runs.load import LoadedRun
 
 
 class Result:
-    """Where a protocol stands on disk. Its name carries the digest of `plan` and of all else that decides the figures.
+    """Where an analysis stands on disk. Its name carries the digest of `plan` and of all else that decides the figures.
 
-    `runs`: the networks; the first one's folder takes the files unless a `target` is given, its seed and batches count.
+    `runs`: the networks; the first one's folder takes the files unless `out` is another, its seed and batches count.
     """
 
     def __init__(
-        self, schema: str, runs: Sequence[LoadedRun], plan: Any, overrides: Sequence[str], target: Path | None
+        self, schema: str, runs: Sequence[LoadedRun], plan: Any, overrides: Sequence[str], out: Path | None
     ) -> None:
         self.schema, self.runs, self.overrides = schema, runs, list(overrides)
         first, self._images = runs[0], runs[0].dataset
@@ -43,7 +44,7 @@ class Result:
             ]
         )
         name = schema.removeprefix("robcomp-").split("/")[0]
-        self.stem = (target or first.folder) / f"{name}-{identity}"
+        self.stem = (out or first.folder) / f"{name}-{identity}"
         self._ledgers: list[Ledger] = []
 
     @property
@@ -55,11 +56,11 @@ class Result:
         """The finished result, where there is one and fresh=true does not ask for another."""
         if not self.path.exists() or self.runs[0].config.fresh:
             return None
-        console.print("already measured (fresh=true measures again)")
+        console.print("already evaluated (fresh=true evaluates again)")
         return json.loads(self.path.read_text(encoding="utf-8"))
 
     def ledger(self, part: str) -> Ledger:
-        """What a stopped measurement had found of its `part`, one for each attacked network."""
+        """What a stopped analysis had found of its `part`, one for each attacked network."""
         key = storage.digest([self._networks, self._images.checksum, part])
         path = self.stem.with_suffix(f".{part}.part.npz")
         if self.runs[0].config.fresh:
@@ -67,8 +68,8 @@ class Result:
         self._ledgers.append(Ledger(path, key))
         return self._ledgers[-1]
 
-    def write(self, measured: dict[str, Any]) -> dict[str, Any]:
-        """The result with its head (what was measured, when, on which machine), as it now stands in the JSON file."""
+    def write(self, evaluated: dict[str, Any]) -> dict[str, Any]:
+        """The result with its head (what was evaluated, when, on which machine), as it now stands in the JSON file."""
         first = self.runs[0]
         head = {
             "schema": self.schema,
@@ -98,16 +99,16 @@ class Result:
         }
         for suffix in (".csv", ".png"):
             self.stem.with_suffix(suffix).unlink(missing_ok=True)
-        storage.write_json(self.path, head | measured)
+        storage.write_json(self.path, head | evaluated)
         for ledger in self._ledgers:
             ledger.close()
-        return head | measured
+        return head | evaluated
 
     def complete(self, rows: Sequence[dict[str, Any]], draw: Callable[[Path], None], console: Console) -> Path:
         """Write the table `rows` and the figure where they are missing; returns the JSON's path, which is printed."""
         if not (table := self.stem.with_suffix(".csv")).exists():
-            storage.write_text(table, pages.as_csv(rows))
-        pages.complete(self.path, draw, console)
+            storage.write_text(table, as_csv(rows))
+        files.complete(self.path, draw, console)
         return self.path
 
 

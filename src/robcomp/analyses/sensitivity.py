@@ -15,17 +15,16 @@ from rich.console import Console
 from torch import nn
 
 from robcomp.analyses.result import Result, described
-from robcomp.attacks import SuiteConfig
 from robcomp.errors import UserError
+from robcomp.evaluation.accuracy import evaluate_suite, order
 from robcomp.evaluation.ledger import Ledger
+from robcomp.evaluation.progress import EvaluationProgress
 from robcomp.evaluation.robustness import Evaluator, proportion
-from robcomp.evaluation.suite import evaluate, order
-from robcomp.figures import layers as analysis_figures
+from robcomp.evaluation.suite import SuiteConfig
+from robcomp.figures.sensitivity import sensitivity as figure
 from robcomp.models.parameterisation import dense_weight_counts, stored_weights, weight_layers
-from robcomp.progress import EvaluationProgress
 from robcomp.projections import l0_
-from robcomp.report.layout import show
-from robcomp.report.render import interval, percent, share
+from robcomp.report.formatting import interval, percent, print_table, share
 from robcomp.runs.load import LoadedRun, load_all
 
 SCHEMA = "robcomp-sensitivity/1"
@@ -41,9 +40,9 @@ DEFINITION = (
 
 
 def sensitivity(
-    folders: Sequence[Path], overrides: Sequence[str], values: Sequence[float], target: Path | None, console: Console
+    folders: Sequence[Path], overrides: Sequence[str], values: Sequence[float], out: Path | None, console: Console
 ) -> Path:
-    """Measure, write and print the sensitivity of every conv and linear layer of the runs; returns the JSON's path.
+    """Evaluate, write and print the sensitivity of every conv and linear layer of the runs; returns the JSON's path.
 
     `values` are the shares x in (0, 1], `SHARES` where none is given; the suite is `SUITE` unless attack= is.
     """
@@ -52,17 +51,17 @@ def sensitivity(
     runs = load_all(folders, overrides if chosen else [f"attack={SUITE}", *overrides])
     suite = runs[0].config.attack
     attacks = [described(name, attack) for name, attack in suite.build().items()]
-    plan = [shares, attacks, sorted(suite.aside()), suite.individual]
-    record = Result(SCHEMA, runs, plan, overrides, target)
+    plan = [shares, attacks, sorted(suite.excluded()), suite.individual]
+    record = Result(SCHEMA, runs, plan, overrides, out)
     result = record.present(console)
     if result is None:
         with EvaluationProgress(console) as progress:
-            networks = [_measure(run, shares, record, part, progress) for part, run in enumerate(runs)]
+            networks = [_evaluate(run, shares, record, part, progress) for part, run in enumerate(runs)]
         settings = {name: attack.settings() for name, attack in suite.build().items()}
-        measured = {"definition": DEFINITION, "attacks": settings, "values": shares, "networks": networks}
-        result = record.write(measured)
+        evaluated = {"definition": DEFINITION, "attacks": settings, "values": shares, "networks": networks}
+        result = record.write(evaluated)
     _show(result, console)
-    return record.complete(list(_rows(result)), lambda path: analysis_figures.sensitivity(result, path), console)
+    return record.complete(list(_rows(result)), lambda path: figure(result, path), console)
 
 
 def pruned(model: nn.Module, layer: str, left: int) -> nn.Module:
@@ -108,7 +107,7 @@ class _Part(Ledger):
 
 
 class _Bench:
-    """Measures `total` networks of a run one after the other, with the settings of the protocol's first run."""
+    """Evaluates `total` networks of a run one after the other, with the settings of the analysis's first run."""
 
     def __init__(self, run: LoadedRun, record: Result, part: int, total: int, progress: EvaluationProgress) -> None:
         config = record.runs[0].config
@@ -118,13 +117,13 @@ class _Bench:
         self.names = order(self.suite.build(), self.suite.individual)
         self.title, self.total, self.done = f"pruned layers of {run.label}", total, 0
 
-    def measure(self, model: nn.Module, *network: Any) -> dict[str, Any]:
+    def evaluate(self, model: nn.Module, *network: Any) -> dict[str, Any]:
         """The clean and the robust accuracy of `model`, which `network` names in the ledger."""
         part = _Part(self.ledger, network)
         arrays, *_ = part.recall("suite")
         if not arrays:
             with Evaluator(model, self.split, self.seed, self.suite.batch_size, part, self._advance) as evaluator:
-                _, outcomes = evaluate(evaluator, self.suite)
+                _, outcomes = evaluate_suite(evaluator, self.suite)
             arrays = {"clean": outcomes["clean"], "robust": outcomes["worst_case"]}
             part.note("suite", arrays, len(self.split), 0.0)
         self.skip()
@@ -142,19 +141,19 @@ class _Bench:
         self.progress.advance(self.title, images * attacks, images * self.total * len(self.names))
 
 
-def _measure(
+def _evaluate(
     run: LoadedRun, shares: list[float], record: Result, part: int, progress: EvaluationProgress
 ) -> dict[str, Any]:
     """The run's network as it is, and with each share of each layer pruned."""
     rows = layers(run.model)
     bench = _Bench(run, record, part, 1 + len(shares) * len(rows), progress)
-    before = bench.measure(run.model)
+    before = bench.evaluate(run.model)
     for row in rows:
         row["pruned"] = []
         for x in shares:
             left, after = min(row["weights"] - round(x * row["weights"]), row["nonzero"]), before
             if left < row["nonzero"]:
-                after = bench.measure(pruned(run.model, row["name"], left), row["name"], left)
+                after = bench.evaluate(pruned(run.model, row["name"], left), row["name"], left)
             else:  # so sparse already that nothing is pruned
                 bench.skip()
             reductions = {f"{kind}_reduction_percent": _reduction(before[kind], after[kind]) for kind in KINDS}
@@ -211,12 +210,12 @@ def _show(result: dict[str, Any], console: Console) -> None:
                 ]
                 for layer, point in points
             ]
-            show(console, f"{network['run']} with {100 * x:g} % of one layer pruned", columns, rows)
+            print_table(console, f"{network['run']} with {100 * x:g} % of one layer pruned", columns, rows)
     console.print(f"\n{result['definition']}", markup=False, highlight=False)
 
 
-def _accuracy(measured: dict[str, Any]) -> str:
-    return f"{percent(measured['value'])} {interval(measured['interval'])}"
+def _accuracy(entry: dict[str, Any]) -> str:
+    return f"{percent(entry['value'])} {interval(entry['interval'])}"
 
 
 def _said(point: dict[str, Any], kind: str) -> str:

@@ -5,16 +5,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from robcomp.attacks import Attack
+from robcomp.attacks.base import Attack
+from robcomp.evaluation.progress import EvaluationProgress
 from robcomp.evaluation.robustness import Advance, Evaluator, Outcome
-from robcomp.progress import EvaluationProgress
 
 
 class Source(Evaluator):
     """A network that is attacked while others look on."""
 
     def shown(self, name: str, attack: Attack, candidates: np.ndarray, judges: Sequence[Evaluator]) -> list[Outcome]:
-        """For each judge which of `candidates` (bool [N]) it classifies right, before and after the attack on this one.
+        """For each judge which of `candidates` (bool [N]) it classifies correctly, before and after the attack here.
 
         Batch by batch, from where the ledger stands; the judges have the same images.
         """
@@ -24,7 +24,7 @@ class Source(Evaluator):
         began = time.monotonic()
         for chosen, x_adv, y, _ in self.batches(name, attack, candidates, done):
             for number, judge in enumerate(judges):
-                arrays[str(number)][chosen] = judge.right(x_adv, y).cpu().numpy() & judge.clean[chosen]
+                arrays[str(number)][chosen] = judge.correct(x_adv, y).cpu().numpy() & judge.clean[chosen]
             done += len(chosen)
             self.ledger.note(entry, arrays, done, seconds + time.monotonic() - began)
         seconds += time.monotonic() - began

@@ -15,13 +15,12 @@ from rich.console import Console
 
 from robcomp.analyses.result import Result, cells, described
 from robcomp.analyses.source import Source, titled
-from robcomp.attacks import Attack
+from robcomp.attacks.base import Attack
 from robcomp.errors import UserError
+from robcomp.evaluation.progress import EvaluationProgress
 from robcomp.evaluation.robustness import Outcome, proportion
-from robcomp.figures import robustness as figures
-from robcomp.progress import EvaluationProgress
-from robcomp.report.layout import show
-from robcomp.report.render import interval, percent
+from robcomp.figures.transfer import transfer as figure
+from robcomp.report.formatting import interval, percent, print_table
 from robcomp.runs.load import LoadedRun, load_all
 from robcomp.settings.schema import Config
 
@@ -33,7 +32,7 @@ def transfer(
     targets: Sequence[Path],
     overrides: Sequence[str],
     values: Sequence[float],
-    target: Path | None,
+    out: Path | None,
     console: Console,
 ) -> Path:
     """Attack each source by each attack of the suite, show the images to each target; returns the JSON's path.
@@ -46,13 +45,13 @@ def transfer(
     givers, takers = ([of[folder.resolve()] for folder in folders] for folders in (sources, targets))
     attacks = list(_attacks(runs[0].config, values))
     sides = [[run.label for run in side] for side in (givers, takers)]
-    record = Result(SCHEMA, runs, [sides, [described(name, attack) for name, attack in attacks]], overrides, target)
+    record = Result(SCHEMA, runs, [sides, [described(name, attack) for name, attack in attacks]], overrides, out)
     result = record.present(console)
     if result is None:
         with EvaluationProgress(console) as progress:
-            result = record.write(_measure(runs, givers, takers, attacks, record, progress))
+            result = record.write(_evaluate(runs, givers, takers, attacks, record, progress))
     _show(result, console)
-    return record.complete(list(_rows(result)), lambda path: figures.transfer(result, path), console)
+    return record.complete(list(_rows(result)), lambda path: figure(result, path), console)
 
 
 def _attacks(config: Config, values: Sequence[float]) -> Iterator[tuple[str, Attack]]:
@@ -64,7 +63,7 @@ def _attacks(config: Config, values: Sequence[float]) -> Iterator[tuple[str, Att
             yield name, suite[name]
 
 
-def _measure(
+def _evaluate(
     runs: list[LoadedRun],
     givers: list[LoadedRun],
     takers: list[LoadedRun],
@@ -99,7 +98,7 @@ def _measure(
                             "source": giver.label,
                             "target": taker.label,
                             "white_box": giver is taker,
-                            **proportion(outcome.right),
+                            **proportion(outcome.correct),
                             "seconds": round(outcome.seconds, 2),
                         }
                         for giver, row in zip(givers, found, strict=True)
@@ -135,7 +134,7 @@ def _show(result: dict[str, Any], console: Console) -> None:
             for source in dict.fromkeys(cell["source"] for cell in matrix["cells"])
         ]
         title = f"Accuracy under {matrix['name']} at eps {matrix['eps']:.4g}, made on (row), shown to (column)"
-        show(console, title, ["made on", *targets], [clean, *rows])
+        print_table(console, title, ["made on", *targets], [clean, *rows])
     if any(cell["white_box"] for matrix in result["matrices"] for cell in matrix["cells"]):
         console.print("* attacked and classified by the same network (white box)", highlight=False)
 

@@ -62,6 +62,7 @@ class Attack:
     eps: Fraction
     norm: str = "Linf"
     bn_mode: str = "eval"
+    kind: ClassVar[str]  # the registered name
     revision: ClassVar[int] = 1
     bounded: ClassVar[bool] = True  # False for the penalty form, which has no ball
 
@@ -73,7 +74,7 @@ class Attack:
 
     def settings(self) -> dict[str, Any]:
         """The attack as JSON: its registered name, the revision of its algorithm and every setting."""
-        return {"name": ATTACKS.name_of(type(self)), "revision": self.revision, **asdict(self)}
+        return {"name": self.kind, "revision": self.revision, **asdict(self)}
 
     def at_least_one(self, *names: str) -> None:
         """UserError unless each of the named settings is 1 or more."""

@@ -1,118 +1,127 @@
-"""What each verb of the command line does. Torch and Hydra are imported by the verbs that need them, when they run."""
+"""What each command does. Torch and Hydra are imported by the commands that need them, when they run."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from robcomp.cli import arguments as words
+from robcomp.cli import arguments
 from robcomp.errors import UserError, unknown
-from robcomp.settings import choices as catalogue
+from robcomp.settings import choices
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def train(args: argparse.Namespace) -> int:
     from omegaconf import OmegaConf
 
     from robcomp.runs import sweep
-    from robcomp.settings import compose as config
+    from robcomp.settings.compose import compose_config, compose_node
     from robcomp.settings.overrides import rooted
 
     jobs = sweep.expand(args.overrides) if args.multirun else [args.overrides]
     jobs = [rooted(job) for job in jobs]
     if args.cfg:
         for job in jobs:
-            config.compose_config(job)
-            print(OmegaConf.to_yaml(config.compose_node(job)), end="")
+            compose_config(job)
+            print(OmegaConf.to_yaml(compose_node(job)), end="")
         return 0
     if args.multirun:
         return int(None in sweep.run(jobs, _console()))
-    composed = config.compose_config(jobs[0])
-    from robcomp.runs import train as runner
+    config = compose_config(jobs[0])
+    from robcomp.runs.train import train as train_run
 
-    runner.train(composed, jobs[0], _console())
+    train_run(config, jobs[0], _console())
     return 0
 
 
 def evaluate(args: argparse.Namespace) -> int:
-    mine, overrides = words.split(args.overrides, ("run",))
+    mine, overrides = arguments.split(args.overrides, ("run",))
+    if not mine["run"]:
+        return _evaluate_external(overrides)
+    folder = arguments.folder("run", mine["run"])
+    mine, overrides = arguments.split(overrides, ("out",))
+    from robcomp.runs.evaluate import evaluate_run
     from robcomp.settings.overrides import rooted
 
-    overrides, console = rooted(overrides), _console()
-    if not mine["run"]:
-        from robcomp.runs import external as given
-        from robcomp.settings import compose as config
-
-        given.evaluate(config.compose_config(overrides), overrides, console)
-        return 0
-    folder = words.folder("run", mine["run"])
-    from robcomp.runs import evaluate as measure
-
-    page = measure.evaluate_run(folder, overrides, console)
+    console = _console()
+    page = evaluate_run(folder, rooted(overrides), arguments.output(mine["out"]), console)
     console.print(f"evaluation: {page}")
     return 0
 
 
+def _evaluate_external(overrides: list[str]) -> int:
+    from robcomp.runs.external import evaluate_external
+    from robcomp.settings.compose import compose_config
+    from robcomp.settings.overrides import rooted
+
+    overrides = rooted(overrides)
+    evaluate_external(compose_config(overrides), overrides, _console())
+    return 0
+
+
 def curve(args: argparse.Namespace) -> int:
-    mine, overrides = words.split(args.overrides, ("run", "over", "values", "target"))
-    runs = words.folders("run", mine["run"])
-    over, values, target = words.single("over", mine["over"], "eps"), *_values_and_target(mine)
+    mine, overrides = arguments.split(args.overrides, ("run", "over", "values", "out"))
+    runs, out = arguments.folders("run", mine["run"]), arguments.output(mine["out"])
+    over, values = arguments.single("over", mine["over"], "eps"), arguments.numbers("values", mine["values"])
     from robcomp.analyses.curve import curve
     from robcomp.settings.overrides import rooted
 
-    curve(runs, rooted(overrides), over, values, target, _console())
+    curve(runs, rooted(overrides), over, values, out, _console())
     return 0
 
 
 def transfer(args: argparse.Namespace) -> int:
-    mine, overrides = words.split(args.overrides, ("source", "targets", "values", "target"))
-    sources, targets = words.folders("source", mine["source"]), words.folders("targets", mine["targets"])
-    values, target = _values_and_target(mine)
+    mine, overrides = arguments.split(args.overrides, ("source", "targets", "values", "out"))
+    sources, targets = (arguments.folders(key, mine[key]) for key in ("source", "targets"))
+    values, out = arguments.numbers("values", mine["values"]), arguments.output(mine["out"])
     from robcomp.analyses.transfer import transfer
     from robcomp.settings.overrides import rooted
 
-    transfer(sources, targets, rooted(overrides), values, target, _console())
+    transfer(sources, targets, rooted(overrides), values, out, _console())
     return 0
 
 
 def combine(args: argparse.Namespace) -> int:
-    mine, overrides = words.split(args.overrides, ("run", "target"))
-    runs, target = words.folders("run", mine["run"], least=2), words.single("target", mine["target"])
+    mine, overrides = arguments.split(args.overrides, ("run", "out"))
+    runs, out = arguments.folders("run", mine["run"], at_least=2), arguments.output(mine["out"])
     from robcomp.analyses.combine import combine
     from robcomp.settings.overrides import rooted
 
-    combine(runs, rooted(overrides), Path(target) if target else None, _console())
+    combine(runs, rooted(overrides), out, _console())
     return 0
 
 
 def sensitivity(args: argparse.Namespace) -> int:
-    mine, overrides = words.split(args.overrides, ("run", "values", "target"))
-    runs = words.folders("run", mine["run"])
-    values, target = _values_and_target(mine)
+    mine, overrides = arguments.split(args.overrides, ("run", "values", "out"))
+    runs, out = arguments.folders("run", mine["run"]), arguments.output(mine["out"])
+    values = arguments.numbers("values", mine["values"])
     from robcomp.analyses.sensitivity import sensitivity
     from robcomp.settings.overrides import rooted
 
-    sensitivity(runs, rooted(overrides), values, target, _console())
+    sensitivity(runs, rooted(overrides), values, out, _console())
     return 0
 
 
 def histogram(args: argparse.Namespace) -> int:
-    mine = _only(args.overrides, ("run", "bins", "layers", "normalised", "target"))
-    runs, target = words.folders("run", mine["run"]), words.single("target", mine["target"])
-    bins, layers = (words.single(key, mine[key]) for key in ("bins", "layers"))
-    normalised = words.single("normalised", mine["normalised"], "false")
+    mine = arguments.only(args.overrides, ("run", "bins", "layers", "normalised", "out"))
+    runs, out = arguments.folders("run", mine["run"]), arguments.output(mine["out"])
+    bins, layers = (arguments.single(key, mine[key]) for key in ("bins", "layers"))
+    normalised = arguments.single("normalised", mine["normalised"], "false")
     if normalised not in ("true", "false"):
         raise UserError(f"normalised={normalised} is neither true nor false; give one of them.")
     from robcomp.analyses.histogram import histogram, number_of_bins
 
-    histogram(runs, number_of_bins(bins), layers, normalised == "true", Path(target) if target else None, _console())
+    histogram(runs, number_of_bins(bins), layers, normalised == "true", out, _console())
     return 0
 
 
 def losses(args: argparse.Namespace) -> int:
-    mine = _only(args.overrides, ("run", "target"))
-    runs, target = words.folders("run", mine["run"]), words.single("target", mine["target"])
+    mine = arguments.only(args.overrides, ("run", "out"))
+    runs, out = arguments.folders("run", mine["run"]), arguments.output(mine["out"])
     from robcomp.analyses.losses import losses
 
-    losses(runs, Path(target) if target else None, _console())
+    losses(runs, out, _console())
     return 0
 
 
@@ -124,47 +133,38 @@ def compare(args: argparse.Namespace) -> int:
 
 
 def listing(args: argparse.Namespace) -> int:
-    kinds = {f"{group}s": group for group in (*catalogue.GROUPS, "table")}
+    kinds = {f"{group}s": group for group in (*choices.GROUPS, "table")}
     wanted = [args.group] if args.group else list(kinds)
     for name in wanted:
         if name not in kinds:
             raise unknown("group", name, kinds)
     for name in wanted:
-        _section(
-            f"{name} ({kinds[name]}=...)" if name != "tables" else "tables (robcomp table ...)",
-            catalogue.summaries(kinds[name]),
-        )
-        if name == "attacks":
-            _section("attacks of a suite (+attack.attacks.ANY_NAME={attack: ..., eps: ...})", catalogue.attacks())
+        title = {"attacks": "attack suites (attack=...)", "tables": "tables (robcomp table ...)"}
+        _section(title.get(name, f"{name} ({kinds[name]}=...)"), choices.summaries(kinds[name]))
+    if "attacks" in wanted:  # last, as it waits for torch
+        from robcomp.attacks import ATTACKS
+
+        said = {name: " ".join((cls.__doc__ or "").split("\n\n")[0].split()) for name, cls in ATTACKS.items()}
+        _section("attacks of a suite (+attack.attacks.ANY_NAME={attack: ..., eps: ...})", said)
     return 0
 
 
 def table(args: argparse.Namespace) -> int:
-    if args.name not in catalogue.choices("table"):
-        raise unknown("table", args.name, catalogue.choices("table"))
+    if args.name not in choices.choices("table"):
+        raise unknown("table", args.name, choices.choices("table"))
+    mine, overrides = arguments.split(args.overrides, ("out", "runs"))
+    out = arguments.output(mine["out"]) or Path("results")
+    runs = [f"out={folder}"] if (folder := arguments.single("runs", mine["runs"])) else []
     from robcomp.runs import sweep
     from robcomp.settings.overrides import rooted
-    from robcomp.tables import build as tables
+    from robcomp.tables.build import build
 
     console = _console()
-    page = tables.build(
-        args.name, args.scale, rooted(args.overrides), lambda jobs: sweep.run(jobs, console), args.target
+    page = build(
+        args.name, args.scale, rooted(overrides), lambda jobs: sweep.run([[*j, *runs] for j in jobs], console), out
     )
     console.print(f"table: {page}")
     return 0
-
-
-def _values_and_target(mine: dict[str, list[str]]) -> tuple[list[float], Path | None]:
-    values, target = words.single("values", mine["values"]), words.single("target", mine["target"])
-    return words.numbers("values", values), Path(target) if target else None
-
-
-def _only(given: Sequence[str], own: Sequence[str]) -> dict[str, list[str]]:
-    """The values of the keys `own`; UserError for any other word, as nothing here takes overrides."""
-    mine, others = words.split(given, own)
-    if others:
-        raise unknown("key", others[0].partition("=")[0], own)
-    return mine
 
 
 def _section(title: str, lines: dict[str, str]) -> None:
@@ -175,7 +175,7 @@ def _section(title: str, lines: dict[str, str]) -> None:
     print()
 
 
-def _console():
+def _console() -> "Console":
     from rich.console import Console
 
     return Console()

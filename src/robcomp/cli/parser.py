@@ -1,4 +1,4 @@
-"""The command line: `robcomp <verb>`. Help and lists answer without importing torch or Hydra."""
+"""The command line: `robcomp COMMAND`. Help answers without importing torch or Hydra."""
 
 import argparse
 import os
@@ -7,21 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import robcomp
-from robcomp.cli import commands as verbs
+from robcomp.cli import commands
 from robcomp.errors import UserError
-from robcomp.settings import choices as catalogue
+from robcomp.settings.choices import GROUPS, choices, summaries
 
 OVERRIDES_HELP = "KEY=VALUE in Hydra's grammar: group choices (method=al0) and fields (method.ratio=0.01)"
-PROTOCOL_KEYS = """  attack=SUITE     the suite (default: pgd100, PGD with 100 steps), and its settings as in train
-  target=DIR       where the result goes (default: the first run's directory)
-  fresh=true       measure again what is finished
+ANALYSIS_KEYS = """  attack=SUITE     the attack suite (default: pgd100, PGD with 100 steps), its settings as in train
+  out=DIR          where the result goes (default: the first run's directory)
+  fresh=true       evaluate again what is finished
 others are overrides of the runs' own configurations, as in dataset.test_subset=500. The result is JSON, CSV and, with
 matplotlib, a figure; a finished one is shown at once, a stopped one goes on."""
 CURVE_HELP = f"""keys:
   run=DIR[,DIR]    finished runs; may be repeated
   over=eps|steps   what rises (default: eps)
   values=0,1/255   its values (default: from 0 to the whole range for eps, from 1 to 100 for steps)
-{PROTOCOL_KEYS}
+{ANALYSIS_KEYS}
 
 example:
   robcomp curve run=outputs/digits-lenet-atmc/HASH values=0,0.05,0.1,0.2 attack.attacks.pgd.steps=20"""
@@ -29,20 +29,20 @@ TRANSFER_HELP = f"""keys:
   source=DIR[,DIR]   runs on which the images are made; may be repeated
   targets=DIR[,DIR]  runs that classify them; may be repeated
   values=1/255,0.1   several eps (default: the suite's own)
-{PROTOCOL_KEYS}
+{ANALYSIS_KEYS}
 
 example:
   robcomp transfer source=outputs/digits-lenet-nat/HASH targets=outputs/digits-lenet-atmc/HASH"""
 COMBINE_HELP = f"""keys:
   run=DIR[,DIR]    two finished runs or more; may be repeated
-{PROTOCOL_KEYS}
+{ANALYSIS_KEYS}
 
 example:
   robcomp combine run=outputs/digits-lenet-atmc/HASH run=outputs/digits-lenet-al0/HASH attack=quick"""
 SENSITIVITY_HELP = f"""keys:
   run=DIR[,DIR]    finished runs; may be repeated
   values=0.5,0.95  the shares of a layer's weights that become zero, the smallest ones (default: 0.5,0.8,0.95)
-{PROTOCOL_KEYS.replace("pgd100, PGD with 100 steps", "quick, as in train")}
+{ANALYSIS_KEYS.replace("pgd100, PGD with 100 steps", "quick, as in train")}
 
 example:
   robcomp sensitivity run=outputs/digits-lenet-da/HASH values=0.8,0.95 dataset.test_subset=200"""
@@ -52,14 +52,14 @@ HISTOGRAM_HELP = f"""keys:
   bins=N           bins of equal width (default: 100)
   layers=PATTERN   the layers whose names match, as in layers='conv*' (default: all)
   normalised=true  each run's weights divided by their largest magnitude
-  target=DIR       where the result goes (default: the first run's directory)
+  out=DIR          where the result goes (default: the first run's directory)
 {FILES}
 
 example:
   robcomp histogram run=outputs/digits-lenet-nat/HASH,outputs/digits-lenet-da/HASH normalised=true"""
 LOSSES_HELP = f"""keys:
   run=DIR[,DIR]    finished runs that were trained adversarially; may be repeated
-  target=DIR       where the result goes (default: the first run's directory)
+  out=DIR          where the result goes (default: the first run's directory)
 {FILES}
 
 example:
@@ -72,14 +72,14 @@ example:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a verb; returns the exit code: 0 done, 1 a run failed, 2 bad input, 130 interrupted."""
+    """Run a command; returns the exit code: 0 done, 1 a run failed, 2 bad input, 130 interrupted."""
     parser = _parser()
     args, rest = parser.parse_known_args(arguments)
     if unread := [word for word in rest if word.startswith("-") or not hasattr(args, "overrides")]:
         parser.error(f"unrecognized arguments: {' '.join(unread)}")
     if rest:  # overrides after an option, which argparse leaves over
         args.overrides += rest
-    if args.verb is None:
+    if args.command is None:
         parser.print_help()
         return 0
     try:
@@ -105,21 +105,23 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="robcomp",
         description="Train image classifiers that are adversarially robust and small; report how robust and how small.",
-        epilog="robcomp VERB --help shows a verb's options and choices. Start with: robcomp train",
+        epilog="robcomp COMMAND --help shows a command's options and choices. Start with: robcomp train",
     )
     parser.add_argument("--version", action="version", version=f"robcomp {robcomp.__version__}")
-    choices = parser.add_subparsers(dest="verb", metavar="VERB")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
 
-    train = _verb(choices, "train", "train, pack, attack and report; alone: ATMC with LeNet on digits", _train_help())
+    train = _command(
+        subparsers, "train", "train, pack, attack and report; alone: ATMC with LeNet on digits", _train_help()
+    )
     train.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=OVERRIDES_HELP)
     train.add_argument("-m", "--multirun", action="store_true", help="sweep: seed=0,1,2 or method=al0,atmc; resumable")
     train.add_argument("--cfg", choices=["job"], help="show the composed configuration and do nothing")
-    train.set_defaults(run=verbs.train)
+    train.set_defaults(run=commands.train)
 
-    evaluate = _verb(
-        choices,
+    evaluate = _command(
+        subparsers,
         "evaluate",
-        "attack a finished run again with another suite, or a network trained elsewhere",
+        "attack a finished run again with another attack suite, or a network trained elsewhere",
         _evaluate_help(),
     )
     evaluate.add_argument(
@@ -128,51 +130,60 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="run=DIR or model.weights=FILE, and overrides such as attack=autoattack",
     )
-    evaluate.set_defaults(run=verbs.evaluate)
+    evaluate.set_defaults(run=commands.evaluate)
 
     for name, summary, run, epilog in (
-        ("curve", "accuracy of finished runs while eps or the attack's steps rise", verbs.curve, CURVE_HELP),
-        ("transfer", "adversarial images made on one run, classified by others", verbs.transfer, TRANSFER_HELP),
-        ("combine", "finished runs as one network, attacked in part and as a whole", verbs.combine, COMBINE_HELP),
-        ("sensitivity", "accuracy of finished runs when a single layer is pruned", verbs.sensitivity, SENSITIVITY_HELP),
+        ("curve", "accuracy of finished runs while eps or the attack's steps rise", commands.curve, CURVE_HELP),
+        ("transfer", "adversarial images made on one run, classified by others", commands.transfer, TRANSFER_HELP),
+        ("combine", "finished runs as one network, attacked in part and as a whole", commands.combine, COMBINE_HELP),
+        (
+            "sensitivity",
+            "accuracy of finished runs when a single layer is pruned",
+            commands.sensitivity,
+            SENSITIVITY_HELP,
+        ),
     ):
-        protocol = _verb(choices, name, summary, epilog)
-        protocol.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the keys below, and overrides")
-        protocol.set_defaults(run=run)
+        analysis = _command(subparsers, name, summary, epilog)
+        analysis.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the keys below, and overrides")
+        analysis.set_defaults(run=run)
 
     for name, summary, run, epilog in (
-        ("histogram", "weights of finished runs, their histograms one over the other", verbs.histogram, HISTOGRAM_HELP),
-        ("losses", "adversarial loss of finished runs over the epochs of all stages", verbs.losses, LOSSES_HELP),
+        (
+            "histogram",
+            "weights of finished runs, their histograms one over the other",
+            commands.histogram,
+            HISTOGRAM_HELP,
+        ),
+        ("losses", "adversarial loss of finished runs over the epochs of all stages", commands.losses, LOSSES_HELP),
     ):
-        analysis = _verb(choices, name, summary, epilog)
+        analysis = _command(subparsers, name, summary, epilog)
         analysis.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the keys below")
         analysis.set_defaults(run=run)
 
-    compare = _verb(choices, "compare", "two finished runs, image by image on the same test images", COMPARE_HELP)
+    compare = _command(subparsers, "compare", "two finished runs, image by image on the same test images", COMPARE_HELP)
     for side in ("a", "b"):
         compare.add_argument(
             side, type=Path, metavar=side.upper(), help="a run directory, or an evaluation-*.json of one"
         )
     compare.add_argument("--json", action="store_true", help="print the comparison as JSON")
-    compare.set_defaults(run=verbs.compare)
+    compare.set_defaults(run=commands.compare)
 
-    listing = _verb(choices, "list", "what can be named on the command line, one line each", "")
-    listing.add_argument("group", nargs="?", help=", ".join(f"{group}s" for group in (*catalogue.GROUPS, "table")))
-    listing.set_defaults(run=verbs.listing)
+    listing = _command(subparsers, "list", "what can be named on the command line, one line each", "")
+    listing.add_argument("group", nargs="?", help=", ".join(f"{group}s" for group in (*GROUPS, "table")))
+    listing.set_defaults(run=commands.listing)
 
-    table = _verb(
-        choices, "table", "run what a published table or figure needs, and write it beside ours", _tables_help()
+    table = _command(
+        subparsers, "table", "run what a published table or figure needs, and write it beside ours", _tables_help()
     )
     table.add_argument("name", help="the table, for example atmc-mnist")
     table.add_argument("--scale", default="cpu", help="a scale of the table: smoke, cpu, gpu or paper (default: cpu)")
-    table.add_argument("--target", type=Path, default=Path("results"), help="where the page goes (default: results)")
-    table.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for every run of the table")
-    table.set_defaults(run=verbs.table)
+    table.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the keys below, and overrides for every run")
+    table.set_defaults(run=commands.table)
     return parser
 
 
-def _verb(choices: argparse._SubParsersAction, name: str, summary: str, epilog: str) -> argparse.ArgumentParser:
-    return choices.add_parser(
+def _command(subparsers: argparse._SubParsersAction, name: str, summary: str, epilog: str) -> argparse.ArgumentParser:
+    return subparsers.add_parser(
         name,
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
@@ -182,7 +193,9 @@ def _verb(choices: argparse._SubParsersAction, name: str, summary: str, epilog: 
 
 
 def _choices() -> str:
-    return "\n".join(f"  {group:<8} {', '.join(catalogue.choices(group))}" for group in catalogue.GROUPS)
+    lines = [f"  {group:<9} {', '.join(choices(group))}" for group in GROUPS]
+    lines.append("attack= chooses the attack suite, recipe= a published setting as a whole")
+    return "\n".join(lines)
 
 
 def _train_help() -> str:
@@ -203,18 +216,24 @@ Runs go to out=DIR (default outputs). A finished run is skipped, a stopped one g
 
 
 def _evaluate_help() -> str:
-    return f"""suites for attack= (robcomp list attacks says what each is):
-  {", ".join(catalogue.choices("attack"))}
+    return f"""attack suites, for attack= (robcomp list attacks says what each is):
+  {", ".join(choices("attack"))}
 
 examples:
   robcomp evaluate run=outputs/digits-lenet-atmc/HASH attack=autoattack dataset.test_subset=500
   robcomp evaluate run=outputs/digits-lenet-atmc/HASH attack=quick threat.eps=0.15 attack.attacks.pgd.steps=100
   robcomp evaluate dataset=cifar10 model=resnet18 model.weights=net.pt attack=autoattack   a network trained elsewhere
 
-Writes evaluation-HASH.json and .npz into the run's directory, or for a network from elsewhere a directory of its own
-under out=DIR. A finished evaluation is shown again, a stopped one goes on; fresh=true attacks again."""
+Writes evaluation-HASH.json and .npz into the run's directory, or into out=DIR; for a network from elsewhere into a
+directory of its own under out=DIR. A finished evaluation is shown again, a stopped one goes on; fresh=true restarts."""
 
 
 def _tables_help() -> str:
-    tables = "\n".join(f"  {name:<14} {text}" for name, text in catalogue.summaries("table").items())
-    return f"tables:\n{tables}"
+    tables = "\n".join(f"  {name:<14} {text}" for name, text in summaries("table").items())
+    return f"""keys:
+  out=DIR          where page, figure and records go (default: results)
+  runs=DIR         where the runs go (default: outputs)
+others are overrides, as in seed=1.
+
+tables:
+{tables}"""

@@ -4,6 +4,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from robcomp.errors import UserError, unknown
 
@@ -18,6 +19,8 @@ class DatasetConfig:
     becomes the folder's own. Raises UserError for a value outside its range; what only the data can tell (a `subset`
     larger than the set, a `shape` that is not the file's) is checked by `robcomp.data.load`.
     """
+
+    kind: ClassVar[str] = "dataset"
 
     name: str  # names the source and the file <data_dir>/<name>.safetensors
     shape: list[int]  # [channels, height, width]

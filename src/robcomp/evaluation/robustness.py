@@ -1,4 +1,4 @@
-"""Which images a network classifies right, as they are and under an attack: the part that all protocols share."""
+"""Which images a network classifies correctly, as they are and under an attack: what all analyses share."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robcomp.attacks import Attack, MinimumNorm
+from robcomp.attacks.base import Attack, MinimumNorm
 from robcomp.data import Split, to_float
 from robcomp.errors import UserError
 from robcomp.evaluation.ledger import Ledger
@@ -31,11 +31,11 @@ Advance = Callable[[str, float, int], None]
 class Outcome:
     """What an attack left of some images: arrays over all images of the split, False and nan where not attacked.
 
-    right: bool [N], still classified right. distance: float32 [N] or None, the norm of the smallest perturbation found
-    by a minimum-norm attack, infinity where none was.
+    correct: bool [N], still classified correctly. distance: float32 [N] or None, the norm of the smallest perturbation
+    found by a minimum-norm attack, infinity where none was.
     """
 
-    right: np.ndarray
+    correct: np.ndarray
     attacked: int
     seconds: float
     distance: np.ndarray | None = None
@@ -92,20 +92,20 @@ class Evaluator:
         entry = self.entry(name, attack, candidates, distances)
         arrays, done, seconds = self.ledger.recall(entry)
         if not arrays:
-            arrays = {"right": np.zeros(len(self), bool)}
+            arrays = {"correct": np.zeros(len(self), bool)}
             arrays |= {"distance": np.full(len(self), np.nan, np.float32)} if distances else {}
         began = time.monotonic()
         for chosen, x_adv, y, distance in self.batches(name, attack, candidates, done, distances):
-            right = self.right(x_adv, y)
+            correct = self.correct(x_adv, y)
             if distance is not None:
-                distance[right & distance.isfinite()] = torch.inf  # fooled the folded copy alone
+                distance[correct & distance.isfinite()] = torch.inf  # fooled the folded copy alone
                 arrays["distance"][chosen] = distance.cpu().numpy()
-                right = distance > attack.eps
-            arrays["right"][chosen] = right.cpu().numpy()
+                correct = distance > attack.eps
+            arrays["correct"][chosen] = correct.cpu().numpy()
             done += len(chosen)
             self.ledger.note(entry, arrays, done, seconds + time.monotonic() - began)
         return Outcome(
-            arrays["right"], int(candidates.sum()), seconds + time.monotonic() - began, arrays.get("distance")
+            arrays["correct"], int(candidates.sum()), seconds + time.monotonic() - began, arrays.get("distance")
         )
 
     def entry(self, name: str, attack: Attack, candidates: np.ndarray, *more: object) -> list[object]:
@@ -147,8 +147,8 @@ class Evaluator:
 
         return spent
 
-    def right(self, x: Tensor, y: Tensor) -> Tensor:
-        """Which images the network classifies right (bool [n]); what it returns NaN or infinity for, it does not."""
+    def correct(self, x: Tensor, y: Tensor) -> Tensor:
+        """Which images are classified correctly (bool [n]); one with NaN or infinity in its logits is not."""
         logits = self.logits(x)
         return (logits.argmax(1) == y) & logits.isfinite().all(1)
 
@@ -160,7 +160,7 @@ class Evaluator:
     def _clean(self) -> np.ndarray:
         if not len(self):
             raise UserError("there is no image to evaluate on; give test images, or a larger dataset.test_subset.")
-        right = np.zeros(len(self), bool)
+        correct = np.zeros(len(self), bool)
         for start in range(0, len(self), self.batch_size):
             index = np.arange(start, min(start + self.batch_size, len(self)))
             x, y = self.images(index)
@@ -171,8 +171,8 @@ class Evaluator:
                     f"the network returns NaN or infinity for test image {bad}; a diverged training does that: train "
                     "it again with a smaller learning rate (training.lr_scale=0.2), or give other weights."
                 )
-            right[index] = (logits.argmax(1) == y).cpu().numpy()
-        return right
+            correct[index] = (logits.argmax(1) == y).cpu().numpy()
+        return correct
 
     def _folded(self) -> nn.Module:
         """The folded copy, or the network itself where a copy does not compute the same (own modules, randomness)."""

@@ -1,55 +1,100 @@
-"""Accuracy under each attack of a suite, and the worst case over them, image by image."""
+"""The attack suite: the named attacks of one evaluation, from a configuration."""
 
+import re
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-import numpy as np
+from robcomp.attacks.base import ATTACKS, Attack
+from robcomp.errors import UserError, unknown
 
-from robcomp.attacks import Attack, SuiteConfig
-from robcomp.evaluation.robustness import Evaluator, Outcome, proportion
-
-Records = dict[str, dict[str, Any]]
-Outcomes = dict[str, np.ndarray]
+MIN_VERDICT_IMAGES = 20  # below, a verdict says nothing: a count raises a flag above 2
+RESERVED = ("clean", "worst_case", "file")  # keys of the report and of numpy's archive
 
 
-def evaluate(evaluator: Evaluator, suite: SuiteConfig) -> tuple[Records, Outcomes]:
-    """The report's "accuracy" block and, under the same keys, whether each image was classified right (bool [N]).
+@dataclass
+class SuiteConfig:
+    """`attacks` maps a name of the user's choice to an attack's settings: {attack: pgd, eps: 8/255, steps: 20}.
 
-    An image that is wrong without an attack counts as wrong under every attack and is not attacked. Individually, each
-    attack meets all other images and minimum-norm attacks tell their distances (`NAME.distance`, float32 [N]); else
-    the attacks come cheapest first, each meets the images still standing, and its figure is the worst case so far.
+    Without `attack`, the name itself is the attack. With `individual` each attack is run on all images; without, only
+    on those that survived the cheaper ones. An attack marked `excluded: true` takes no part in the worst case, nor does
+    one without a ball, or in another norm than the first attack that does. `verdict` images are used to check
+    whether the figures can be trusted; 0: no check.
     """
-    attacks, counted = suite.build(), suite.counted()
-    clean = worst = evaluator.clean
-    records: Records = {"clean": proportion(clean)}
-    outcomes: Outcomes = {"clean": clean}
-    for name in order(attacks, suite.individual):
-        alone = suite.individual or name not in counted
-        outcome = evaluator.under(name, attacks[name], clean if alone else worst, distances=alone)
-        if name in counted:
-            worst = worst & outcome.right
-        outcomes[name] = outcome.right
-        records[name] = _record(attacks[name], outcome, clean) | ({} if alone else {"cumulative": True})
-        if name not in counted:
-            records[name]["aside"] = True
-        if outcome.distance is not None:
-            outcomes[f"{name}.distance"] = np.where(clean, outcome.distance, 0).astype(np.float32)
-    outcomes["worst_case"], records["worst_case"] = worst, proportion(worst)
-    return records, outcomes
+
+    name: str = "suite"
+    individual: bool = True
+    verdict: int = 100
+    batch_size: int = 250
+    attacks: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or 0 < self.verdict < MIN_VERDICT_IMAGES or self.verdict < 0:
+            raise UserError(
+                f"attack.batch_size={self.batch_size}, attack.verdict={self.verdict}: batches of at least 1 image are "
+                f"allowed, and a verdict on at least {MIN_VERDICT_IMAGES} images, or 0 for none."
+            )
+
+    def build(self, eps: float | None = None) -> dict[str, Attack]:
+        """The attacks by name, in order; a UserError for an unknown attack, an unknown setting or a bad value.
+
+        `eps` replaces that of every attack, and with it the step sizes that follow from it.
+        """
+        return {name: _attack(name, entry, eps) for name, entry in self.attacks.items()}
+
+    def identity(self) -> list[Any]:
+        """All that decides the suite's figures, as JSON: not its name."""
+        attacks = [[name, attack.settings()] for name, attack in self.build().items()]
+        return [attacks, sorted(self.excluded()), self.individual, self.verdict, self.batch_size]
+
+    def counted(self) -> dict[str, Attack]:
+        """The attacks of the worst case."""
+        able = {
+            name: attack
+            for name, attack in self.build().items()
+            if attack.bounded and not self.attacks[name].get("excluded")
+        }
+        norm = next((attack.norm for attack in able.values()), None)
+        return {name: attack for name, attack in able.items() if attack.norm == norm}
+
+    def excluded(self) -> set[str]:
+        """The names of the attacks that take no part in the worst case."""
+        return {*self.attacks} - self.counted().keys()
 
 
-def order(attacks: dict[str, Attack], individual: bool) -> list[str]:
-    """The names as given, or cheapest first where each attack spares the next ones work."""
-    return list(attacks) if individual else sorted(attacks, key=lambda name: attacks[name].cost)
+def _attack(name: str, entry: Any, eps: float | None) -> Attack:
+    where = f"attack.attacks.{name}"
+    if name in RESERVED or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise UserError(
+            f"{where}: '{name}' cannot name an attack; use letters, digits, - and _, and none of {RESERVED}."
+        )
+    if not isinstance(entry, dict):
+        raise UserError(f"{where}={entry!r} is not a set of attack settings; write {{attack: pgd, eps: 8/255}}.")
+    settings = dict(entry)
+    _check_type(f"{where}.excluded", settings.pop("excluded", False), bool)
+    kind = settings.pop("attack", name)
+    _check_type(f"{where}.attack", kind, str)
+    cls = ATTACKS[kind]
+    allowed = {f.name: f for f in fields(cls)}
+    for key, value in settings.items():
+        if key not in allowed:
+            raise unknown(f"setting of {where}", key, allowed)
+        _check_type(f"{where}.{key}", value, allowed[key].type)
+    if "eps" not in settings and allowed["eps"].default is MISSING:
+        raise UserError(f"{where} has no eps; give one, for example {where}.eps=8/255.")
+    if eps is not None:
+        settings["eps"] = eps
+    try:
+        return cls(**settings)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
-def _record(attack: Attack, outcome: Outcome, clean: np.ndarray) -> dict[str, Any]:
-    record = {
-        **proportion(outcome.right),
-        "attack": attack.settings(),
-        "attacked": outcome.attacked,
-        "seconds": round(outcome.seconds, 2),
-    }
-    if outcome.distance is not None and clean.any():
-        median = float(np.median(outcome.distance[clean]))
-        record["median_distance"] = median if np.isfinite(median) else None
-    return record
+def _check_type(where: str, value: Any, expected: Any) -> None:
+    if expected is int and (isinstance(value, bool) or not isinstance(value, int)):
+        raise UserError(f"{where}={value!r} has the wrong type; a whole number is allowed.")
+    if expected is bool and not isinstance(value, bool):
+        raise UserError(f"{where}={value!r} has the wrong type; true or false is allowed.")
+    if expected is str and not isinstance(value, str):
+        raise UserError(f"{where}={value!r} has the wrong type; a string is allowed.")
+    if expected is float and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise UserError(f"{where}={value!r} has the wrong type; a number is allowed.")

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from robcomp.attacks import FGSM, PGD, Attack
-from robcomp.attacks.base import norms
+from robcomp.attacks.base import Attack, norms
+from robcomp.attacks.fgsm import FGSM
 from robcomp.attacks.losses import cross_entropy, gradient, margin
+from robcomp.attacks.pgd import PGD
 from robcomp.attacks.square import Square
-from robcomp.attacks.suite import MIN_VERDICT_IMAGES
 from robcomp.evaluation.robustness import Evaluator
+from robcomp.evaluation.suite import MIN_VERDICT_IMAGES
 
 REVISION = 1  # rises when a check, its attack or its threshold changes
 RANDOM = 1e-3  # difference between two passes, of the logits' size, from which a network counts as random
@@ -31,10 +32,10 @@ class Check:
     evidence: str
 
 
-def examine(e: Evaluator, attacks: dict[str, Attack], standing: np.ndarray, images: int) -> dict[str, Any] | None:
-    """The report's "verdict": the checks on the first `images` images that are right without an attack.
+def examine(e: Evaluator, attacks: dict[str, Attack], surviving: np.ndarray, images: int) -> dict[str, Any] | None:
+    """The report's "verdict": the checks on the first `images` images that are classified correctly without an attack.
 
-    attacks: those of the suite's worst case, whose largest eps is the budget here too; standing: bool [N], the images
+    attacks: those of the suite's worst case, whose largest eps is the budget here too; surviving: bool [N], the images
     that withstood them. "trusted" is None where no flag was raised on too few images to tell. None altogether where
     nothing was asked for: images = 0, or only attacks of eps 0.
     """
@@ -43,7 +44,9 @@ def examine(e: Evaluator, attacks: dict[str, Attack], standing: np.ndarray, imag
         return None
     looked = np.zeros(len(e), bool)
     looked[np.flatnonzero(e.clean)[:images]] = True
-    checks = list(_Examination(e, max(budgets, key=lambda a: a.eps), looked, standing).checks()) if looked.any() else []
+    checks = (
+        list(_Examination(e, max(budgets, key=lambda a: a.eps), looked, surviving).checks()) if looked.any() else []
+    )
     flagged = any(check.flag for check in checks)
     return {
         "trusted": None if 0 < looked.sum() < MIN_VERDICT_IMAGES and not flagged else not flagged,
@@ -55,8 +58,8 @@ def examine(e: Evaluator, attacks: dict[str, Attack], standing: np.ndarray, imag
 class _Examination:
     """The attacks of the checks, each on the images that matter to its question."""
 
-    def __init__(self, e: Evaluator, budget: Attack, looked: np.ndarray, standing: np.ndarray) -> None:
-        self.e, self.looked, self.standing = e, looked, standing
+    def __init__(self, e: Evaluator, budget: Attack, looked: np.ndarray, surviving: np.ndarray) -> None:
+        self.e, self.looked, self.surviving = e, looked, surviving
         self.eps, self.norm = budget.eps, budget.norm
         self.count = int(looked.sum())
         self.index = np.flatnonzero(looked)
@@ -67,7 +70,7 @@ class _Examination:
         entropy = self.after("pgd", self.pgd(20), self.looked)
         marginal = self.after("margin", self.pgd(20, loss="margin"), self.looked)
         white = entropy & marginal
-        long = self.after("pgd_100", self.pgd(100), white & self.standing)
+        long = self.after("pgd_100", self.pgd(100), white & self.surviving)
         queries = 300
         square = self.after("square", Square(self.eps, self.norm, queries=queries), white)
         return [
@@ -88,7 +91,7 @@ class _Examination:
             self._unlimited(),
             self.compare(
                 "too_few_iterations",
-                self.looked & self.standing & ~long,
+                self.looked & self.surviving & ~long,
                 "PGD with 100 steps, or on the margin, breaks {} that the suite leaves standing",
             ),
         ]
@@ -97,7 +100,7 @@ class _Examination:
         return PGD(self.eps, self.norm, steps=steps, **changes)
 
     def after(self, name: str, attack: Attack, candidates: np.ndarray) -> np.ndarray:
-        return self.e.under(f"verdict.{name}", attack, candidates).right
+        return self.e.under(f"verdict.{name}", attack, candidates).correct
 
     def many(self, count: int, share: float = SHARE) -> bool:
         return count > max(2, share * self.count)
@@ -107,8 +110,12 @@ class _Examination:
         return Check(name, self.many(count, share), sentence.format(f"{count} of {self.count} images") + ".")
 
     def fewer(self, name: str, weak: np.ndarray, strong: np.ndarray, sentence: str) -> Check:
-        left, right = int(weak.sum()), int(strong.sum())
-        return Check(name, self.many(right - left), sentence.format(f"{left} of {self.count} images", right) + ".")
+        after_weak, after_strong = int(weak.sum()), int(strong.sum())
+        return Check(
+            name,
+            self.many(after_strong - after_weak),
+            sentence.format(f"{after_weak} of {self.count} images", after_strong) + ".",
+        )
 
     def _outputs(self) -> list[Check]:
         x, _ = self.e.images(self.index)
@@ -159,7 +166,7 @@ class _Examination:
         for loss in ("margin", "ce"):
             left = self.after(f"unlimited_{loss}", PGD(whole, self.norm, steps=40, loss=loss), left)
         return Check(
-            "right_at_any_eps",
+            "correct_at_any_eps",
             self.many(int(left.sum())),
             f"With eps {whole:.3g}, which reaches every picture, PGD leaves {int(left.sum())} of {self.count} images "
             "standing.",

@@ -3,19 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from robcomp.figures.training import pyplot
-from robcomp.storage import write_atomic
+from robcomp.figures.style import STYLES, plain, save, subplots
 
-# Okabe and Ito's palette, told apart by colour-blind readers too, and markers for print
-STYLES = [
-    ("#000000", "s"),
-    ("#E69F00", "o"),
-    ("#0072B2", "^"),
-    ("#D55E00", "D"),
-    ("#009E73", "v"),
-    ("#CC79A7", "P"),
-    ("#56B4E9", "X"),
-]
 GREYS = ("#9A9A9A", "#5A5A5A", "#C4C4C4", "#2E2E2E")
 
 
@@ -24,10 +13,8 @@ def draw(table: dict[str, Any], target: Path) -> Path:
 
     A row without a grid has one size only and is drawn as a level line. UserError where matplotlib is not installed.
     """
-    plt = pyplot()
     keys = table["accuracy"]
-    figure, panels = plt.subplots(1, len(keys), figsize=(5.2 * len(keys), 5.2), squeeze=False, layout="constrained")
-    try:
+    with subplots(1, len(keys), figsize=(5.2 * len(keys), 5.2), squeeze=False) as (figure, panels):
         looks = _looks(table)
         for axes, key in zip(panels[0], keys, strict=True):
             for label in looks:
@@ -42,10 +29,7 @@ def draw(table: dict[str, Any], target: Path) -> Path:
             frameon=False,
             fontsize="small",
         )
-        figure.suptitle(f"{table['title']}, scale {table['scale']}")
-        write_atomic(target, lambda path: figure.savefig(path, dpi=150, format="png"))
-    finally:
-        plt.close(figure)
+        save(figure, f"{table['title']}, scale {table['scale']}", target)
     return target
 
 
@@ -102,8 +86,7 @@ def _dress(axes: Any, key: str, x: str) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set(xlabel=f"size ({x}), % of the dense float32 model", ylabel="accuracy in %", ylim=(-2, 102))
     axes.set_title("clean" if key == "clean" else f"under {key.replace('_', ' ') if '_' in key else key.upper()}")
-    axes.grid(which="major", alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    plain(axes)
 
 
 def _legend(looks: dict[str, tuple[str, str | None]], published: bool) -> list[Any]:

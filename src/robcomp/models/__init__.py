@@ -1,23 +1,8 @@
-"""Networks, one architecture a file: logits = model(x), x in [0, 1]."""
+"""Networks, one architecture a file: logits = model(x), x in [0, 1]; all register here."""
 
-from robcomp.models.base import MODELS, ConvBN, ModelConfig
-from robcomp.models.lenet import LeNetConfig
-from robcomp.models.mobilenetv2 import MobileNetV2Config
-from robcomp.models.parameterisation import dense_weight_count, weight_layers, weights
-from robcomp.models.resnet import ResNetConfig
-from robcomp.models.vgg import VGGConfig
-from robcomp.models.wideresnet import WideResNetConfig
+from robcomp.models.base import MODELS
+from robcomp.registry import import_modules
 
-__all__ = [
-    "MODELS",
-    "ConvBN",
-    "LeNetConfig",
-    "MobileNetV2Config",
-    "ModelConfig",
-    "ResNetConfig",
-    "VGGConfig",
-    "WideResNetConfig",
-    "dense_weight_count",
-    "weight_layers",
-    "weights",
-]
+import_modules(__name__, __path__)
+
+__all__ = ["MODELS"]

@@ -24,6 +24,7 @@ class ModelConfig:
     std: list[float] = field(default_factory=list)
     weights: str | None = None  # a file of trained weights to start from (importing.py); `build` does not read it
 
+    kind: ClassVar[str]  # the registered name
     unused_elsewhere: ClassVar[
         tuple[str, ...]
     ] = ()  # beginnings of names in foreign files that no network computes with

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from robcomp.errors import UserError
-from robcomp.models.base import MODELS, ConvBN, ModelConfig
+from robcomp.models.base import ConvBN, ModelConfig
 
 CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "network", "params", "weights")
 SHOWN = 3  # names in a message
@@ -115,7 +115,7 @@ def _misfit(model: nn.Module, cfg: ModelConfig, path: Path, fit: _Fit) -> UserEr
     hint = ""
     if any(re.search(r"(^|\.)(mean|std|means|stds|sds)$", name) for name in fit.unused):
         hint = "give a normalisation as model.mean and model.std and take it out of the file; "
-    name, found = cfg.name or MODELS.name_of(type(cfg)), sum(name in fit.found for name in own)
+    name, found = cfg.name or cfg.kind, sum(name in fit.found for name in own)
     return UserError(
         f"{path} does not fit model={name}: nearest are the names of {fit.style}{where}, "
         f"by which {found} of {len(own)} tensors are found; {listed}; {hint}"

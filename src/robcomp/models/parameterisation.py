@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -13,7 +13,9 @@ from robcomp.models.layers import Composite, Factored, LowRank
 
 
 class Parameterisation:
-    """What a network's layers are rebuilt as."""
+    """What a network's layers are rebuilt as; `kind` names it in files and cache keys."""
+
+    kind: ClassVar[str]
 
     def resolve(self, model: nn.Module) -> "Parameterisation":
         """This very form; or, of a rule that depends on the weights, the form that it chooses for `model`."""
@@ -28,10 +30,14 @@ class Parameterisation:
 class Dense(Parameterisation):
     """Every layer keeps its weight as one tensor."""
 
+    kind: ClassVar[str] = "dense"
+
 
 @dataclass(frozen=True)
 class FactoredForm(Parameterisation):
     """Every conv and linear layer holds W = U V + C, with a fixed identity beside U or V if `identity`."""
+
+    kind: ClassVar[str] = "factored"
 
     identity: bool = True
 
@@ -43,13 +49,15 @@ class FactoredForm(Parameterisation):
 class LowRankForm(Parameterisation):
     """The layers named in `ranks` hold W = U V of that rank; the others stay dense."""
 
+    kind: ClassVar[str] = "low_rank"
+
     ranks: Mapping[str, int]
 
     def layer(self, name: str, dense: nn.Conv2d | nn.Linear, empty: bool) -> nn.Module:
         return LowRank(dense, self.ranks[name], empty) if name in self.ranks else dense
 
 
-KINDS = {"dense": Dense, "factored": FactoredForm, "low_rank": LowRankForm}
+KINDS = {form.kind: form for form in (Dense, FactoredForm, LowRankForm)}
 
 WeightLayer = nn.Conv2d | nn.Linear | Composite
 
@@ -76,6 +84,16 @@ def weights(model: nn.Module) -> dict[str, nn.Parameter]:
         for name, layer in weight_layers(model).items()
         for part, tensor in stored_weights(layer).items()
     }
+
+
+def prunable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """What pruning may set to zero, by name: conv and linear weights (or factors), then the scales of batch norms."""
+    norms = {
+        f"{name}.weight": module.weight
+        for name, module in model.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine
+    }
+    return weights(model) | norms
 
 
 def effective_weight(layer: WeightLayer) -> Tensor:
@@ -146,8 +164,7 @@ def form_of(model: nn.Module) -> Parameterisation:
 
 def to_spec(form: Parameterisation) -> dict[str, Any]:
     """`form` as JSON."""
-    kind = next(kind for kind, cls in KINDS.items() if isinstance(form, cls))
-    return {"kind": kind, **asdict(form)}
+    return {"kind": form.kind, **asdict(form)}
 
 
 def from_spec(spec: dict[str, Any]) -> Parameterisation:

@@ -1,11 +1,13 @@
 """A report as text: tables on the console (rich) and the page report.md, both made of the same cells."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from robcomp.report.formatting import byte_size, count, duration, interval, markdown_table, percent, share, times
+from robcomp.report.schema import doubt, threat_of
 
 Cells = list[list[str]]
 
@@ -24,7 +26,6 @@ USUAL = (
     ("loss", "ce"),
     ("target", ""),
 )
-DOUBT = " (!)"  # behind each figure under attack whose verdict has a flag
 
 
 def console(report: dict[str, Any], console: Console) -> None:
@@ -49,7 +50,7 @@ def markdown(report: dict[str, Any]) -> str:
     run = report["run"]
     parts = [f"# {run['dataset']}, {run['model']}, {run['method']}", header(report)]
     for title, (columns, cells) in tables(report).items():
-        parts += [f"## {title}", grid(columns, cells)]
+        parts += [f"## {title}", markdown_table(columns, cells)]
         if title == "Accuracy":
             parts.append(trust(report))
             if "verdict" in report:
@@ -57,10 +58,10 @@ def markdown(report: dict[str, Any]) -> str:
                     [_words(c["name"]), "flag" if c["flag"] else "-", c["evidence"]]
                     for c in report["verdict"]["checks"]
                 ]
-                parts += ["## Verdict", grid(["check", "", "seen"], cells)]
+                parts += ["## Verdict", markdown_table(["check", "", "seen"], cells)]
         if title == "Size":
             parts.append("\n".join(f"- {note}" for note in definitions(report)))
-    parts.append(f"LoadedRun {run['finished']}, robcomp {report['robcomp']}, torch {run['machine']['torch']}.")
+    parts.append(f"Finished {run['finished']}, robcomp {report['robcomp']}, torch {run['machine']['torch']}.")
     return "\n\n".join(parts) + "\n"
 
 
@@ -84,7 +85,7 @@ def tables(report: dict[str, Any]) -> dict[str, tuple[list[str], Cells]]:
         "Size": (["", "size", "of dense", "smaller by", "what counts"], _size(report["size"])),
         **(_compute(report["macs"]) if "macs" in report else {}),
         "Density": (
-            ["layer", "weights", "non-zero", "density", "held as"],
+            ["layer", "weights", "non-zero", "density", "stored as"],
             _density(report["density"], report["size"]),
         ),
     }
@@ -110,16 +111,6 @@ def trust(report: dict[str, Any]) -> str:
     return f"Verdict: the figures under attack are NOT to be trusted. {said}"
 
 
-def threat_of(report: dict[str, Any]) -> dict[str, Any]:
-    """The threat model of the figures: that of a later evaluation where the report is of one."""
-    return report.get("evaluation", report)["threat"]
-
-
-def doubt(report: dict[str, Any]) -> str:
-    """The mark behind a figure under attack: empty where no flag was raised."""
-    return DOUBT if report.get("verdict", {}).get("trusted") is False else ""
-
-
 def _words(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
@@ -140,7 +131,7 @@ def _accuracy(report: dict[str, Any]) -> Cells:
 
 
 def _row_name(name: str, entry: dict[str, Any]) -> str:
-    note = "+" if entry.get("cumulative") else " (aside)" if entry.get("aside") else ""
+    note = "+" if entry.get("cumulative") else " (excluded)" if entry.get("excluded") else ""
     return f"+ {name}" if note == "+" else name.replace("_", " ") + note
 
 
@@ -163,7 +154,7 @@ def _size(size: dict[str, Any]) -> Cells:
     for name, what in COUNTED.items():
         entry = size[name]
         stored = entry["bytes"] if "bytes" in entry else entry["bits"] / 8
-        cells.append([f"({name})", data(stored), share(entry["fraction"]), times(entry["fraction"]), what])
+        cells.append([f"({name})", byte_size(stored), share(entry["fraction"]), times(entry["fraction"]), what])
     return cells
 
 
@@ -194,59 +185,3 @@ def _tensor(tensor: dict[str, Any]) -> str:
     if tensor["name"] == "weight":
         return "x".join(str(length) for length in tensor["shape"])
     return f"{tensor['name']} {tensor['nonzero']:,}"
-
-
-def grid(columns: Iterable[str], cells: Iterable[Iterable[str]]) -> str:
-    """A Markdown table; the first column stands left, the others right."""
-    columns = list(columns)
-    rules = [":--", *["--:"] * (len(columns) - 1)]
-    rows = [[cell.replace("|", "\\|") for cell in row] for row in cells]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [columns, rules, *rows])
-
-
-def percent(fraction: float) -> str:
-    """0.9701 -> '97.0 %'."""
-    return f"{100 * fraction:.1f} %"
-
-
-def interval(bounds: Iterable[float]) -> str:
-    """[0.966, 0.973] -> '[96.6, 97.3]', in percent."""
-    return f"[{', '.join(f'{100 * bound:.1f}' for bound in bounds)}]"
-
-
-def share(fraction: float) -> str:
-    """A fraction in percent with two significant digits below 10 %: one decimal would turn 0.037 % into 0.0 %."""
-    value = 100 * fraction
-    return f"{value:.1f} %" if value >= 10 or value == 0 else f"{value:.2g} %"
-
-
-def times(fraction: float) -> str:
-    """How many times smaller a size of `fraction` is: 1,188x, 2.6x; without bound where nothing is left."""
-    if fraction <= 0:
-        return "infinitely"
-    return f"{1 / fraction:,.0f}x" if fraction < 0.1 else f"{1 / fraction:.1f}x"
-
-
-def count(number: float) -> str:
-    """A large count: 556.7 M, 12.4 k, 645."""
-    for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= scale:
-            return f"{number / scale:.1f} {unit}"
-    return f"{number:.0f}"
-
-
-def data(size: float) -> str:
-    """Bytes in a unit that a person reads: 645 B, 2.4 kB, 1.7 MB (powers of ten)."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size:.0f} B"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as 41 s, 13 min 32 s, 2 h 05 min."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, left = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {left:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

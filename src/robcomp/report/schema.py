@@ -11,7 +11,8 @@ from typing import Any
 
 from robcomp.errors import UserError
 
-SCHEMA = "robcomp-report/1"
+SCHEMA = "robcomp-report/2"
+DOUBT = " (!)"  # behind each figure under attack whose verdict has a flag
 
 KEYS = {
     "schema": f"'{SCHEMA}'; the number rises when a key changes its meaning or goes",
@@ -35,7 +36,7 @@ KEYS = {
     "data.name": "name of the data set",
     "data.train": "training images used, without the held-out ones",
     "data.val": "training images held out for selection and progress",
-    "data.test": "test images that were measured",
+    "data.test": "test images that were evaluated",
     "data.classes": "number of classes",
     "data.official": "whether the data are the published set with its own test split",
     "data.own?": "whether they are the user's own images, of a folder",
@@ -51,13 +52,13 @@ KEYS = {
     "stages[].images_per_second": "training images a second, the median epoch; null for a stage without epochs",
     "accuracy.clean": "on the unchanged test images",
     "accuracy.worst_case": "an image counts only where it withstands every attack of the suite",
-    "accuracy.*.value": "fraction of the measured images classified right; wrong without attack is wrong under each",
+    "accuracy.*.value": "fraction of the test images classified correctly; wrong without attack is wrong under each",
     "accuracy.*.cumulative?": "true where the value is the worst case over this attack and all cheaper ones",
-    "accuracy.*.aside?": "true where the attack takes no part in the worst case: another norm, or a penalty for a ball",
+    "accuracy.*.excluded?": "true where the attack is no part of the worst case: another norm, or a penalty for a ball",
     "accuracy.*.attacked?": "how many images the attack was run on",
-    "accuracy.*.median_distance?": "of a minimum-norm attack: median over the right images; null where infinite",
+    "accuracy.*.median_distance?": "of a minimum-norm attack: median over the correct images; null where infinite",
     "accuracy.*.correct": "how many images that is",
-    "accuracy.*.images": "how many images were measured",
+    "accuracy.*.images": "how many images were evaluated",
     "accuracy.*.interval": "95 % interval of `value` over draws of test images, [low, high]",
     "accuracy.*.attack?": "the attack's name, norm, eps (fraction of the [0, 1] range) and its further settings",
     "accuracy.*.seconds?": "wall-clock seconds of the attack on all images",
@@ -67,7 +68,7 @@ KEYS = {
     "verdict.checks[]?": "name, flag (true speaks against the figure) and evidence, a sentence, of each check",
     "evaluation?": "only in evaluation-*.json: finished, overrides, machine, threat and data of the later evaluation",
     "size.dense_weights": "convolution and linear weights of the dense model (no biases, no batch norm)",
-    "size.nonzero": "stored non-zero weights, over all tensors that hold a layer's weight",
+    "size.nonzero": "stored non-zero weights, over all tensors that store a layer's weight",
     "size.bits": "bits of one stored weight",
     "size.a.definition": "in words: the papers' size, non-zeros x bits",
     "size.a.bits": "size (a) in bits",
@@ -85,9 +86,9 @@ KEYS = {
     "density.layers[].weights": "weights of the dense layer",
     "density.layers[].nonzero": "stored non-zeros of the layer's tensors together",
     "density.layers[].density": "nonzero / weights of the layer",
-    "density.layers[].rank?": "rank of a layer held as U V of low rank, null for any other",
-    "density.layers[].channels?": "[inputs with a non-zero weight, all inputs]; null for a layer held in factors",
-    "density.layers[].filters?": "[outputs with a non-zero weight, all outputs]; null for a layer held in factors",
+    "density.layers[].rank?": "rank of a layer stored as U V of low rank, null for any other",
+    "density.layers[].channels?": "[inputs with a non-zero weight, all inputs]; null for a layer stored as factors",
+    "density.layers[].filters?": "[outputs with a non-zero weight, all outputs]; null for a layer stored as factors",
     "density.layers[].tensors[].name": "the tensor: weight, or a factor U, V, C",
     "density.layers[].tensors[].shape": "its shape",
     "density.layers[].tensors[].weights": "its number of entries",
@@ -104,9 +105,9 @@ KEYS = {
 
 def check(report: dict[str, Any]) -> dict[str, Any]:
     """The report itself, when its schema is the one above and no required key is missing; UserError otherwise."""
-    given = report.get("schema") if isinstance(report, dict) else None
-    if given != SCHEMA:
-        raise UserError(f"this report has schema {given!r}; this robcomp reads '{SCHEMA}'. Run the evaluation again.")
+    found = report.get("schema") if isinstance(report, dict) else None
+    if found != SCHEMA:
+        raise UserError(f"this report has schema {found!r}; this robcomp reads '{SCHEMA}'. Run the evaluation again.")
     required = [path for path in KEYS if not path.endswith("?")]
     missing = dict.fromkeys(place for path in required for place in _missing(report, path.split("."), ""))
     if missing:
@@ -125,6 +126,16 @@ def read(path: Path) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not JSON ({error}); delete it and run the evaluation again.") from None
     return check(report)
+
+
+def threat_of(report: dict[str, Any]) -> dict[str, Any]:
+    """The threat model of the figures: that of a later evaluation where the report is of one."""
+    return report.get("evaluation", report)["threat"]
+
+
+def doubt(report: dict[str, Any]) -> str:
+    """The mark behind a figure under attack: empty where no flag was raised."""
+    return DOUBT if report.get("verdict", {}).get("trusted") is False else ""
 
 
 def _missing(value: Any, parts: list[str], place: str) -> Iterator[str]:

@@ -15,15 +15,16 @@ from torch import nn
 import robcomp
 from robcomp import artifact, data, storage
 from robcomp.evaluation import robustness, verdict
+from robcomp.evaluation.accuracy import evaluate_suite
 from robcomp.evaluation.cost import macs
 from robcomp.evaluation.ledger import Ledger
+from robcomp.evaluation.progress import EvaluationProgress
 from robcomp.evaluation.size import sizes
-from robcomp.evaluation.suite import evaluate
 from robcomp.hardware import machine
 from robcomp.models.parameterisation import LowRankForm, dense_weight_counts, form_of, stored_weights, weight_layers
-from robcomp.progress import EvaluationProgress
 from robcomp.report import render, schema
-from robcomp.runs import load as finished
+from robcomp.runs import identity
+from robcomp.runs.load import load
 from robcomp.settings.schema import Config
 from robcomp.trainers.state import Environment
 
@@ -39,7 +40,7 @@ def report(
     stages: list[dict[str, Any]],
     console: Console,
 ) -> dict[str, Any]:
-    """report.json's content, all of it measured on `folder`/model.rcz; writes outcomes.npz beside it.
+    """report.json's content, all of it about `folder`/model.rcz; writes outcomes.npz beside it.
 
     What the attacks found is kept in a ledger until `finish`.
     """
@@ -47,7 +48,7 @@ def report(
     model, spec, bits = artifact.load(network)
     started = time.monotonic()
     ledger = _ledger(folder / LEDGER_FILE, network, dataset, config)
-    measured, outcomes = attacked(model.to(env.device), dataset, config, ledger, console)
+    evaluated, outcomes = attacked(model.to(env.device), dataset, config, ledger, console)
     seconds = time.monotonic() - started
     storage.write_atomic(folder / "outcomes.npz", lambda path: _save_outcomes(path, outcomes))
     held = weight_layers(model.cpu())
@@ -75,7 +76,7 @@ def report(
         "data": _data(config, dataset),
         "threat": asdict(config.threat),
         "stages": stages,
-        **measured,
+        **evaluated,
         **sizes(layers, dense_weight_counts(model), bits, network.stat().st_size, dense_bytes, ranks, grouped),
         "macs": macs(model, spec.shape),
     }
@@ -91,37 +92,40 @@ def finish(folder: Path, report: dict[str, Any]) -> None:
 def attacked(
     model: nn.Module, dataset: data.Dataset, config: Config, ledger: Ledger, console: Console
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The blocks "accuracy" and "verdict" of a report, and the outcome of each image (suite.evaluate)."""
+    """The blocks "accuracy" and "verdict" of a report, and the outcome of each image (`evaluate_suite`)."""
     suite = config.attack
     with (
         EvaluationProgress(console) as progress,
         robustness.Evaluator(model, dataset.test, config.seed, suite.batch_size, ledger, progress.advance) as evaluator,
     ):
         progress.plan({name: attack.cost for name, attack in suite.build().items()}, int(evaluator.clean.sum()))
-        accuracy, outcomes = evaluate(evaluator, suite)
+        accuracy, outcomes = evaluate_suite(evaluator, suite)
         judged = verdict.examine(evaluator, suite.counted(), outcomes["worst_case"], suite.verdict)
     return {"accuracy": accuracy} | ({"verdict": judged} if judged else {}), outcomes
 
 
-def evaluate_run(folder: Path, overrides: Sequence[str], console: Console) -> Path:
-    """Attack a finished run's model.rcz with another suite; writes evaluation-<hash>.json and .npz there.
+def evaluate_run(folder: Path, overrides: Sequence[str], out: Path | None, console: Console) -> Path:
+    """Attack a finished run's model.rcz with another suite; writes evaluation-<hash>.json and .npz there or into `out`.
 
     The file is the run's report with other accuracies and verdict, and a block "evaluation" that says how they were
-    measured. The same evaluation asked for again is read from its file; a stopped one goes on.
+    obtained. The same evaluation asked for again is read from its file; a stopped one goes on.
     """
-    run = finished.load(folder, overrides)
+    run = load(folder, overrides)
     config, report = run.config, run.report
-    page = folder / f"evaluation-{storage.digest([identity(config, run.dataset), run.network])}.json"
-    with FileLock(folder / "lock"):
+    page = (
+        out or folder
+    ) / f"evaluation-{storage.digest([identity.evaluation(config, run.dataset), run.network])}.json"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(page.parent / "lock"):
         if page.exists() and not config.fresh:
             console.print("already evaluated (fresh=true attacks again)")
             report = schema.read(page)
         else:
             ledger = _ledger(page.with_suffix(".part.npz"), folder / "model.rcz", run.dataset, config)
-            measured, outcomes = attacked(run.model, run.dataset, config, ledger, console)
+            evaluated, outcomes = attacked(run.model, run.dataset, config, ledger, console)
             report.pop("verdict", None)
             report |= {
-                **measured,
+                **evaluated,
                 "evaluation": {
                     "finished": _now(),
                     "overrides": list(overrides),
@@ -135,16 +139,6 @@ def evaluate_run(folder: Path, overrides: Sequence[str], console: Console) -> Pa
             ledger.close()
     render.console(report, console)
     return page
-
-
-def identity(config: Config, dataset: data.Dataset) -> list[Any]:
-    """All that decides an evaluation's figures, the network apart, as JSON."""
-    return [*suite_identity(config), config.seed, config.dataset.test_subset, dataset.checksum]
-
-
-def suite_identity(config: Config) -> list[Any]:
-    """The suite with the revisions of what runs it, as JSON."""
-    return [config.attack.identity(), robustness.REVISION, verdict.REVISION]
 
 
 def _ledger(path: Path, network: Path, dataset: data.Dataset, config: Config) -> Ledger:

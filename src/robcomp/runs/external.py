@@ -1,4 +1,4 @@
-"""A network trained elsewhere: packed like one of ours, attacked and reported."""
+"""An external network, trained elsewhere: packed like one of ours, attacked and reported."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,15 +12,15 @@ from robcomp.errors import UserError
 from robcomp.hardware import choose_device
 from robcomp.models import importing
 from robcomp.report import render, schema
-from robcomp.runs import evaluate as measure
-from robcomp.runs.train import origin
+from robcomp.runs import evaluate, identity
 from robcomp.settings.schema import Config
 from robcomp.trainers.compressors.codebook import FULL_BITS
 from robcomp.trainers.state import Environment
 
 
-def evaluate(config: Config, overrides: Sequence[str], console: Console) -> Path:
-    """Attack the network of model.weights; returns its run directory, <dataset>-<model>-given/<hash>, without stages.
+def evaluate_external(config: Config, overrides: Sequence[str], console: Console) -> Path:
+    """Attack the network of model.weights; returns its run directory,
+    <dataset>-<model>-external/<hash>, without stages.
 
     UserError without weights, or where they do not fit the model. A finished evaluation is not run again.
     """
@@ -30,8 +30,8 @@ def evaluate(config: Config, overrides: Sequence[str], console: Console) -> Path
         )
     device = choose_device(config.device)
     dataset = data.load(config.dataset, Path(config.data_dir), device)
-    identity = [origin(config), measure.identity(config, dataset)]
-    folder = Path(config.out) / f"{config.dataset.name}-{config.model.name}-given" / storage.digest(identity)
+    named = [identity.origin(config), identity.evaluation(config, dataset)]
+    folder = Path(config.out) / f"{config.dataset.name}-{config.model.name}-external" / storage.digest(named)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
         if (folder / "report.json").exists() and not config.fresh:
@@ -43,9 +43,9 @@ def evaluate(config: Config, overrides: Sequence[str], console: Console) -> Path
             console.print(f"weights: {story}", highlight=False, markup=False)
             artifact.save(model, spec, FULL_BITS, folder / "model.rcz")
             env = Environment(device, "float32")
-            report = measure.report(config, overrides, folder, dataset, env, [], console)
-            report["run"] |= {"method": "given"}
-            measure.finish(folder, report)
+            report = evaluate.report(config, overrides, folder, dataset, env, [], console)
+            report["run"] |= {"method": "external"}
+            evaluate.finish(folder, report)
         render.console(schema.read(folder / "report.json"), console)
     console.print(f"run directory: {folder}")
     return folder

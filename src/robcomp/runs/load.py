@@ -1,4 +1,4 @@
-"""LoadedRun runs, read back from disk to be attacked."""
+"""Finished runs, read back from disk to be attacked."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ from robcomp import artifact, data, storage
 from robcomp.artifact import NetworkSpec
 from robcomp.errors import UserError
 from robcomp.hardware import choose_device
-from robcomp.report import render, schema
+from robcomp.report import schema
 from robcomp.settings.compose import Config, compose_config
 
-SUITE = "pgd100"  # the suite of every protocol, unless attack= is given
+SUITE = "pgd100"  # the attack suite of every analysis, unless attack= chooses another
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedRun:
     """A finished run: its checked report, its network in eval mode on `device`, and the images it was trained for.
 
-    `config` is the run's own configuration under the overrides given now; `label` names the run in tables and figures,
+    `config` is the run's own configuration under the overrides of now; `label` names the run in tables and figures,
     with the mark of doubt where its verdict has a flag.
     """
 
@@ -59,12 +59,12 @@ def load(folder: Path, overrides: Sequence[str]) -> LoadedRun:
             f"{folder} was trained on other {dataset.name} images, or on another split of them, than those at hand, so "
             "its test images may be among them; bring the former state back, or train on this one."
         )
-    label = f"{report['run']['model']} {report['run']['method']} {report['run']['id'][:6]}{render.doubt(report)}"
+    label = f"{report['run']['model']} {report['run']['method']} {report['run']['id'][:6]}{schema.doubt(report)}"
     return LoadedRun(folder, label, report, model.to(device), spec, config, dataset, device)
 
 
 def load_all(folders: Sequence[Path], overrides: Sequence[str]) -> list[LoadedRun]:
-    """The runs in `folders` for one protocol: by default under the suite `SUITE`, on the same images, labels unique."""
+    """The runs in `folders` for one analysis: by default under the suite `SUITE`, on the same images, labels unique."""
     if not any(override.startswith("attack=") for override in overrides):
         overrides = [f"attack={SUITE}", *overrides]
     runs = [load(folder, overrides) for folder in folders]

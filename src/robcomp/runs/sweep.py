@@ -2,10 +2,11 @@
 
 import traceback
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from rich.console import Console
 
@@ -18,12 +19,12 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     """The runs of a sweep, in Hydra's order: `seed=0,1 method=al0,atmc` are four lists of overrides."""
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
-        batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+        values = {override.get_key_element(): _values(override) for override in parsed}  # the last one of a key
     except HydraException:
         raise UserError(
             f"cannot read the sweep '{' '.join(overrides)}'; write KEY=A,B or KEY=choice(A,B) or KEY=range(1,4)."
         ) from None
-    jobs = [list(job) for batch in batches for job in batch]
+    jobs = [list(job) for job in product(*values.values())]
     if not jobs:
         raise UserError(f"the sweep '{' '.join(overrides)}' holds no run; write KEY=A,B or KEY=range(1,4).")
     return jobs
@@ -33,19 +34,20 @@ def run(jobs: Sequence[Sequence[str]], console: Console) -> list[Path | None]:
     """Train every job; the run directories in order, None where a run failed.
 
     All configurations are checked before the first run starts. A failure is written to failure.txt in its run
-    directory, the sweep goes on, and the failures are listed at the end. LoadedRun runs are skipped, so the same
+    directory, the sweep goes on, and the failures are listed at the end. Finished runs are skipped, so the same
     command takes up a sweep that was stopped.
     """
-    from robcomp.runs import train as runner
+    from robcomp.runs.identity import run_directory
+    from robcomp.runs.train import train
 
     configs = [compose_config(job) for job in jobs]
-    targets = [runner.run_directory(config) for config in configs]
+    targets = [run_directory(config) for config in configs]
     folders: list[Path | None] = []
     failures = []
     for number, (job, config, target) in enumerate(zip(jobs, configs, targets, strict=True), 1):
         console.rule(f"run {number} of {len(jobs)}: {' '.join(job) or 'defaults'}", align="left")
         try:
-            folders.append(runner.train(config, job, console))
+            folders.append(train(config, job, console))
         except Exception as error:
             folders.append(None)
             failures.append(_record(target, job, error))
@@ -54,6 +56,16 @@ def run(jobs: Sequence[Sequence[str]], console: Console) -> list[Path | None]:
     if len(jobs) > 1:
         console.print(f"{len(jobs) - len(failures)} of {len(jobs)} runs finished")
     return folders
+
+
+def _values(override: Override) -> list[str]:
+    """The override once for each value that it sweeps over, or as it is."""
+    key = override.get_key_element()
+    if override.is_discrete_sweep():
+        return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    if override.is_sweep_override():
+        raise HydraException("a sweep over an interval has no list of values")
+    return [override.input_line]
 
 
 def _record(folder: Path, job: Sequence[str], error: Exception) -> str:

@@ -1,8 +1,6 @@
 """One run: the stages of a method, the packed file, and the report on what was read back from it."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,68 +13,26 @@ from torch import nn
 from robcomp import artifact, data, storage
 from robcomp.artifact import NetworkSpec
 from robcomp.errors import UserError
-from robcomp.figures import training as curves
+from robcomp.figures.training import training_curves
 from robcomp.hardware import choose_device, choose_precision, exact_float32
 from robcomp.models import importing
-from robcomp.models.parameterisation import parameterise, restore
-from robcomp.progress import Progress
-from robcomp.report import render, schema
-from robcomp.runs import evaluate as measure
+from robcomp.models.parameterisation import parameterise, prunable_parameters, restore
+from robcomp.report import log, render, schema
+from robcomp.runs import evaluate, identity
 from robcomp.settings.schema import Config
-from robcomp.trainers.compressors.codebook import FULL_BITS, PostTraining
-from robcomp.trainers.compressors.fixed_support import prunable_parameters
-from robcomp.trainers.loop import stage_loop as loop
+from robcomp.trainers.loop import checkpoint
 from robcomp.trainers.loop.checkpoint import StageResult, StageStore
-from robcomp.trainers.stage import Schedule, Stage, describe
+from robcomp.trainers.loop.progress import TrainingProgress
+from robcomp.trainers.loop.stage_loop import LoopSettings, run_stage
+from robcomp.trainers.stage import Stage
 from robcomp.trainers.state import Environment, TrainState
 
-SHARED = ("out", "data_dir", "fresh", "device", "ratio", "attack_steps", "objective", "schedule", "attack")
 _started_over: set[Path] = set()  # stages that fresh=true has discarded in this process, each once
-
-
-def run_directory(config: Config) -> Path:
-    """<out>/<dataset>-<model>-<method>/<hash>.
-
-    The hash is of the configuration as it takes effect: the stages with the revisions of their algorithms, the attacks
-    as built, the precision as resolved; not of paths, nor of schedules that the method does not use.
-    """
-    identity = {key: value for key, value in asdict(config).items() if key not in SHARED} | origin(config)
-    identity |= {"training": training_identity(config), "method": config.method.name}  # its settings: in its stages
-    if config.dataset.path:
-        identity["images"] = data.stamp(config.dataset, Path(config.data_dir)), config.dataset.test_fraction
-    identity["stages"] = describe(config.method.stages(config.recipe_context()))
-    identity["attacks"] = measure.suite_identity(config)
-    identity["precision"] = choose_precision(config.training.precision, choose_device(config.device))
-    name = f"{config.dataset.name}-{config.model.name}-{config.method.name}"
-    return Path(config.out) / name / storage.digest([loop.REVISION, identity])
-
-
-def training_identity(config: Config) -> dict[str, Any]:
-    """What decides any stage's result beside its description: the loop's settings, as they take effect."""
-    training = asdict(config.training)
-    for name in ("attack", "natural_weight", "lr_scale", "precision", "graphs"):  # in the stages, added here, no matter
-        del training[name]
-    chosen_on = {"chosen_on": config.dataset.test_subset} if config.selection == "best_on_test" else {}
-    return training | {"selection": config.selection, "validation": describe(config.inner_attack())} | chosen_on
-
-
-def origin(config: Config) -> dict[str, Any]:
-    """The settings of data set and model by what they stand for: no paths, but the digest of the weights to begin with.
-
-    What images they lead to is for the caller to add: a folder's stamp, or the checksum of the images.
-    """
-    dataset, model = describe(config.dataset), describe(config.model)
-    del dataset["path"], dataset["test_fraction"]
-    if weights := config.model.weights:
-        if not Path(weights).is_file():
-            raise UserError(f"model.weights={weights} is no file; give a .safetensors file or a torch checkpoint.")
-        model["weights"] = storage.file_digest(Path(weights))
-    return {"dataset": dataset, "model": model}
 
 
 def train(config: Config, overrides: Sequence[str], console: Console) -> Path:
     """Train, pack, read back, attack and report; returns the run directory. A finished run is not run again."""
-    folder = run_directory(config)
+    folder = identity.run_directory(config)
     run = None if _finished(config, folder) else Run(config, overrides, folder, console)  # no data, no folder
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
@@ -112,11 +68,12 @@ class Run:
 
     def __init__(self, config: Config, overrides: Sequence[str], folder: Path, console: Console) -> None:
         self.config, self.overrides, self.folder, self.console = config, list(overrides), folder, console
+        self.log, self.cache = folder / "log.jsonl", Path(config.out) / "stages"
         device = choose_device(config.device)
         precision = choose_precision(config.training.precision, device)
         self.env = Environment(device, precision, config.training.channels_last, config.training.graphs)
         self.data = data.load(config.dataset, Path(config.data_dir), device)
-        self.origin = origin(config)
+        self.origin = identity.origin(config)
         self.spec = NetworkSpec(config.model, tuple(config.dataset.shape), len(self.data.classes))
         with torch.device("meta"):
             config.method.check(self.spec.build())
@@ -124,44 +81,47 @@ class Run:
     def execute(self) -> None:
         """The whole job; report.json is written last, so its presence says that the run is finished."""
         storage.write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(self.config)))
-        storage.write_text(self.folder / "log.jsonl", "")
+        storage.write_text(self.log, "")
         for old in (self.folder / "report.json", *self.folder.glob("evaluation-*")):
             old.unlink(missing_ok=True)
+        if orphaned := checkpoint.orphaned(self.cache):
+            self.console.print(
+                f"{orphaned} stages in {self.cache} were named by an earlier version of robcomp and are not used any "
+                "more; they may be deleted.",
+                highlight=False,
+            )
         result, stages = self._train()
         artifact.save(self._restore(result), self.spec, self.config.weight_bits, self.folder / "model.rcz")
-        report = measure.report(self.config, self.overrides, self.folder, self.data, self.env, stages, self.console)
+        report = evaluate.report(self.config, self.overrides, self.folder, self.data, self.env, stages, self.console)
         for name, record in report["accuracy"].items():
-            self._log({"event": "evaluation", "attack": name, "accuracy": record["value"]})
+            log.append(self.log, {"event": "evaluation", "attack": name, "accuracy": record["value"]})
         try:
-            curves.training_curves(self.folder / "log.jsonl", self.folder / "curves.png")
+            training_curves(self.log, self.folder / "curves.png")
         except UserError as error:  # no matplotlib: the run is no worse for it
             self.console.print(f"no curves.png: {error}")
-        measure.finish(self.folder, report)
+        evaluate.finish(self.folder, report)
 
     def _train(self) -> tuple[StageResult, list[dict[str, Any]]]:
         """Every stage in turn, or from the cache where a run has been there; the last result, and the stages' story."""
-        stages = self.config.method.stages(self.config.recipe_context())
-        if self.config.quantise.bits < FULL_BITS:
-            constraint = PostTraining(self.config.quantise.bits)
-            stages.append(
-                Stage("quantize", stages[-1].objective, Schedule(epochs=0), constraint, stages[-1].parameterisation)
-            )
+        stages = self.config.stages()
         results: dict[str, StageResult | None] = {"init": None, "previous": None}
         story = []
         for position, stage in enumerate(stages):
-            store = StageStore(Path(self.config.out) / "stages", self._description(stages[: position + 1]))
+            leading = stages[: position + 1]
+            description = identity.stage(self.config, self.origin, leading, self.data.checksum, self.env.precision)
+            store = StageStore(self.cache, description)
             with store.lock():
                 if self.config.fresh and store.folder not in _started_over:
                     store.discard()
                     _started_over.add(store.folder)
                 result = store.result()
                 cached = result is not None
-                self._log({"event": "stage", "stage": stage.name, "key": store.key, "cached": cached})
+                log.append(self.log, {"event": "stage", "stage": stage.name, "key": store.key, "cached": cached})
                 if result is None:
                     result = self._run_stage(stage, results, store)
                 else:
                     for record in result.records:
-                        self._log(record)
+                        log.append(self.log, record)
             results["previous"] = results[stage.name] = result
             story.append(_story(stage, store, result, cached))
         return result, story
@@ -183,22 +143,8 @@ class Run:
         )
         if stage.support:
             state.support = _support(model, results[stage.support])
-        settings = loop.LoopSettings(config.inner_attack(), config.selection, config.training.weight_average)
-        return loop.run_stage(stage, state, settings, store, self._epoch, Progress(self.console))
-
-    def _description(self, stages: list[Stage]) -> dict[str, Any]:
-        """Everything that leads to the result of the last of `stages`, as JSON."""
-        dataset = {key: value for key, value in self.origin["dataset"].items() if key != "test_subset"}
-        return {
-            "loop": loop.REVISION,
-            "data": self.data.checksum,
-            "dataset": dataset,
-            "model": self.origin["model"],
-            "seed": self.config.seed,
-            "precision": self.env.precision,
-            "training": training_identity(self.config),
-            "stages": describe(stages),
-        }
+        settings = LoopSettings(config.inner_attack(), config.selection, config.training.weight_average)
+        return run_stage(stage, state, settings, store, self._epoch, TrainingProgress(self.console))
 
     def _restore(self, result: StageResult | None) -> nn.Module:
         """The network of a finished stage, or as initialised, on the CPU."""
@@ -212,17 +158,13 @@ class Run:
         return model
 
     def _epoch(self, record: dict[str, Any]) -> None:
-        self._log(record)
+        log.append(self.log, record)
         if not self.console.is_terminal:
             return
         parts = [f"{key} {100 * record[key]:.1f} %" for key in ("val_clean", "val_robust") if record[key] is not None]
         self.console.print(
             f"  {record['stage']} {record['epoch']}/{record['epochs']}  loss {record['loss']:.3f}  {'  '.join(parts)}"
         )
-
-    def _log(self, line: dict[str, Any]) -> None:
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
 
 
 def _support(model: nn.Module, result: StageResult) -> dict[str, torch.Tensor]:

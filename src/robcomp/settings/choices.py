@@ -1,6 +1,5 @@
-"""What can be named on the command line, read from conf/ and the sources: no torch, so lists are instant."""
+"""What can be named on the command line, read from conf/: without torch, so that lists and help are instant."""
 
-import ast
 from functools import cache
 from pathlib import Path
 
@@ -23,22 +22,6 @@ def choices(group: str) -> list[str]:
 def summaries(group: str) -> dict[str, str]:
     """Each choice of `group` with the first comment line of its file."""
     return {name: _summary(conf_dir() / group / f"{name}.yaml") for name in choices(group)}
-
-
-def attacks() -> dict[str, str]:
-    """Each registered attack with the first sentence of its docstring, from the sources."""
-    found = {}
-    for path in sorted((Path(__file__).parents[1] / "attacks").glob("*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ClassDef):
-                for name in _registered(node):
-                    found[name] = " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
-    return dict(sorted(found.items()))
-
-
-def _registered(node: ast.ClassDef) -> list[str]:
-    calls = [d for d in node.decorator_list if isinstance(d, ast.Call) and isinstance(d.func, ast.Attribute)]
-    return [c.args[0].value for c in calls if c.func.attr == "register" and isinstance(c.args[0], ast.Constant)]
 
 
 def _summary(path: Path) -> str:

@@ -18,10 +18,11 @@ from robcomp.errors import UserError, unknown
 from robcomp.models import MODELS
 from robcomp.models.base import ModelConfig
 from robcomp.settings.choices import GROUPS, choices, conf_dir
-from robcomp.settings.schema import SCHEDULES, Config
-from robcomp.trainers import methods as _methods  # noqa: F401  (registers them)
+from robcomp.settings.schema import Config
 from robcomp.trainers.compressors.codebook import FULL_BITS
-from robcomp.trainers.method import METHODS, Method
+from robcomp.trainers.method import Method
+from robcomp.trainers.methods import METHODS
+from robcomp.trainers.stage import SCHEDULES
 
 TYPES = {
     "Float": "a number",
@@ -110,21 +111,21 @@ def validate(config: Config) -> None:
         raise UserError(f"training.attack: {error}") from None
     if not config.attack.counted():
         raise UserError(
-            f"no attack of {', '.join(config.attack.attacks)} counts in the worst case (aside, or without a ball); add "
-            "one that does, as in '+attack.attacks.pgd={eps: 8/255}'."
+            f"no attack of {', '.join(config.attack.attacks)} counts in the worst case (excluded, or without a ball); "
+            "add one that does, as in '+attack.attacks.pgd={eps: 8/255}'."
         )
-    config.method.stages(config.recipe_context())
+    config.stages()
 
 
 def _check_stages(config: Config, overrides: Sequence[str]) -> None:
     """UserError where the command line sets a schedule that no stage has; a recipe's may be for another method."""
     stages = [stage.name for stage in config.method.stages(config.recipe_context())]
-    given = []
+    chosen = []
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         path = override.key_or_group.split(".")
         if path[0] == "schedule" and not override.is_delete():
-            given += path[1:2] or list(override.value())
-    if unused := [name for name in given if name not in (*SCHEDULES, *stages)]:
+            chosen += path[1:2] or list(override.value())
+    if unused := [name for name in chosen if name not in (*SCHEDULES, *stages)]:
         raise UserError(
             f"schedule.{unused[0]} is for a stage that method={config.method.name} does not have; its stages are "
             f"{', '.join(stages)}."

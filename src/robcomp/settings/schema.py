@@ -3,37 +3,33 @@
 Nothing here knows a particular data set, model or method: their dataclasses come from the registries.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from robcomp.attacks import PGD, SuiteConfig, ThreatModel
+from robcomp.attacks.base import ThreatModel
+from robcomp.attacks.pgd import PGD
 from robcomp.data.config import DatasetConfig
 from robcomp.errors import UserError, unknown
-from robcomp.trainers.compressors.codebook import FULL_BITS, check_bits
+from robcomp.evaluation.suite import SuiteConfig
+from robcomp.trainers.compressors.codebook import FULL_BITS, PostTraining, check_bits
 from robcomp.trainers.method import RecipeContext
-from robcomp.trainers.objectives import Adversarial, Natural, Objective, Trades
-from robcomp.trainers.stage import Schedule
+from robcomp.trainers.objectives import Adversarial, Natural, objective_named
+from robcomp.trainers.stage import SCHEDULES, Schedule, Stage
 from robcomp.units import Fraction, fraction
 
-SCHEDULES = ("dense", "sparse", "factored", "quantised")
 PRECISIONS = ("auto", "float32", "bf16")
 SELECTIONS = ("last", "best")
-OBJECTIVES: dict[str, Callable[[PGD, float | None], Objective | None]] = {
-    "method": lambda attack, beta: None,
-    "natural": lambda attack, beta: Natural(),
-    "adversarial": lambda attack, beta: Adversarial(attack, 0.0),
-    "mixed": Adversarial,
-    "trades": Trades,
-}
 
 
 @dataclass
 class ThreatConfig:
     """The adversary of training, and by default of evaluation. eps is a fraction of [0, 1]: 8/255 or 0.031."""
+
+    kind: ClassVar[str] = "threat"
 
     norm: str = "Linf"
     eps: Fraction = "8/255"
@@ -47,6 +43,8 @@ class ThreatConfig:
 class InnerAttackConfig:
     """The PGD of training: `steps` steps of relative_step * eps / steps."""
 
+    kind: ClassVar[str] = "inner_attack"
+
     steps: int = 7
     relative_step: float = 2.5
     random_start: bool = True
@@ -57,12 +55,14 @@ class InnerAttackConfig:
 class TrainingConfig:
     """What all stages share."""
 
+    kind: ClassVar[str] = "training"
+
     batch_size: int = 128
     natural_weight: float = 0.5  # weight of the clean loss in the adversarial objective
     lr_scale: float = 1.0  # multiplies every learning rate: 0.2 for lenet, which lacks batch norm
     attack: InnerAttackConfig = field(default_factory=InnerAttackConfig)
     selection: str = "last"  # or best: the epoch with the best accuracy on the held-out slice
-    # tau: each stage hands on the running mean tau * mean + (1 - tau) * weights, and the last one ships it; 0: no mean
+    # tau: each stage hands on the running mean tau * mean + (1 - tau) * weights; 0: the weights themselves
     weight_average: float = 0.0
     precision: str = "auto"  # bf16 where the hardware computes in it, float32 elsewhere; evaluation is float32 always
     channels_last: bool = True
@@ -89,19 +89,6 @@ class ObjectiveConfig:
 
     name: str = "method"
     beta: float | None = None  # mixed: weight of the clean loss; trades: weight of the divergence
-
-    def build(self, attack: PGD) -> Objective | None:
-        """The objective, None for the method's own."""
-        takes_beta = self.name in ("mixed", "trades")
-        if self.name not in OBJECTIVES:
-            raise unknown("objective.name", self.name, OBJECTIVES)
-        if takes_beta != (self.beta is not None):
-            raise UserError(
-                f"objective.beta={self.beta} with objective={self.name}: mixed and trades take a beta, the others none."
-            )
-        if self.name == "mixed" and not 0 < self.beta < 1:
-            raise UserError(f"objective.beta={self.beta:g} is out of range; the clean loss weighs (0, 1) in mixed.")
-        return OBJECTIVES[self.name](attack, self.beta)
 
 
 @dataclass
@@ -133,12 +120,11 @@ class Config:
     out: str = "outputs"
     data_dir: str = "data"
     ratio: float = MISSING  # the default of method.ratio
-    attack_steps: int = MISSING  # steps of the PGD in attack=atmc
     fresh: bool = False
 
     def __post_init__(self) -> None:
         own = {name: fields for name, fields in self.schedule.items() if not isinstance(fields, Schedule)}
-        self.schedule = self.schedule | {name: _fields(name, given) for name, given in own.items()}
+        self.schedule = self.schedule | {name: _fields(name, chosen) for name, chosen in own.items()}
 
     @property
     def weight_bits(self) -> int:
@@ -148,7 +134,7 @@ class Config:
     @property
     def selection(self) -> str:
         """Whose weights a stage hands on: last, best, or best_on_test."""
-        return "best_on_test" if "test_selection" in self.method.quirks else self.training.selection
+        return self.method.selection(self.training.selection)
 
     def said(self) -> list[str]:
         """What trains otherwise than the method does by itself, in words: objective, averaged weights, quirks."""
@@ -158,36 +144,44 @@ class Config:
         objective = [] if same else [f"objective {self.objective.name}{beta}"]
         tau = self.training.weight_average
         averaged = [f"weights averaged (tau {tau:g})"] if tau else []
-        return [*objective, *averaged, *(f"reference {name}" for name in sorted(set(self.method.quirks)))]
+        return [*objective, *averaged, *(f"quirk {name}" for name in sorted(set(self.method.quirks)))]
 
     def inner_attack(self) -> PGD:
         """The PGD of training."""
-        how, quirks = self.training.attack, self.method.quirks
-        bn_mode = "train" if "train_mode_attack" in quirks else how.bn_mode
-        random_start = how.random_start and "no_random_start" not in quirks
-        return PGD(self.threat.eps, self.threat.norm, bn_mode, how.steps, None, how.relative_step, random_start)
+        how = self.training.attack
+        attack = PGD(
+            self.threat.eps, self.threat.norm, how.bn_mode, how.steps, None, how.relative_step, how.random_start
+        )
+        return self.method.inner_attack(attack)
 
     def recipe_context(self) -> RecipeContext:
-        """What the method's recipe draws on."""
+        """What the method makes its stages of."""
         attack = self.inner_attack()
-        chosen = self.objective.build(attack)
-        if isinstance(chosen, Trades) and "no_random_start" in self.method.quirks:
-            raise UserError(
-                "objective=trades needs a random start, at x itself its attack stands still; leave no_random_start out "
-                "of method.quirks."
-            )
+        chosen = objective_named(self.objective.name, attack, self.objective.beta)
+        self.method.check_objective(chosen)
         adversarial = chosen or Adversarial(attack, self.training.natural_weight)
         return RecipeContext(
             Natural(), adversarial, self.schedule, attack, chosen, self.method.epochs_scale, self.training.lr_scale
         )
 
+    def stages(self) -> list[Stage]:
+        """The stages that the method trains under this configuration, the codebook after training included."""
+        stages = self.method.stages(self.recipe_context())
+        if self.quantise.bits < FULL_BITS:
+            last, codebook = stages[-1], PostTraining(self.quantise.bits)
+            # the name seeds random numbers, as every stage's does: it stays as it was first spelled
+            stages.append(Stage("quantize", last.objective, Schedule(epochs=0), codebook, last.parameterisation))
+        return stages
 
-def _fields(name: str, given: Any) -> dict[str, Any]:
+
+def _fields(name: str, chosen: Any) -> dict[str, Any]:
     """Some fields of a schedule, typed; UserError for what a schedule does not have."""
-    if not isinstance(given, Mapping):
-        raise UserError(f"schedule.{name}={given} has the wrong type; set its fields, as in schedule.{name}.epochs=20.")
+    if not isinstance(chosen, Mapping):
+        raise UserError(
+            f"schedule.{name}={chosen} has the wrong type; set its fields, as in schedule.{name}.epochs=20."
+        )
     typed, known = OmegaConf.structured(Schedule), [f.name for f in fields(Schedule)]
-    for key, value in given.items():
+    for key, value in chosen.items():
         if key not in known:
             raise unknown(f"key of schedule.{name}", key, known)
         try:
@@ -197,4 +191,4 @@ def _fields(name: str, given: Any) -> dict[str, Any]:
                 f"schedule.{name}.{key}={value} has the wrong type; write it as in schedule.dense.{key}."
             ) from None
     typed = OmegaConf.to_container(typed)  # no Schedule: whether its fields go together depends on the stage's epochs
-    return {key: typed[key] for key in given}
+    return {key: typed[key] for key in chosen}

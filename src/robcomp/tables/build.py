@@ -1,6 +1,6 @@
 """A paper's table rebuilt: its runs, our figures beside the published ones, the paper's claims judged.
 
-A recipe (conf/table/NAME.yaml) says which runs, `build` has them run and writes three files: NAME-SCALE.md (the page),
+A spec, conf/table/NAME.yaml, says which runs, `build` has them run and writes three files: NAME-SCALE.md (the page),
 .png (accuracy against size) and .json (the collected records, from which `write` makes the other two again).
 """
 
@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from robcomp.figures.style import pyplot
 from robcomp.figures.table import draw
-from robcomp.figures.training import pyplot
 from robcomp.storage import write_json, write_text
 from robcomp.tables.claims import compare
 from robcomp.tables.page import page
 from robcomp.tables.records import Record, collect, published_curves, summary
-from robcomp.tables.spec import Recipe, jobs, load
+from robcomp.tables.spec import TableSpec, jobs, load
 
 SCHEMA = "robcomp-table/1"
 
@@ -27,13 +27,13 @@ def build(
     `run_all` gets one list of overrides a run and returns the run directories in the same order, None for a failed run.
     """
     pyplot()  # a missing matplotlib is told now, not after hours of runs
-    recipe = load(name)
-    todo = jobs(recipe, scale, extra)
+    spec = load(name)
+    todo = jobs(spec, scale, extra)
     records = collect(todo, run_all([job.overrides for job in todo]))
-    return write(assemble(name, recipe, scale, extra, records), target)
+    return write(assemble(name, spec, scale, extra, records), target)
 
 
-def assemble(name: str, recipe: Recipe, scale: str, extra: list[str], records: list[Record]) -> dict[str, Any]:
+def assemble(name: str, spec: TableSpec, scale: str, extra: list[str], records: list[Record]) -> dict[str, Any]:
     """Everything that the page and the figure show, as one JSON-able mapping."""
     reports = [record.report for record in records if record.report is not None]
     sizes = reports[0]["size"] if reports else {}
@@ -42,17 +42,17 @@ def assemble(name: str, recipe: Recipe, scale: str, extra: list[str], records: l
         "name": name,
         "scale": scale,
         "extra": extra,
-        "title": recipe.title,
-        "source": recipe.source,
-        "note": recipe.scales[scale].note,
-        "grid": list(recipe.scales[scale].grid),
-        "accuracy": list(recipe.columns.accuracy),
-        "size": recipe.columns.size,
-        "x": recipe.columns.x,
-        "definitions": {key: sizes[key]["definition"] for key in recipe.columns.size if key in sizes},
-        "records": [summary(record, recipe) for record in records],
-        "published": published_curves(recipe),
-        "comparisons": compare(recipe, scale, records),
+        "title": spec.title,
+        "source": spec.source,
+        "note": spec.scales[scale].note,
+        "grid": list(spec.scales[scale].grid),
+        "accuracy": list(spec.columns.accuracy),
+        "size": spec.columns.size,
+        "x": spec.columns.x,
+        "definitions": {key: sizes[key]["definition"] for key in spec.columns.size if key in sizes},
+        "records": [summary(record, spec) for record in records],
+        "published": published_curves(spec),
+        "comparisons": compare(spec, scale, records),
     }
 
 

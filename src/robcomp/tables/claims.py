@@ -5,17 +5,15 @@ from typing import Any
 
 from robcomp.evaluation.statistics import paired_difference
 from robcomp.tables.records import Record
-from robcomp.tables.spec import Comparison, Point, Recipe, points
+from robcomp.tables.spec import Comparison, Point, TableSpec, points
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not decided"
 
 
-def compare(recipe: Recipe, scale: str, records: list[Record]) -> list[dict[str, Any]]:
+def compare(spec: TableSpec, scale: str, records: list[Record]) -> list[dict[str, Any]]:
     """One result for each claim and point of the grid: estimate, low, high (in points), p_value and the verdict."""
-    grid = points(recipe.scales[scale])
-    return [
-        _judge(claim, point, records) for claim in recipe.comparisons for point in ([claim.at] if claim.at else grid)
-    ]
+    grid = points(spec.scales[scale])
+    return [_judge(claim, point, records) for claim in spec.comparisons for point in ([claim.at] if claim.at else grid)]
 
 
 def verdict(low: float, high: float, floor: float, ceiling: float) -> str:

@@ -4,7 +4,8 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
-from robcomp.report.render import DOUBT, data, duration, grid, interval, share
+from robcomp.report.formatting import byte_size, duration, interval, markdown_table, share
+from robcomp.report.schema import DOUBT
 
 
 def page(table: dict[str, Any], figure: str) -> str:
@@ -58,7 +59,7 @@ def _results(table: dict[str, Any]) -> str:
     for key in table["accuracy"]:
         heads += [_title(key), *(["paper"] if _printed(table) else [])]
     heads += [*(f"size ({key})" for key in table["size"]), "run time"]
-    return grid(heads, [_row(record, table) for record in table["records"]])
+    return markdown_table(heads, [_row(record, table) for record in table["records"]])
 
 
 def _printed(table: dict[str, Any]) -> bool:
@@ -84,7 +85,7 @@ def _accuracy(entry: dict[str, Any] | None) -> str:
 
 def _size(entry: dict[str, Any]) -> str:
     """Real sizes in bytes with their share, counted ones as a share only."""
-    return f"{data(entry['bytes'])} ({share(entry['fraction'])})" if "bytes" in entry else share(entry["fraction"])
+    return f"{byte_size(entry['bytes'])} ({share(entry['fraction'])})" if "bytes" in entry else share(entry["fraction"])
 
 
 def _title(key: str) -> str:
@@ -97,7 +98,7 @@ def _claims(table: dict[str, Any]) -> Iterator[str]:
         return
     heads = ["claim", *(key.split(".")[-1] for key in table["grid"]), "measured", "95 % interval", "p", "verdict"]
     yield "## Claims"
-    yield grid(heads, [_claim(entry, table) for entry in table["comparisons"]])
+    yield markdown_table(heads, [_claim(entry, table) for entry in table["comparisons"]])
     yield (
         "Two methods are compared on the same test images: the difference in points, its paired 95 % interval and "
         "McNemar's exact p. The interval covers the choice of test images, not that of the training seed."

@@ -10,7 +10,7 @@ import numpy as np
 from robcomp.errors import UserError
 from robcomp.report import render, schema
 from robcomp.tables import published
-from robcomp.tables.spec import Job, Point, Recipe, Row
+from robcomp.tables.spec import Job, Point, Row, TableSpec
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,17 @@ def _record(job: Job, run: Path | None) -> Record:
     return Record(job.label, job.point, job.overrides, name, schema.read(run / "report.json"), outcomes)
 
 
-def summary(record: Record, recipe: Recipe) -> dict[str, Any]:
+def summary(record: Record, spec: TableSpec) -> dict[str, Any]:
     """A record as the table's JSON file keeps it: what the page shows of the run, and the paper's figures beside it."""
-    row = next(row for row in recipe.rows if row.label == record.label)
-    printed = {
-        key: printed_figure(recipe, row, record.point, metric) for key, metric in recipe.columns.accuracy.items()
-    }
+    row = next(row for row in spec.rows if row.label == record.label)
+    printed = {key: printed_figure(spec, row, record.point, metric) for key, metric in spec.columns.accuracy.items()}
     entry = {"label": record.label, "point": record.point, "overrides": record.overrides, "run": record.run}
     entry["published"] = {key: value for key, value in printed.items() if value is not None}
     if record.report is None:
         return entry
     report = record.report
-    accuracy = {key: report["accuracy"][key] for key in recipe.columns.accuracy if key in report["accuracy"]}
-    sizes = {key: dict(report["size"][key]) for key in {*recipe.columns.size, recipe.columns.x}}
+    accuracy = {key: report["accuracy"][key] for key in spec.columns.accuracy if key in report["accuracy"]}
+    sizes = {key: dict(report["size"][key]) for key in {*spec.columns.size, spec.columns.x}}
     for size in sizes.values():
         del size["definition"]
     kept = ("value", "interval", "images")
@@ -63,18 +61,18 @@ def summary(record: Record, recipe: Recipe) -> dict[str, Any]:
         "robcomp": report["robcomp"],
         "data": report["data"],
         "threat": report["threat"],
-        "doubt": render.trust(report) if render.doubt(report) else None,
+        "doubt": render.trust(report) if schema.doubt(report) else None,
     }
 
 
-def printed_figure(recipe: Recipe, row: Row, point: Point, metric: str) -> float | None:
+def printed_figure(spec: TableSpec, row: Row, point: Point, metric: str) -> float | None:
     """The paper's figure for a row at a point, or None; UserError where more than one row of the paper fits."""
     if row.published is None:
         return None
-    match = {**recipe.match, **row.match}
+    match = {**spec.match, **row.match}
     found = [
         entry["value"]
-        for entry in published.figures(**recipe.published, method=row.published, metric=metric)
+        for entry in published.figures(**spec.published, method=row.published, metric=metric)
         if all(
             _fits(entry[match[key].column], match[key].values, value) for key, value in point.items() if key in match
         )
@@ -82,19 +80,19 @@ def printed_figure(recipe: Recipe, row: Row, point: Point, metric: str) -> float
     if len(found) > 1:
         raise UserError(
             f"{len(found)} published figures of {row.published} fit {metric} at {point or 'its single run'}; "
-            "narrow `published` or `match` in the table's recipe."
+            "narrow `published` or `match` in the table's spec."
         )
     return found[0] if found else None
 
 
-def published_curves(recipe: Recipe) -> list[dict[str, Any]]:
+def published_curves(spec: TableSpec) -> list[dict[str, Any]]:
     """The paper's curves: label of our row, key of the accuracy, and its [size fraction, percent] in order of size."""
     curves = []
-    for row in recipe.rows:
-        for key, metric in recipe.columns.accuracy.items():
+    for row in spec.rows:
+        for key, metric in spec.columns.accuracy.items():
             if row.published is None:
                 continue
-            rows = published.figures(**recipe.published, method=row.published, metric=metric)
+            rows = published.figures(**spec.published, method=row.published, metric=metric)
             sizes = [(published.size_fraction(entry), entry["value"]) for entry in rows]
             curve = sorted([size, value] for size, value in sizes if size is not None and value is not None)
             curves.append({"label": row.label, "key": key, "points": curve})

@@ -75,7 +75,7 @@ class Comparison:
 
 
 @dataclass
-class Recipe:
+class TableSpec:
     """A table: its rows, scales, published figures and claims."""
 
     title: str
@@ -103,34 +103,34 @@ def names() -> list[str]:
     return choices("table")
 
 
-def load(name: str) -> Recipe:
-    """The recipe conf/table/`name`.yaml, checked; UserError for an unknown name, key, row or a claim without bound."""
+def load(name: str) -> TableSpec:
+    """The spec conf/table/`name`.yaml, checked; UserError for an unknown name, key, row or a claim without bound."""
     if name not in names():
         raise unknown("table", name, names())
     return parse((conf_dir() / "table" / f"{name}.yaml").read_text(encoding="utf-8"), f"conf/table/{name}.yaml")
 
 
-def parse(text: str, source: str) -> Recipe:
-    """The recipe in the YAML `text`; `source` names it in errors."""
+def parse(text: str, source: str) -> TableSpec:
+    """The spec in the YAML `text`; `source` names it in errors."""
     try:
-        recipe = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Recipe), OmegaConf.create(text)))
+        spec = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TableSpec), OmegaConf.create(text)))
     except OmegaConfBaseException as error:
         raise UserError(
             f"{source}: {str(error).splitlines()[0]}; see conf/table/atmc-mnist.yaml for the form."
         ) from None
-    for claim in recipe.comparisons:
-        _check_claim(claim, recipe, source)
-    return recipe
+    for claim in spec.comparisons:
+        _check_claim(claim, spec, source)
+    return spec
 
 
-def jobs(recipe: Recipe, scale: str, extra_overrides: list[str]) -> list[Job]:
-    """The runs of a table at a scale. Later overrides win: recipe, row, scale, row at scale, point, extra."""
-    if scale not in recipe.scales:
-        raise unknown("scale", scale, recipe.scales)
-    size = recipe.scales[scale]
+def jobs(spec: TableSpec, scale: str, extra_overrides: list[str]) -> list[Job]:
+    """The runs of a table at a scale. Later overrides win: spec, row, scale, row at scale, point, extra."""
+    if scale not in spec.scales:
+        raise unknown("scale", scale, spec.scales)
+    size = spec.scales[scale]
     result = []
-    for row in recipe.rows:
-        fixed = [*recipe.overrides, *row.overrides, *size.overrides, *row.scale_overrides.get(scale, [])]
+    for row in spec.rows:
+        fixed = [*spec.overrides, *row.overrides, *size.overrides, *row.scale_overrides.get(scale, [])]
         for point in points(size) if row.grid else [{}]:
             if any(point.get(key) in values for key, values in row.skip.items()):
                 continue
@@ -144,8 +144,8 @@ def points(scale: Scale) -> list[Point]:
     return [dict(zip(scale.grid, values, strict=True)) for values in product(*scale.grid.values())]
 
 
-def _check_claim(claim: Comparison, recipe: Recipe, source: str) -> None:
-    labels = [row.label for row in recipe.rows]
+def _check_claim(claim: Comparison, spec: TableSpec, source: str) -> None:
+    labels = [row.label for row in spec.rows]
     for label in claim.rows():
         if label not in labels:
             raise unknown("row", label, labels)

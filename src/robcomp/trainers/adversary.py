@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from robcomp.attacks import Attack, adversary_view
+from robcomp.attacks.base import Attack, adversary_view
 from robcomp.models.snapshot import Snapshot
 
 

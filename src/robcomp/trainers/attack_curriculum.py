@@ -1,12 +1,13 @@
-"""An adversary that grows stronger while a stage trains."""
+"""The attack curriculum: an adversary that grows stronger while a stage trains."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from robcomp.attacks import PGD
+from robcomp.attacks.pgd import PGD
 from robcomp.errors import UserError
 from robcomp.trainers.objectives import Adversarial, Natural, Objective, Trades
+from robcomp.trainers.stage import part
 
 if TYPE_CHECKING:
     from robcomp.trainers.state import TrainState
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class AttackCurriculum(Objective):
-    """`base` with an inner attack that rises: its eps by equal parts of the stage, its steps by epochs.
+    """`base` with an inner attack that grows: its eps by equal parts of the stage, its steps by epochs.
 
     eps_levels: fractions of the base attack's eps, one for each part; part j of n begins with epoch floor(j T / n) of
     T, so a stage shorter than the list skips levels but ends on the last. A level of 0 is natural training.
@@ -24,6 +25,8 @@ class AttackCurriculum(Objective):
     Source: the training algorithm of Marshall's thesis (section 3.1: eps raised every T/3, the steps every iteration
     with a reset at each eps). Its T counts epochs: 200 in section 4 and on the axis of figure 4.3.
     """
+
+    kind: ClassVar[str] = "attack_curriculum"
 
     base: Adversarial | Trades
     eps_levels: list[float]
@@ -44,14 +47,6 @@ class AttackCurriculum(Objective):
             return Natural()
         steps = self.steps_levels[min(since, len(self.steps_levels) - 1) if state.epochs else -1]
         return replace(self.base, attack=replace(attack, eps=eps, steps=steps, step_size=None))
-
-
-def part(index: int, total: int, parts: int) -> int:
-    """In which of `parts` equal parts `index` (0 to total - 1) lies; at or past `total` in the last.
-
-    Part j begins at floor(j * total / parts), so that the last is reached also where total < parts.
-    """
-    return parts - 1 if index >= total else ((index + 1) * parts - 1) // total
 
 
 def _refuse(name: str, levels: Sequence[float], allowed: bool, what: str) -> None:

@@ -6,11 +6,12 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from robcomp.attacks import PGD
+from robcomp.attacks.pgd import PGD
 from robcomp.errors import UserError, unknown
+from robcomp.models.parameterisation import dense_weight_count
 from robcomp.registry import Registry
-from robcomp.trainers.compressor import Compressor
-from robcomp.trainers.objectives import Objective
+from robcomp.trainers.compressor import Compressor, budget
+from robcomp.trainers.objectives import Objective, Trades
 from robcomp.trainers.stage import Schedule, Stage
 
 METHODS: Registry[type["Method"]] = Registry("method")
@@ -18,7 +19,7 @@ METHODS: Registry[type["Method"]] = Registry("method")
 
 @dataclass(frozen=True)
 class RecipeContext:
-    """What a recipe may draw on: objectives, the attack of training and the schedules of the configuration, scaled.
+    """What a method makes its stages of: the configuration's objectives, attack of training and schedules, scaled.
 
     `chosen` is what objective= asks for in the place of the method's own, None where it asks for nothing; `adversarial`
     is that already where it was chosen, and a natural method trains on `chosen or natural`.
@@ -60,13 +61,13 @@ class RecipeContext:
 
 @dataclass
 class Method:
-    """A recipe. Its fields are what `method.FIELD=...` sets; `stages` reads like the paper's algorithm box."""
+    """Its fields are what `method.FIELD=...` sets; `stages` reads like the paper's algorithm box."""
 
     name: str = ""
     epochs_scale: float = 1.0  # shortens every stage and every epoch-valued field in proportion
-    reference: list[str] = field(default_factory=list)  # quirks of the published codes, by name; none by default
+    quirks: list[str] = field(default_factory=list)  # of the published codes, by name; none by default
 
-    quirks: ClassVar[dict[str, str]] = {
+    known_quirks: ClassVar[dict[str, str]] = {
         "no_random_start": "the inner attack starts at the image itself (ATMC code: its random start never happens)",
         "train_mode_attack": "the inner attack sees batch norm's batch statistics (ATMC and ICCV codes)",
         "test_selection": "each stage hands on the epoch whose robust accuracy was best on the TEST images (ATMC code; "
@@ -75,8 +76,8 @@ class Method:
 
     def __post_init__(self) -> None:
         for name in self.quirks:
-            if name not in self.quirks:
-                raise unknown("method.quirks", name, self.quirks)
+            if name not in self.known_quirks:
+                raise unknown("method.quirks", name, self.known_quirks)
         if not 0 < self.epochs_scale <= 100:
             raise UserError(f"method.epochs_scale={self.epochs_scale:g} is out of range; allowed is (0, 100].")
 
@@ -86,7 +87,48 @@ class Method:
     def check(self, model: nn.Module) -> None:
         """UserError where the settings do not fit the dense `model`; asked before anything is trained."""
 
+    def check_objective(self, chosen: Objective | None) -> None:
+        """UserError where the objective that was chosen and the quirks that were asked for cannot be had together."""
+        if isinstance(chosen, Trades) and "no_random_start" in self.quirks:
+            raise UserError(
+                "objective=trades needs a random start, at x itself its attack stands still; leave no_random_start out "
+                "of method.quirks."
+            )
+
+    def inner_attack(self, attack: PGD) -> PGD:
+        """The attack of training: `attack`, as configured, with the quirks that concern it."""
+        if "train_mode_attack" in self.quirks:
+            attack = replace(attack, bn_mode="train")
+        if "no_random_start" in self.quirks:
+            attack = replace(attack, random_start=False)
+        return attack
+
+    def selection(self, configured: str) -> str:
+        """Whose weights a stage hands on: last or best, as configured, or best_on_test."""
+        return "best_on_test" if "test_selection" in self.quirks else configured
+
     @property
     def weight_bits(self) -> int:
         """The width of a stored weight: 32, unless the method learns a codebook."""
         return 32
+
+
+@dataclass
+class SparseMethod(Method):
+    """A method that keeps a fraction of the dense network's conv and linear weights."""
+
+    ratio: float = 0.005
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.ratio <= 1:
+            raise UserError(
+                f"method.ratio={self.ratio:g} is out of range; the kept fraction of the weights lies in (0, 1]."
+            )
+
+    def check(self, model: nn.Module) -> None:
+        if budget(model, self.ratio) < 1:
+            raise UserError(
+                f"method.ratio={self.ratio:g} keeps none of the network's {dense_weight_count(model):,} conv and "
+                f"linear weights; give at least {1.1 / dense_weight_count(model):.2g}."
+            )

@@ -1,21 +1,23 @@
 """What a stage minimises."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from torch import Tensor
 from torch.nn import functional as F
 
-from robcomp.attacks import PGD, Attack
-from robcomp.errors import UserError
+from robcomp.attacks.base import Attack
+from robcomp.attacks.pgd import PGD
+from robcomp.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from robcomp.trainers.state import TrainState
 
 
 class Loss(NamedTuple):
-    """The scalar to minimise, how many images of the batch were right, clean and under attack (None: not run), and the
-    mean cross-entropy on the adversarial images (None: there were none)."""
+    """The scalar to minimise, how many images of the batch were classified correctly, clean and under attack (None: not
+    run), and the mean cross-entropy on the adversarial images (None: there were none)."""
 
     value: Tensor
     clean: Tensor | None
@@ -43,18 +45,22 @@ class Objective:
 class Natural(Objective):
     """Cross-entropy on clean images."""
 
+    kind: ClassVar[str] = "natural"
+
     def loss(self, state: "TrainState", x: Tensor, y: Tensor) -> Loss:
         logits = state.forward(x)
-        return Loss(F.cross_entropy(logits, y), _right(logits, y), None)
+        return Loss(F.cross_entropy(logits, y), _correct(logits, y), None)
 
 
 @dataclass
 class Adversarial(Objective):
     """natural * CE(x) + (1 - natural) * CE(x_adv), x_adv from the inner attack on the current weights.
 
-    natural = 0.5 for CIFAR-10 and MNIST, 0 for CIFAR-100 and SVHN in the ATMC code (ALGORITHMS A1.4), 0.5 in DNR (its
+    natural = 0.5 for CIFAR-10 and MNIST, 0 for CIFAR-100 and SVHN in the ATMC code, 0.5 in DNR (its
     beta, eq. 6), 0.1 in the thesis; with 0 the clean images are not passed through at all.
     """
+
+    kind: ClassVar[str] = "adversarial"
 
     attack: Attack
     natural: float = 0.5
@@ -74,8 +80,8 @@ class Adversarial(Objective):
         if self.natural > 0:
             logits = state.forward(x)
             value = self.natural * F.cross_entropy(logits, y) + (1 - self.natural) * adversarial
-            clean = _right(logits, y)
-        return Loss(value, clean, _right(logits_adv, y), adversarial.detach())
+            clean = _correct(logits, y)
+        return Loss(value, clean, _correct(logits_adv, y), adversarial.detach())
 
 
 @dataclass
@@ -85,6 +91,8 @@ class Trades(Objective):
     Source: Zhang et al., 2019 (TRADES), eq. 5. At x itself the divergence has no slope, so the inner attack always
     starts at a random point of the ball.
     """
+
+    kind: ClassVar[str] = "trades"
 
     attack: PGD
     beta: float = 6.0
@@ -101,12 +109,14 @@ class Trades(Objective):
         logits_adv, logits = state.forward(x_adv), state.forward(x)
         divergence = F.kl_div(logits_adv.log_softmax(1), logits.softmax(1), reduction="batchmean")
         value = F.cross_entropy(logits, y) + self.beta * divergence
-        return Loss(value, _right(logits, y), _right(logits_adv, y), F.cross_entropy(logits_adv.detach(), y))
+        return Loss(value, _correct(logits, y), _correct(logits_adv, y), F.cross_entropy(logits_adv.detach(), y))
 
 
 @dataclass
 class NaturalWarmup(Objective):
     """Natural training for the first `share` of the stage's steps, then the objective `then` (DNR, section 4.1.2)."""
+
+    kind: ClassVar[str] = "natural_warmup"
 
     then: Objective
     share: float
@@ -115,5 +125,26 @@ class NaturalWarmup(Objective):
         return Natural() if state.step < self.share * state.total_steps else self.then.at(state)
 
 
-def _right(logits: Tensor, y: Tensor) -> Tensor:
+OBJECTIVES: dict[str, Callable[[PGD, float | None], Objective | None]] = {  # the choices of objective=
+    "method": lambda attack, beta: None,
+    "natural": lambda attack, beta: Natural(),
+    "adversarial": lambda attack, beta: Adversarial(attack, 0.0),
+    "mixed": Adversarial,
+    "trades": Trades,
+}
+
+
+def objective_named(name: str, attack: PGD, beta: float | None) -> Objective | None:
+    """The objective that `objective=name` stands for, None for the method's own; UserError for a beta out of place."""
+    if name not in OBJECTIVES:
+        raise unknown("objective.name", name, OBJECTIVES)
+    if (name in ("mixed", "trades")) != (beta is not None):
+        raise UserError(f"objective.beta={beta} with objective={name}: mixed and trades take a beta, the others none.")
+    if name == "mixed" and not 0 < beta < 1:
+        raise UserError(f"objective.beta={beta:g} is out of range; the clean loss weighs (0, 1) in mixed.")
+    return OBJECTIVES[name](attack, beta)
+
+
+def _correct(logits: Tensor, y: Tensor) -> Tensor:
+    """How many images are classified correctly, as a zero-dimensional tensor."""
     return (logits.detach().argmax(1) == y).sum()

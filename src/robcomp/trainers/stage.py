@@ -1,15 +1,20 @@
-"""What to train: a stage, its schedule, and the description that names its result in the cache."""
+"""What to train: a stage and its schedule."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from robcomp.errors import UserError
 from robcomp.models.parameterisation import Dense, Parameterisation
 from robcomp.trainers.compressor import Compressor
 from robcomp.trainers.objectives import Objective
 
+SCHEDULES = (
+    "dense",
+    "sparse",
+    "factored",
+    "quantised",
+)  # the schedules that methods share, as the configuration has them
 DECAYS = ("milestones", "linear", "cosine", "constant")
 OPTIMIZERS = ("sgd", "adam")
 
@@ -18,6 +23,7 @@ OPTIMIZERS = ("sgd", "adam")
 class Schedule:
     """How long and how fast a stage learns. Every field in epochs shrinks with `scaled`."""
 
+    kind: ClassVar[str] = "schedule"
     epochs: int = 10
     lr: float = 0.05
     optimizer: str = "sgd"
@@ -76,7 +82,7 @@ class Schedule:
 
 @dataclass
 class Stage:
-    """One leg of a recipe: from the network that `start` names, train under a constraint, end inside it.
+    """One of a method's stages: from the network that `start` names, train under a constraint, end inside it.
 
     start: 'previous' (the stage before), 'init' (the network as initialised) or the name of an earlier stage.
     support: the name of an earlier stage whose non-zeros are handed to the compressor (`TrainState.support`).
@@ -84,7 +90,9 @@ class Stage:
     for at most this share of its epochs more.
     """
 
-    name: str
+    kind: ClassVar[str] = "stage"
+
+    name: str  # also seeds the stage's random numbers
     objective: Objective
     schedule: Schedule
     compressor: Compressor = field(default_factory=Compressor)
@@ -98,13 +106,9 @@ class Stage:
         self.schedule_name = self.schedule_name or self.name
 
 
-def describe(value: Any) -> Any:
-    """`value` as JSON that changes when its results would: class, revision and every compared field, recursively."""
-    if is_dataclass(value):
-        shown = {f.name: describe(getattr(value, f.name)) for f in fields(value) if f.init and f.compare}
-        return {"class": type(value).__name__, "revision": getattr(value, "revision", 1), **shown}
-    if isinstance(value, Mapping):
-        return {str(key): describe(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [describe(item) for item in value]
-    return value
+def part(index: int, total: int, parts: int) -> int:
+    """In which of `parts` equal parts of a stage `index` (0 to total - 1) lies; at or past `total` in the last.
+
+    Part j begins at floor(j * total / parts), so that the last is reached also where total < parts.
+    """
+    return parts - 1 if index >= total else ((index + 1) * parts - 1) // total

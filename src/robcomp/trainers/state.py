@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from robcomp.attacks import Attack
+from robcomp.attacks.base import Attack
 from robcomp.data import Dataset, augment, to_float
 from robcomp.data.config import DatasetConfig
 from robcomp.models.base import Dropout
@@ -38,7 +39,8 @@ class TrainState:
 
     `step` counts optimiser steps from 0 over the stage; `epoch` and `step_in_epoch` follow from it. `names` and
     `weights` are the tensors that compression may touch, in the order of the network. `support` holds the non-zeros of
-    the stage that `Stage.support` names: boolean masks of the weights and the batch-norm scales, by name.
+    the stage that `Stage.support` names: boolean masks of the weights and the batch-norm scales, by name. `compression`
+    is the run state of the stage's compressor, as its `start` returned it.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class TrainState:
         self.total_steps = self.end = epochs * self.steps_per_epoch  # `end` moves where a stage goes on
         self.step = 0
         self.support: dict[str, Tensor] | None = None
+        self.compression: Any = None
         self.adversary = Adversary(model, env.dtype, env.memory_format)
         self.set_random(torch.Generator(env.device))
         self._order: tuple[int, Tensor] | None = None

@@ -7,13 +7,11 @@ Torch and torchvision are imported inside the functions: the names can be listed
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 
 import numpy as np
 
-from robcomp.registry import Registry
+from robcomp.registry import Registry, import_modules
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,5 +32,4 @@ class Raw:
 
 SOURCES: Registry[Callable[[Path], Raw]] = Registry("dataset")
 
-for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
+import_modules(__name__, __path__)

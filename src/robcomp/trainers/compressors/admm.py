@@ -1,17 +1,16 @@
 """Pruning by ADMM: the weights are drawn towards a pruned copy of themselves while they train, then cut."""
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from robcomp.errors import UserError
-from robcomp.models.parameterisation import weights
+from robcomp.models.parameterisation import prunable_parameters
 from robcomp.projections import group_mask, l0_
-from robcomp.trainers.compressor import Compressor
-from robcomp.trainers.compressors.fixed_support import prunable_parameters
+from robcomp.trainers.compressor import TRANSIENT, Compressor
 from robcomp.trainers.compressors.layer_budgets import BN_FILTER, LayerBudgets, scales
 
 if TYPE_CHECKING:
@@ -19,6 +18,23 @@ if TYPE_CHECKING:
 
 
 @dataclass
+class ADMMState:
+    """One entry a pruned tensor: the units it keeps, its copy Z, its dual U; the penalty and how often it was updated.
+
+    masks: of all prunable parameters, where the zeros of the start stay zero; else empty.
+    """
+
+    kept: list[int]
+    copies: list[Tensor]
+    duals: list[Tensor]
+    masks: list[Tensor]
+    penalty: float
+    tensors: list[Tensor] = field(metadata=TRANSIENT)
+    prunable: list[Tensor] = field(metadata=TRANSIENT)
+    updates: int = 0
+
+
+@dataclass(frozen=True)
 class ADMMCompressor(Compressor):
     """Per pruned tensor W (a layer's weight; for bn_filter the scale of its batch norm) a pruned copy Z and a scaled
     dual U; Pi keeps what `budgets` allows the layer.
@@ -28,8 +44,8 @@ class ADMMCompressor(Compressor):
 
         rho := rho_growth rho;   Z := Pi(W + U);   U := U + W - Z
 
-    Nothing is pruned before the end, where Pi(W) ships; with bn_filter, filters whose scale is zero become zero too,
-    which changes no logit. With `progressive`, weights and scales that are zero at the start stay zero.
+    Nothing is pruned before the end; the final weights are Pi(W). With bn_filter, filters whose scale is zero become
+    zero too, which changes no logit. With `progressive`, weights and scales that are zero at the start stay zero.
 
     attached_dual: the published code computes U := W - Z + U without detaching it, whereas Z goes through numpy and is
     a constant. After n updates U = sum over i of (W - Z_i), and every one of these W is the same leaf of the graph,
@@ -41,7 +57,9 @@ class ADMMCompressor(Compressor):
     the factor of ten makes 0.1 at the end. With rho = 1e-2 and the detached dual the penalty ends at the same strength.
     """
 
-    statistics: ClassVar[bool] = True
+    kind: ClassVar[str] = "admm"
+    moves_weights: ClassVar[bool] = True
+
     budgets: LayerBudgets
     rho: float = 1e-2
     rho_growth: float = 1.3
@@ -57,42 +75,48 @@ class ADMMCompressor(Compressor):
         if self.interval is not None and not self.interval > 0:
             raise UserError(f"method.interval={self.interval:g} is out of range; more than 0 epochs are allowed.")
 
-    def setup(self, state: "TrainState") -> None:
-        self.tensors, self.kept = _pruned(state.model, self.budgets)
-        self.every = (
-            state.total_steps / self.periods if self.interval is None else self.interval * state.steps_per_epoch
+    def start(self, state: "TrainState") -> ADMMState:
+        pruned, kept = _pruned(state.model, self.budgets)
+        tensors = list(pruned.values())
+        prunable = list(prunable_parameters(state.model).values()) if self.progressive else []
+        return ADMMState(
+            kept,
+            copies=[self._project(tensor, count) for tensor, count in zip(tensors, kept, strict=True)],
+            duals=[torch.zeros_like(tensor) for tensor in tensors],
+            masks=[tensor.detach() != 0 for tensor in prunable],
+            penalty=self.rho,
+            tensors=tensors,
+            prunable=prunable,
         )
-        self.copies = [self._project(w, k) for w, k in zip(self.tensors.values(), self.kept, strict=True)]
-        self.duals = [torch.zeros_like(w) for w in self.tensors.values()]
-        self.penalty, self.updates = self.rho, 0
-        self.held = list(prunable_parameters(state.model).values()) if self.progressive else []
-        self.masks = [tensor.detach() != 0 for tensor in self.held]
 
     @torch.no_grad()
     def regularise(self, state: "TrainState") -> None:
-        factor = self.penalty * (self.updates + 1 if self.attached_dual else 1)
-        gradients = [tensor.grad for tensor in self.tensors.values()]
-        torch._foreach_add_(gradients, list(self.tensors.values()), alpha=factor)
-        torch._foreach_add_(gradients, self.duals, alpha=factor)
-        torch._foreach_add_(gradients, self.copies, alpha=-factor)
+        admm: ADMMState = state.compression
+        factor = admm.penalty * (admm.updates + 1 if self.attached_dual else 1)
+        gradients = [tensor.grad for tensor in admm.tensors]
+        torch._foreach_add_(gradients, admm.tensors, alpha=factor)
+        torch._foreach_add_(gradients, admm.duals, alpha=factor)
+        torch._foreach_add_(gradients, admm.copies, alpha=-factor)
 
     @torch.no_grad()
     def after_step(self, state: "TrainState") -> None:
-        if self.held:
-            torch._foreach_mul_(self.held, self.masks)
+        admm: ADMMState = state.compression
+        if admm.prunable:
+            torch._foreach_mul_(admm.prunable, admm.masks)
         done = state.step + 1
-        if done >= state.total_steps or self._part(done) == self._part(state.step):
+        if done >= state.total_steps or self._part(state, done) == self._part(state, state.step):
             return
-        self.penalty *= self.rho_growth
-        self.updates += 1
-        for w, copy, dual, kept in zip(self.tensors.values(), self.copies, self.duals, self.kept, strict=True):
-            dual.add_(w)
+        admm.penalty *= self.rho_growth
+        admm.updates += 1
+        for tensor, copy, dual, kept in zip(admm.tensors, admm.copies, admm.duals, admm.kept, strict=True):
+            dual.add_(tensor)
             copy.copy_(self._project(dual, kept))
             dual.sub_(copy)
 
-    def _part(self, step: int) -> int:
+    def _part(self, state: "TrainState", step: int) -> int:
         """In which part of the stage, counted from 0, the step of this index lies."""
-        return math.floor(step / self.every + 1e-9)
+        every = state.total_steps / self.periods if self.interval is None else self.interval * state.steps_per_epoch
+        return math.floor(step / every + 1e-9)
 
     def _project(self, tensor: Tensor, kept: int) -> Tensor:
         """Pi: the nearest tensor with `kept` units. NaN is not looked for: the loop says so at the epoch's end."""
@@ -102,30 +126,17 @@ class ADMMCompressor(Compressor):
             return nearest
         return nearest.masked_fill_(~group_mask(nearest, self.budgets.scheme, kept), 0)
 
-    def compressed(self, model: nn.Module) -> dict[str, Tensor]:
-        result = {name: weight.detach() for name, weight in weights(model).items()}
-        pruned, kept = _pruned(model, self.budgets)
+    def compressed(self, state: "TrainState") -> dict[str, Tensor]:
+        result = super().compressed(state)
+        pruned, kept = _pruned(state.model, self.budgets)
         for (name, tensor), count in zip(pruned.items(), kept, strict=True):
             result[name] = self._project(tensor, count)
         if self.budgets.scheme == BN_FILTER:
-            for layer, scale in scales(model).items():
+            for layer, scale in scales(state.model).items():
                 if scale in pruned:
                     on = (result[scale] != 0).view(-1, 1, 1, 1)
                     result[f"{layer}.weight"] = result[f"{layer}.weight"] * on
         return result
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "copies": self.copies,
-            "duals": self.duals,
-            "masks": self.masks,
-            "penalty": self.penalty,
-            "updates": self.updates,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.copies, self.duals, self.masks = state["copies"], state["duals"], state["masks"]
-        self.penalty, self.updates = state["penalty"], state["updates"]
 
 
 def _pruned(model: nn.Module, budgets: LayerBudgets) -> tuple[dict[str, Tensor], list[int]]:

@@ -1,18 +1,16 @@
 """Compression in one shot from scratch: ADMM with a projection and a dual step in every iteration."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robcomp.errors import UserError, unknown
-from robcomp.models.parameterisation import weights
 from robcomp.projections import funnel_, l0_, redundant_
-from robcomp.trainers.attack_curriculum import part
-from robcomp.trainers.compressor import Compressor
-from robcomp.trainers.compressors.sparsity import budget
+from robcomp.trainers.compressor import TRANSIENT, Compressor, budget
+from robcomp.trainers.stage import part
 
 if TYPE_CHECKING:
     from robcomp.trainers.state import TrainState
@@ -21,6 +19,17 @@ SETS = ("irregular", "funnel", "redundant")
 
 
 @dataclass
+class ADMMOneShotState:
+    """The budgets by parts of the stage, the dual u of each weight; theta' and the gradient of the two terms, which
+    are made anew in every step."""
+
+    budgets: list[int]
+    duals: list[Tensor]
+    copies: list[Tensor] = field(metadata=TRANSIENT)
+    slopes: list[Tensor] = field(metadata=TRANSIENT)
+
+
+@dataclass(frozen=True)
 class ADMMOneShotCompressor(Compressor):
     """The splitting theta = theta', theta' in S, with an unscaled dual u: to the loss the augmented Lagrangian adds
     <u, theta - theta'> + rho/2 |theta - theta'|^2. Per iteration: theta' := Pi_S(theta + u / rho); theta by a step on
@@ -42,13 +51,14 @@ class ADMMOneShotCompressor(Compressor):
     k_levels: kept fractions for equal parts of the stage, the last of them `ratio`, which also holds where the stage
     goes on past its epochs; None for ratio^(1/3), ratio^(2/3), ratio.
 
-    What ships is Pi_S(theta) for the final k. The text ends with theta, which is in no S: that last projection is
-    left out there. Not theta', since that adds u / rho to a weight that is about to enter the support, a value that no
-    loss has been evaluated at, while theta is what was trained (and what a running mean of the weights averages).
+    The final weights are Pi_S(theta) for the final k. The text ends with theta, which is in no S: that last projection
+    is left out there. Not theta', since that adds u / rho to a weight that is about to enter the support, a value that
+    no loss has been evaluated at, while theta is what was trained (and what a running mean of the weights averages).
     Source: Marshall's thesis, algorithm 1 and equations 7 to 9, the sets of sections 3 and 3.2.1.
     """
 
-    statistics: ClassVar[bool] = True
+    kind: ClassVar[str] = "admm_oneshot"
+    moves_weights: ClassVar[bool] = True
 
     ratio: float
     set: str = "irregular"
@@ -73,27 +83,29 @@ class ADMMOneShotCompressor(Compressor):
                 f"last of them method.ratio={self.ratio:g}."
             )
 
-    def setup(self, state: "TrainState") -> None:
+    def start(self, state: "TrainState") -> ADMMOneShotState:
         levels = self.k_levels or [self.ratio ** (1 / 3), self.ratio ** (2 / 3), self.ratio]
-        self.budgets = [budget(state.model, level) for level in levels]
-        self.duals = [torch.zeros_like(weight) for weight in state.weights]
+        budgets = [budget(state.model, level) for level in levels]
+        return ADMMOneShotState(budgets, [torch.zeros_like(weight) for weight in state.weights], [], [])
 
     @torch.no_grad()
     def regularise(self, state: "TrainState") -> None:
-        k = self.budgets[part(state.step, state.total_steps, len(self.budgets))]
-        self.copies = torch._foreach_add(state.weights, self.duals, alpha=1 / self.rho)
-        self._project_(self.copies, k)
-        self.slopes = torch._foreach_add(self.duals, torch._foreach_sub(state.weights, self.copies), alpha=self.rho)
+        admm: ADMMOneShotState = state.compression
+        k = admm.budgets[part(state.step, state.total_steps, len(admm.budgets))]
+        admm.copies = torch._foreach_add(state.weights, admm.duals, alpha=1 / self.rho)
+        self._project_(admm.copies, k)
+        admm.slopes = torch._foreach_add(admm.duals, torch._foreach_sub(state.weights, admm.copies), alpha=self.rho)
 
     @torch.no_grad()
     def after_step(self, state: "TrainState") -> None:
-        torch._foreach_add_(state.weights, self.slopes, alpha=-state.optimizer.param_groups[0]["lr"])
-        torch._foreach_add_(self.duals, torch._foreach_sub(state.weights, self.copies), alpha=self.rho)
+        admm: ADMMOneShotState = state.compression
+        torch._foreach_add_(state.weights, admm.slopes, alpha=-state.optimizer.param_groups[0]["lr"])
+        torch._foreach_add_(admm.duals, torch._foreach_sub(state.weights, admm.copies), alpha=self.rho)
 
-    def compressed(self, model: nn.Module) -> dict[str, Tensor]:
-        tensors = {name: weight.detach().clone() for name, weight in weights(model).items()}
-        self._project_(list(tensors.values()), budget(model, self.ratio))
-        return tensors
+    def compressed(self, state: "TrainState") -> dict[str, Tensor]:
+        tensors = [weight.detach().clone() for weight in state.weights]
+        self._project_(tensors, budget(state.model, self.ratio))
+        return dict(zip(state.names, tensors, strict=True))
 
     def _project_(self, tensors: Sequence[Tensor], k: int) -> None:
         """Move `tensors`, in place, into the set with a budget of k."""
@@ -103,9 +115,3 @@ class ADMMOneShotCompressor(Compressor):
         l0_(tensors, k)
         if self.set == "redundant":
             redundant_(tensors, self.phi)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"duals": self.duals}  # theta' is made anew in every step
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.duals = state["duals"]

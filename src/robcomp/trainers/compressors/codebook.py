@@ -1,23 +1,22 @@
 """Compressors that give every tensor a codebook: learned by ATMC's ADMM copy, or fitted once after training."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robcomp.errors import UserError
-from robcomp.models.parameterisation import weights
 from robcomp.projections.codebook import Codebook, project
 from robcomp.trainers.compressor import Compressor
-from robcomp.trainers.compressors.sparsity import GlobalL0
+from robcomp.trainers.compressors.sparsity import GlobalL0, L0State
 
 if TYPE_CHECKING:
     from robcomp.trainers.state import TrainState
 
 FULL_BITS = 32  # bits of a weight without a codebook
 FIRST_ITERATIONS, WARM_ITERATIONS = 20, 5  # Lloyd iterations of an ADMM update: from nothing, from the last centres
-FINAL_ITERATIONS = 100  # of the codebook that ships
+FINAL_ITERATIONS = 100  # of the final codebook
 
 
 def check_bits(bits: int, field: str) -> None:
@@ -26,87 +25,94 @@ def check_bits(bits: int, field: str) -> None:
         raise UserError(f"{field}={bits} is out of range; 1 to 16 bits are allowed, or {FULL_BITS} for no codebook.")
 
 
-@dataclass
+@dataclass(frozen=True)
 class PostTraining(Compressor):
     """A codebook of at most 2^bits non-zero values for every tensor, fitted to the weights as they are."""
 
+    kind: ClassVar[str] = "post_training_codebook"
+
     bits: int
 
-    def compressed(self, model: nn.Module) -> dict[str, Tensor]:
+    def compressed(self, state: "TrainState") -> dict[str, Tensor]:
         return {
             name: project(weight.detach(), self.bits, iterations=FINAL_ITERATIONS)[0]
-            for name, weight in weights(model).items()
+            for name, weight in zip(state.names, state.weights, strict=True)
         }
 
 
 @dataclass
+class QuantisedL0State(L0State):
+    """ADMM's copies Z and duals u, in the order of `TrainState.weights`, and each codebook's last centres, by name."""
+
+    copies: list[Tensor]
+    duals: list[Tensor]
+    centres: dict[str, Tensor] = field(default_factory=dict)
+
+    def start_of(self, name: str) -> Codebook | None:
+        """The codebook that the next one of this weight goes on from."""
+        return Codebook(self.centres[name]) if name in self.centres else None
+
+
+@dataclass(frozen=True)
 class QuantisedL0(GlobalL0):
     """ATMC's quantised stage: the global l0 budget on W, and a copy Z of W with 2^bits values a tensor, held together
     by ADMM.
 
     Per step: the gradient of rho/2 |W + u - Z|^2 is added, then W is projected onto the budget. Every `interval`
-    steps within an epoch: Z := codebook of W + u on the support of W, u := u + W - Z. What ships is one more Z, made
-    of the last W and u, since weights that entered the support after the last update are zero in the Z of then.
+    steps within an epoch: Z := codebook of W + u on the support of W, u := u + W - Z. The final weights are one more
+    Z, made of the last W and u, since weights that entered the support after the last update are zero in the Z of then.
     Source: ATMC (NeurIPS 2019), algorithm 1; published code util_trts.model_train_proj_prune_admm_quant. Two changes
     keep the constraint exact: Z lives on W's support, where the published Z can exceed the budget, and u is zero
     outside it after an update (`off_support` leaves both as published); and the centres start from the last ones
     instead of random entries.
     """
 
+    kind: ClassVar[str] = "quantised_l0"
     revision: ClassVar[int] = 2  # raise also when the results of projections.codebook change
+
     bits: int = 8
     rho: float = 0.1
     interval: int = 10
     off_support: bool = False
 
-    def setup(self, state: "TrainState") -> None:
-        super().setup(state)
-        self.every = min(self.interval, max(1, state.steps_per_epoch - 1))  # an epoch of few steps has one update
-        self.copies = [weight.detach().clone() for weight in state.weights]
-        self.duals = [torch.zeros_like(weight) for weight in state.weights]
-        self.centres: dict[str, Tensor] = {}
+    def start(self, state: "TrainState") -> QuantisedL0State:
+        k = super().start(state).k
+        copies = [weight.detach().clone() for weight in state.weights]
+        return QuantisedL0State(k, copies, [torch.zeros_like(weight) for weight in state.weights])
 
     @torch.no_grad()
     def regularise(self, state: "TrainState") -> None:
         gradients = [weight.grad for weight in state.weights]
         torch._foreach_add_(gradients, state.weights, alpha=self.rho)
-        torch._foreach_add_(gradients, self.duals, alpha=self.rho)
-        torch._foreach_add_(gradients, self.copies, alpha=-self.rho)
+        torch._foreach_add_(gradients, state.compression.duals, alpha=self.rho)
+        torch._foreach_add_(gradients, state.compression.copies, alpha=-self.rho)
 
     @torch.no_grad()
     def after_step(self, state: "TrainState") -> None:
         super().after_step(state)
-        if state.step_in_epoch == 0 or state.step_in_epoch % self.every:
+        every = min(self.interval, max(1, state.steps_per_epoch - 1))  # an epoch of few steps has one update
+        if state.step_in_epoch == 0 or state.step_in_epoch % every:
             return
-        for name, weight, copy, dual in zip(state.names, state.weights, self.copies, self.duals, strict=True):
+        admm: QuantisedL0State = state.compression
+        for name, weight, copy, dual in zip(state.names, state.weights, admm.copies, admm.duals, strict=True):
             dual.copy_(self._within(weight, dual))
-            copy.copy_(self._update(name, weight + dual))
+            copy.copy_(self._update(admm, name, weight + dual))
             dual.add_(weight).sub_(copy)
 
-    def compressed(self, model: nn.Module) -> dict[str, Tensor]:
-        sparse = super().compressed(model)
-        duals = dict(zip(weights(model), self.duals, strict=True))
+    def compressed(self, state: "TrainState") -> dict[str, Tensor]:
+        sparse, admm = super().compressed(state), state.compression
         return {
-            name: project(weight + self._within(weight, duals[name]), self.bits, self._start(name), FINAL_ITERATIONS)[0]
-            for name, weight in sparse.items()
+            name: project(weight + self._within(weight, dual), self.bits, admm.start_of(name), FINAL_ITERATIONS)[0]
+            for (name, weight), dual in zip(sparse.items(), admm.duals, strict=True)
         }
 
     def _within(self, weight: Tensor, dual: Tensor) -> Tensor:
         """The dual where the weight is not zero; all of it with `off_support`."""
         return dual if self.off_support else dual * (weight != 0)
 
-    def _start(self, name: str) -> Codebook | None:
-        return Codebook(self.centres[name]) if name in self.centres else None
-
-    def _update(self, name: str, values: Tensor) -> Tensor:
+    def _update(self, admm: QuantisedL0State, name: str, values: Tensor) -> Tensor:
         """The projection of `values` onto the codebook set, going on from the last centres, which it replaces."""
-        iterations = WARM_ITERATIONS if name in self.centres else FIRST_ITERATIONS
-        quantised, codebook = project(values, self.bits, self._start(name), iterations)
-        self.centres[name] = codebook.centres
+        iterations = WARM_ITERATIONS if name in admm.centres else FIRST_ITERATIONS
+        quantised, codebook = project(values, self.bits, admm.start_of(name), iterations)
+        admm.centres[name] = codebook.centres
         return quantised
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"copies": self.copies, "duals": self.duals, "centres": self.centres}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.copies, self.duals, self.centres = state["copies"], state["duals"], state["centres"]

@@ -1,29 +1,31 @@
 """Train what is left after pruning: zeros stay zero."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from robcomp.models.parameterisation import weights
-from robcomp.trainers.compressor import Compressor
+from robcomp.models.parameterisation import prunable_parameters
+from robcomp.trainers.compressor import TRANSIENT, Compressor
 
 if TYPE_CHECKING:
     from robcomp.trainers.state import TrainState
 
 
-def prunable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """What pruning may set to zero, by name: conv and linear weights (or factors), then the scales of batch norms."""
-    norms = {
-        f"{name}.weight": module.weight
-        for name, module in model.named_modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine
-    }
-    return weights(model) | norms
-
-
 @dataclass
+class SupportState:
+    """The prunable parameters, and by their names the masks of what may be non-zero."""
+
+    masks: dict[str, Tensor]
+    tensors: list[Tensor] = field(metadata=TRANSIENT)
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        torch._foreach_mul_(self.tensors, list(self.masks.values()))
+
+
+@dataclass(frozen=True)
 class FixedSupport(Compressor):
     """Weights and batch-norm scales outside the support stay zero; those inside train on.
 
@@ -33,25 +35,21 @@ class FixedSupport(Compressor):
     same for those that stay).
     """
 
-    def setup(self, state: "TrainState") -> None:
+    kind: ClassVar[str] = "fixed_support"
+
+    def start(self, state: "TrainState") -> SupportState:
         tensors = prunable_parameters(state.model)
-        self.tensors = list(tensors.values())
         if state.support is None:
-            self.masks = {name: tensor.detach() != 0 for name, tensor in tensors.items()}
+            masks = {name: tensor.detach() != 0 for name, tensor in tensors.items()}
         else:
-            self.masks = {name: state.support[name] for name in tensors}
-        self.after_step(state)
+            masks = {name: state.support[name] for name in tensors}
+        support = SupportState(masks, list(tensors.values()))
+        support.apply()
+        return support
 
-    @torch.no_grad()
     def after_step(self, state: "TrainState") -> None:
-        torch._foreach_mul_(self.tensors, list(self.masks.values()))
+        state.compression.apply()
 
-    def compressed(self, model: nn.Module) -> dict[str, Tensor]:
-        tensors = prunable_parameters(model)
-        return {name: tensor.detach() * self.masks[name] for name, tensor in tensors.items()}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"masks": self.masks}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.masks = state["masks"]
+    def compressed(self, state: "TrainState") -> dict[str, Tensor]:
+        masks = state.compression.masks
+        return {name: tensor.detach() * masks[name] for name, tensor in prunable_parameters(state.model).items()}

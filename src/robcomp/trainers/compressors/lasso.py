@@ -1,7 +1,7 @@
 """The lasso: an L1 penalty on the weights, by its proximal step."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from robcomp.trainers.state import TrainState
 
 
-@dataclass
+@dataclass(frozen=True)
 class Lasso(Compressor):
     """Minimises loss + strength * sum |w| over the conv and linear weights, by proximal gradient steps (ISTA).
 
@@ -24,6 +24,8 @@ class Lasso(Compressor):
     1 / (1 - m) and not these: under SGD the penalty acts as one of (1 - m) * strength.
     Source: Daubechies, Defrise and De Mol, 2004 (the iteration); Duchi, Hazan and Singer, 2011 (in a diagonal metric).
     """
+
+    kind: ClassVar[str] = "lasso"
 
     strength: float
 
@@ -47,8 +49,8 @@ class Lasso(Compressor):
         step = group["lr"] * self.strength
         if not isinstance(state.optimizer, torch.optim.Adam):
             return [torch.full((), step, device=weight.device) for weight in state.weights]
-        states = [state.optimizer.state[weight] for weight in state.weights]
-        scales = torch._foreach_sqrt([state["exp_avg_sq"] for state in states])
-        torch._foreach_div_(scales, (1 - group["betas"][1] ** states[0]["step"]).sqrt())
+        moments = [state.optimizer.state[weight] for weight in state.weights]
+        scales = torch._foreach_sqrt([moment["exp_avg_sq"] for moment in moments])
+        torch._foreach_div_(scales, (1 - group["betas"][1] ** moments[0]["step"]).sqrt())
         torch._foreach_add_(scales, group["eps"])
         return [step / scale for scale in scales]

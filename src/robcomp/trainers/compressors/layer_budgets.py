@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -11,7 +12,7 @@ from robcomp.errors import UserError, unknown
 from robcomp.models.base import ConvBN
 from robcomp.models.parameterisation import weight_layers
 from robcomp.projections import apportion, group_count, group_size
-from robcomp.trainers.compressors.sparsity import budget
+from robcomp.trainers.compressor import budget
 
 SCHEMES = ("irregular", "filter", "column", "bn_filter")
 BN_FILTER = "bn_filter"
@@ -32,6 +33,8 @@ class LayerBudgets:
     the budget and leaves room for the others (DNR calls this naive). The total is budget(model, ratio) weights, with
     all layers counted: exactly for irregular, and for groups as many as fit. Every layer keeps at least one unit.
     """
+
+    kind: ClassVar[str] = "layer_budgets"
 
     ratio: float
     scheme: str = "irregular"

@@ -1,6 +1,7 @@
 """Layers of low rank, chosen from the trained weights under a budget of stored numbers."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ from robcomp.models.parameterisation import (
     weight_layers,
 )
 from robcomp.projections import greedy_ranks, pooled_ranks, ranks_of_fraction, stored_numbers
-from robcomp.trainers.compressors.sparsity import budget
+from robcomp.trainers.compressor import budget
 
 RULES = ("pooled", "greedy")
 
@@ -31,6 +32,8 @@ class RankBudget(Parameterisation):
     values, as the published code does, whatever that stores.
     """
 
+    kind: ClassVar[str] = "rank_budget"
+
     ratio: float
     rule: str = "pooled"
     singular_values: float | None = None
@@ -39,7 +42,7 @@ class RankBudget(Parameterisation):
     def resolve(self, model: nn.Module) -> Parameterisation:
         present = form_of(model)
         if isinstance(present, LowRankForm):
-            return present  # chosen earlier in the recipe
+            return present  # chosen by an earlier stage
         layers = {name: layer for name, layer in weight_layers(model).items() if factorable(layer)}
         matrices = [effective_weight(layer).flatten(1) for layer in layers.values()]
         shapes = [tuple(matrix.shape) for matrix in matrices]

@@ -2,16 +2,15 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robcomp.errors import UserError
-from robcomp.models.parameterisation import weights
 from robcomp.projections import apportion
-from robcomp.trainers.compressor import Compressor
+from robcomp.trainers.compressor import TRANSIENT, Compressor
 from robcomp.trainers.compressors.masks import random_masks, rewired, unit_count, unit_size
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ MIN_REWIRINGS = 20  # rewirings, however short the stage
 
 
 def rewirings(epochs: int, steps_per_epoch: int) -> list[int]:
-    """After how many steps each rewiring comes, never after the last step: what ships has been trained since.
+    """After how many steps each rewiring comes, never after the last step: the final weights have been trained since.
 
     A stage of more than 20 epochs is rewired at the end of every epoch but the last, as published. A shorter one is
     rewired 20 times at evenly spaced steps, or after every step where it has fewer.
@@ -35,6 +34,28 @@ def rewirings(epochs: int, steps_per_epoch: int) -> list[int]:
 
 
 @dataclass
+class RewiringState:
+    """Of the masked layers: names, masks M, the copies z of the last rewiring; how many weights may be active in them.
+
+    events: after how many steps each rewiring comes; done: how many of them there have been.
+    """
+
+    names: list[str]
+    budget: int
+    events: list[int]
+    masks: list[Tensor]
+    copies: list[Tensor]
+    tensors: list[Tensor] = field(metadata=TRANSIENT)
+    done: int = 0
+
+    @torch.no_grad()
+    def renew(self) -> None:
+        """Apply the masks and let z be what they leave."""
+        torch._foreach_mul_(self.tensors, self.masks)
+        self.copies = [tensor.detach().clone() for tensor in self.tensors]
+
+
+@dataclass(frozen=True)
 class Rewiring(Compressor):
     """Dynamic network rewiring: masks of a fixed total density, drawn at random; weights leave by small magnitude and
     enter by large momentum; a dynamic L2 regulariser pulls the weights to those of the last rewiring.
@@ -57,6 +78,8 @@ class Rewiring(Compressor):
     where the warm-up ends, as the published warm-up of whole epochs has it.
     """
 
+    kind: ClassVar[str] = "rewiring"
+
     ratio: float
     scheme: str = "irregular"
     layers: str = "all"
@@ -67,20 +90,23 @@ class Rewiring(Compressor):
     scaled: bool = True
     spare: bool = False  # remove less from layers that are nearly full (`masks.rewired`)
 
-    def setup(self, state: "TrainState") -> None:
-        self.budget, self.names = self.room(weights(state.model))
-        self.events, self.done = rewirings(state.epochs, state.steps_per_epoch), 0
-        tensors = self._tensors(state)
+    def start(self, state: "TrainState") -> RewiringState:
+        by_name = dict(zip(state.names, state.weights, strict=True))
+        budget, names = self.room(by_name)
+        tensors = [by_name[name] for name in names]
         shapes = [tensor.shape for tensor in tensors]
         units, sizes = ([of(shape, self.scheme) for shape in shapes] for of in (unit_count, unit_size))
         floors = [int(self.scheme == "channel")] * len(units)
-        counts = apportion(self.budget, [self.ratio * n for n in units], units, sizes, floors)
-        self.masks = random_masks(tensors, counts, self.scheme, state.generator("masks"))
+        counts = apportion(budget, [self.ratio * n for n in units], units, sizes, floors)
+        masks = random_masks(tensors, counts, self.scheme, state.generator("masks"))
         if self.scaled:
             with torch.no_grad():
                 for tensor, count, total in zip(tensors, counts, units, strict=True):
                     tensor.mul_(math.sqrt(total / max(count, 1)))
-        self._renew(state)
+        events = rewirings(state.epochs, state.steps_per_epoch)
+        rewired_layers = RewiringState(names, budget, events, masks, [], tensors)
+        rewired_layers.renew()
+        return rewired_layers
 
     def room(self, tensors: Mapping[str, Tensor]) -> tuple[int, list[str]]:
         """Of the weights by name: how many may be active in the masked layers together, and which layers those are.
@@ -112,49 +138,37 @@ class Rewiring(Compressor):
         strength = self.beta * self.rho
         if strength == 0 or state.step < self.warmup * state.total_steps:
             return
-        tensors = self._tensors(state)  # zero outside the masks, as z is
-        torch._foreach_add_([w.grad for w in tensors], torch._foreach_sub(tensors, self.copies), alpha=strength)
+        layers: RewiringState = state.compression  # zero outside the masks, as z is
+        gradients = [tensor.grad for tensor in layers.tensors]
+        torch._foreach_add_(gradients, torch._foreach_sub(layers.tensors, layers.copies), alpha=strength)
 
     @torch.no_grad()
     def after_step(self, state: "TrainState") -> None:
-        torch._foreach_mul_(self._tensors(state), self.masks)
-        if self.done < len(self.events) and state.step + 1 == self.events[self.done]:
-            self._rewire(state)
+        layers: RewiringState = state.compression
+        torch._foreach_mul_(layers.tensors, layers.masks)
+        if layers.done < len(layers.events) and state.step + 1 == layers.events[layers.done]:
+            self.rewire(state)
         elif state.step < self.warmup * state.total_steps <= state.step + 1:
-            self._renew(state)
+            layers.renew()
 
-    def _rewire(self, state: "TrainState") -> None:
-        tensors, momenta = self._tensors(state), dict(zip(state.names, state.momentum(), strict=True))
-        thinned, self.masks = rewired(
-            tensors,
-            [momenta[name] for name in self.names],
-            self.masks,
-            self.rate * (1 - self.done / len(self.events)),
-            self.budget,
+    def rewire(self, state: "TrainState") -> None:
+        """One rewiring of all masked layers, now."""
+        layers: RewiringState = state.compression
+        momenta = dict(zip(state.names, state.momentum(), strict=True))
+        thinned, layers.masks = rewired(
+            layers.tensors,
+            [momenta[name] for name in layers.names],
+            layers.masks,
+            self.rate * (1 - layers.done / len(layers.events)),
+            layers.budget,
             self.scheme,
             self.spare,
         )
-        torch._foreach_mul_(tensors, thinned)
-        self.done += 1
-        self._renew(state)
+        with torch.no_grad():
+            torch._foreach_mul_(layers.tensors, thinned)
+        layers.done += 1
+        layers.renew()
 
-    @torch.no_grad()
-    def _renew(self, state: "TrainState") -> None:
-        """Apply the masks and let z be what they leave."""
-        tensors = self._tensors(state)
-        torch._foreach_mul_(tensors, self.masks)
-        self.copies = [tensor.detach().clone() for tensor in tensors]
-
-    def _tensors(self, state: "TrainState") -> list[nn.Parameter]:
-        by_name = dict(zip(state.names, state.weights, strict=True))
-        return [by_name[name] for name in self.names]
-
-    def compressed(self, model: nn.Module) -> dict[str, Tensor]:
-        tensors = super().compressed(model)
-        return tensors | {name: tensors[name] * mask for name, mask in zip(self.names, self.masks, strict=True)}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"masks": self.masks, "copies": self.copies, "rewirings": self.done}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.masks, self.copies, self.done = state["masks"], state["copies"], state["rewirings"]
+    def compressed(self, state: "TrainState") -> dict[str, Tensor]:
+        tensors, layers = super().compressed(state), state.compression
+        return tensors | {name: tensors[name] * mask for name, mask in zip(layers.names, layers.masks, strict=True)}

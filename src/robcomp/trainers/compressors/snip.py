@@ -4,21 +4,22 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robcomp.data import to_float
+from robcomp.trainers.compressor import budget
 from robcomp.trainers.compressors.masks import largest
-from robcomp.trainers.compressors.sparsity import MaskCompressor, budget
+from robcomp.trainers.compressors.sparsity import MaskCompressor
 
 if TYPE_CHECKING:
     from robcomp.trainers.state import TrainState
 
 
-@dataclass
+@dataclass(frozen=True)
 class Snip(MaskCompressor):
     """Keep the floor(ratio * N) weights of largest connection sensitivity at the start, once and for all.
 
@@ -28,26 +29,27 @@ class Snip(MaskCompressor):
     Source: SNIP (Lee et al., ICLR 2019), equation 5 and algorithm 1; there one batch of 100 to 128 images is used.
     """
 
+    kind: ClassVar[str] = "snip"
+
     ratio: float
     images: int = 1000
 
-    def setup(self, state: "TrainState") -> None:
+    def masks(self, state: "TrainState") -> list[Tensor]:
         scores = [saliency.reshape(-1) for saliency in sensitivities(state, self.images)]
         flat = torch.cat(scores)
         kept = largest(flat, torch.ones_like(flat, dtype=torch.bool), budget(state.model, self.ratio))
         parts = kept.split([len(score) for score in scores])
-        self.masks = [
+        return [
             torch.empty_like(weight, dtype=torch.bool).copy_(part.view(weight.shape))
             for weight, part in zip(state.weights, parts, strict=True)
         ]
-        self.after_step(state)
 
 
 def sensitivities(state: "TrainState", images: int) -> list[Tensor]:
-    """|g * w| of every conv and linear weight, in state.weights' order and shapes; leaves no trace in `state`.
+    """|g * w| of every conv and linear weight, in the order and shapes of `state.weights`; leaves no trace in `state`.
 
-    g sums over batches of at most state.batch_size images, of nearly equal size; batch norm computes with the statistics of
-    each batch, since those that it keeps for evaluation mean nothing before training.
+    g sums over batches of at most `state.batch_size` images, of nearly equal size; batch norm computes with the
+    statistics of each batch, since those that it keeps for evaluation mean nothing before training.
     """
     random = state.generator("snip")
     index = torch.randperm(len(state.data.train), generator=random, device=state.env.device)[:images]

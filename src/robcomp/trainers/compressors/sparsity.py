@@ -2,16 +2,15 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robcomp.errors import UserError
-from robcomp.models.parameterisation import dense_weight_count, dense_weight_counts, weights
+from robcomp.models.parameterisation import dense_weight_counts
 from robcomp.projections import l0, l0_, l0_masks
-from robcomp.trainers.compressor import Compressor
-from robcomp.trainers.method import Method
+from robcomp.trainers.compressor import Compressor, budget
 
 if TYPE_CHECKING:
     from robcomp.trainers.state import TrainState
@@ -20,32 +19,13 @@ SCOPES = ("global", "layer")
 
 
 @dataclass
-class SparseMethod(Method):
-    """A method that keeps a fraction of the dense network's conv and linear weights."""
+class L0State:
+    """How many weights stay."""
 
-    ratio: float = 0.005
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.ratio <= 1:
-            raise UserError(
-                f"method.ratio={self.ratio:g} is out of range; the kept fraction of the weights lies in (0, 1]."
-            )
-
-    def check(self, model: nn.Module) -> None:
-        if budget(model, self.ratio) < 1:
-            raise UserError(
-                f"method.ratio={self.ratio:g} keeps none of the network's {dense_weight_count(model):,} conv and "
-                f"linear weights; give at least {1.1 / dense_weight_count(model):.2g}."
-            )
+    k: int
 
 
-def budget(model: nn.Module, ratio: float) -> int:
-    """k = floor(ratio * N), N the dense network's conv and linear weights, also where the model is factored."""
-    return math.floor(ratio * dense_weight_count(model) + 1e-9)  # 0.3 * 10 is 2.999...
-
-
-@dataclass
+@dataclass(frozen=True)
 class GlobalL0(Compressor):
     """Keep the floor(ratio * N) largest weights of all layers (and factors) together, after every step.
 
@@ -53,45 +33,61 @@ class GlobalL0(Compressor):
     hard thresholding). Source: ATMC (NeurIPS 2019), the l0 projection; published code pruning_tools.l0proj.
     """
 
+    kind: ClassVar[str] = "global_l0"
+
     ratio: float
 
-    def setup(self, state: "TrainState") -> None:
-        self.k = budget(state.model, self.ratio)
-        l0_(state.weights, self.k)
+    def start(self, state: "TrainState") -> L0State:
+        k = budget(state.model, self.ratio)
+        l0_(state.weights, k)
+        return L0State(k)
 
     def after_step(self, state: "TrainState") -> None:
-        l0_(state.weights, self.k)
+        l0_(state.weights, state.compression.k)
 
-    def compressed(self, model: nn.Module) -> dict[str, Tensor]:
-        tensors = {name: weight.detach() for name, weight in weights(model).items()}
-        return dict(zip(tensors, l0(list(tensors.values()), budget(model, self.ratio)), strict=True))
-
-
-class MaskCompressor(Compressor):
-    """Boolean `masks`, one for each of state.weights, that a subclass chooses in `setup`: what is outside stays zero."""
-
-    @torch.no_grad()
-    def after_step(self, state: "TrainState") -> None:
-        torch._foreach_mul_(state.weights, self.masks)
-
-    def compressed(self, model: nn.Module) -> dict[str, Tensor]:
-        tensors = weights(model)
-        masked = torch._foreach_mul([weight.detach() for weight in tensors.values()], self.masks)
-        return dict(zip(tensors, masked, strict=True))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"masks": self.masks}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.masks = state["masks"]
+    def compressed(self, state: "TrainState") -> dict[str, Tensor]:
+        projected = l0([weight.detach() for weight in state.weights], state.compression.k)
+        return dict(zip(state.names, projected, strict=True))
 
 
 @dataclass
+class MaskState:
+    """A boolean mask for each of `TrainState.weights`."""
+
+    masks: list[Tensor]
+
+
+@dataclass(frozen=True)
+class MaskCompressor(Compressor):
+    """A mask that a subclass chooses at the start (`masks`), once and for all: what is outside stays zero."""
+
+    def masks(self, state: "TrainState") -> list[Tensor]:
+        """A boolean mask for each of `state.weights`; what each subclass defines."""
+        raise TypeError(f"{type(self).__name__} defines no masks()")
+
+    def start(self, state: "TrainState") -> MaskState:
+        chosen = MaskState(self.masks(state))
+        with torch.no_grad():
+            torch._foreach_mul_(state.weights, chosen.masks)
+        return chosen
+
+    @torch.no_grad()
+    def after_step(self, state: "TrainState") -> None:
+        torch._foreach_mul_(state.weights, state.compression.masks)
+
+    def compressed(self, state: "TrainState") -> dict[str, Tensor]:
+        masked = torch._foreach_mul([weight.detach() for weight in state.weights], state.compression.masks)
+        return dict(zip(state.names, masked, strict=True))
+
+
+@dataclass(frozen=True)
 class MagnitudeMask(MaskCompressor):
     """Keep the largest weights as they are at the start, once and for all; the others stay zero.
 
     scope 'global' ranks all layers together (AP, NAP: ATMC paper, baselines), 'layer' each layer by itself.
     """
+
+    kind: ClassVar[str] = "magnitude_mask"
 
     ratio: float
     scope: str = "global"
@@ -100,13 +96,11 @@ class MagnitudeMask(MaskCompressor):
         if self.scope not in SCOPES:
             raise UserError(f"method.scope={self.scope!r} is not allowed; choose from {', '.join(SCOPES)}.")
 
-    def setup(self, state: "TrainState") -> None:
+    def masks(self, state: "TrainState") -> list[Tensor]:
         if self.scope == "global":
-            self.masks = l0_masks(state.weights, budget(state.model, self.ratio))
-        else:
-            counts = dense_weight_counts(state.model).values()
-            self.masks = [
-                l0_masks([weight], math.floor(self.ratio * count + 1e-9))[0]
-                for weight, count in zip(state.weights, counts, strict=True)
-            ]
-        self.after_step(state)
+            return l0_masks(state.weights, budget(state.model, self.ratio))
+        counts = dense_weight_counts(state.model).values()
+        return [
+            l0_masks([weight], math.floor(self.ratio * count + 1e-9))[0]
+            for weight, count in zip(state.weights, counts, strict=True)
+        ]

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from robcomp.storage import digest, write_atomic, write_json
 
+NAMING = 2  # how a stage's description is put into words; rises when every key changes
+
 
 @dataclass(frozen=True)
 class StageResult:
@@ -32,10 +34,10 @@ class StageResult:
 class StageStore:
     """The files of one stage; `description` is hashed into its key."""
 
-    def __init__(self, root: Path, description: Any) -> None:
-        self.key = digest(description)
+    def __init__(self, root: Path, description: dict[str, Any]) -> None:
+        self._description = {"naming": NAMING, **description}
+        self.key = digest(self._description)
         self.folder = root / self.key
-        self._description = description
 
     def lock(self) -> FileLock:
         """Held while the stage trains: another run that needs it waits and then finds it finished."""
@@ -73,3 +75,9 @@ class StageStore:
         """Forget result and checkpoint (`fresh=true`)."""
         for name in ("result.safetensors", "checkpoint.pt"):
             (self.folder / name).unlink(missing_ok=True)
+
+
+def orphaned(root: Path) -> int:
+    """How many stages under `root` have a key of another `NAMING`, so that no run will find them again."""
+    written = [json.loads(path.read_text(encoding="utf-8")) for path in root.glob("*/stage.json")]
+    return sum(description.get("naming") != NAMING for description in written)

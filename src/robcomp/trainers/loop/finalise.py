@@ -1,4 +1,4 @@
-"""What would ship now: averaged weights where asked for, inside the constraint, with batch statistics of their own."""
+"""The final weights: averaged where that is asked for, inside the constraint, with batch statistics of their own."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,38 +44,38 @@ class WeightAverage:
         self.means, self.steps = saved["means"], saved["steps"]
 
 
-def ship(
+def finalise(
     state: TrainState,
     objective: Objective,
     compressor: Compressor,
     average: WeightAverage | None,
     images: int = STATISTICS_IMAGES,
 ) -> None:
-    """Turn the model in training into the one that ships now, in place.
+    """Turn the model in training, in place, into what the stage would hand on if it ended now.
 
-    With an average, or where the constraint moved the weights (`Compressor.statistics`), batch norm's running
+    With an average, or where the constraint moved the weights (`Compressor.moves_weights`), batch norm's running
     statistics belong to other weights and are estimated anew, on at most `images` images.
     """
     if average is not None:
         average.write(state.model)
-    compressor.finalise(state.model)
-    if average is not None or compressor.statistics:
+    compressor.finalise(state)
+    if average is not None or compressor.moves_weights:
         refresh_statistics(state, objective, min(images, STATISTICS_IMAGES))
 
 
 @contextmanager
-def shipped(
+def finalised(
     state: TrainState,
     objective: Objective,
     compressor: Compressor,
     average: WeightAverage | None,
     images: int = STATISTICS_IMAGES,
 ) -> Iterator[None]:
-    """Inside, the model is the one that would ship now (see `ship`); afterwards the one in training, to the bit."""
+    """Inside, the model is finalised (see `finalise`); afterwards it is the one in training, to the bit."""
     tensors = [*state.model.parameters(), *state.model.buffers()]
     kept = [tensor.detach().clone() for tensor in tensors]
     try:
-        ship(state, objective, compressor, average, images)
+        finalise(state, objective, compressor, average, images)
         yield
     finally:
         with torch.no_grad():

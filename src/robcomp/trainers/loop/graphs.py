@@ -33,6 +33,20 @@ def make_gradients(objective: Objective, state: TrainState) -> Gradients:
     return _Replayed(eager, state) if state.env.graphs and state.env.device.type == "cuda" else eager
 
 
+class ObjectiveGradients:
+    """The gradients of an objective as it stands at each step, made anew (a CUDA graph recorded) when it changes."""
+
+    def __init__(self, objective: Objective, state: TrainState) -> None:
+        self.objective, self.state = objective, state
+        self.now: Objective | None = None
+
+    def __call__(self, x: Tensor, y: Tensor) -> Loss:
+        now = self.objective.at(self.state)
+        if self.now is None or now != self.now:
+            self.now, self.fill = now, make_gradients(now, self.state)
+        return self.fill(x, y)
+
+
 class _Replayed:
     """`eager` as a CUDA graph, recorded at the first call; eager for good, with a warning, if recording fails."""
 

@@ -9,16 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robcomp.attacks import Attack
+from robcomp.attacks.base import Attack
 from robcomp.data import Split, to_float
 from robcomp.errors import UserError
 from robcomp.models.parameterisation import form_of, to_spec
-from robcomp.progress import Progress
 from robcomp.seeding import generator
+from robcomp.trainers import compressor
 from robcomp.trainers.loop.checkpoint import StageResult, StageStore
-from robcomp.trainers.loop.finalise import STATISTICS_IMAGES, WeightAverage, ship, shipped
-from robcomp.trainers.loop.graphs import Gradients, make_gradients
-from robcomp.trainers.objectives import Loss, Natural, Objective
+from robcomp.trainers.loop.finalise import STATISTICS_IMAGES, WeightAverage, finalise, finalised
+from robcomp.trainers.loop.graphs import ObjectiveGradients
+from robcomp.trainers.loop.progress import TrainingProgress
+from robcomp.trainers.meters import Meters
+from robcomp.trainers.objectives import Natural
 from robcomp.trainers.stage import Schedule, Stage
 from robcomp.trainers.state import TrainState
 
@@ -44,45 +46,169 @@ def run_stage(
     settings: LoopSettings,
     store: StageStore,
     on_epoch: Callable[[Record], None],
-    progress: Progress,
+    progress: TrainingProgress,
 ) -> StageResult:
     """Train `state.model` through `stage`, from its checkpoint if it has one; the model ends inside the constraint.
 
     Saves a checkpoint every minute and at each epoch's end, hands a record of each finished epoch to `on_epoch` (those
     before the checkpoint too), and raises UserError when the loss stops being finite.
     """
-    state.optimizer = make_optimizer(state.model, stage.schedule)
-    stage.compressor.setup(state)
-    progressed = _Progressed.restore(stage, state, settings, store.checkpoint(state.env.device))
-    for record in progressed.records:
+    loop = StageLoop(stage, state, settings)
+    if (saved := store.checkpoint(state.env.device)) is not None:
+        loop.resume(saved)
+    for record in loop.records:
         on_epoch(record)
     progress.begin(stage.name, state)
-    gradients = _Gradients(stage.objective, state)
-    state.model.train()
-    saved = time.monotonic()
+    last_saved = time.monotonic()
     try:
         while state.step < state.end:
-            _step(stage, state, gradients, progressed)
-            progress.step(state, progressed.meters)
+            loop.step()
+            progress.step(state, loop.meters)
             if state.step_in_epoch == 0:
-                record = _end_epoch(stage, state, settings, progressed)
-                on_epoch(record)
-                if _goes_on(stage, state, progressed.records):
-                    state.end += state.steps_per_epoch
-            if state.step_in_epoch == 0 or time.monotonic() - saved > CHECKPOINT_SECONDS:
-                store.save_checkpoint(progressed.capture(stage, state))
-                saved = time.monotonic()
+                on_epoch(loop.end_epoch())
+            if state.step_in_epoch == 0 or time.monotonic() - last_saved > CHECKPOINT_SECONDS:
+                store.save_checkpoint(loop.capture())
+                last_saved = time.monotonic()
     finally:
         progress.end()
-    if progressed.best is not None:
-        state.model.load_state_dict(progressed.best)
-    else:
-        ship(state, stage.objective, stage.compressor, progressed.average)
-    result = StageResult(
-        state.model.state_dict(), to_spec(form_of(state.model)), progressed.records, progressed.seconds
-    )
+    result = loop.finish()
     store.finish(result)
     return result
+
+
+class StageLoop:
+    """A stage in training: `state` with all that a checkpoint holds beside it."""
+
+    def __init__(self, stage: Stage, state: TrainState, settings: LoopSettings) -> None:
+        self.stage, self.state, self.settings = stage, state, settings
+        state.optimizer = make_optimizer(state.model, stage.schedule)
+        state.compression = stage.compressor.start(state)
+        state.model.train()
+        self.gradients = ObjectiveGradients(stage.objective, state)
+        self.average = WeightAverage(settings.weight_average, state.model) if settings.weight_average else None
+        self.meters = Meters(state.env.device)
+        self.records: list[Record] = []
+        self.seconds = self.epoch_start = 0.0
+        self.best: dict[str, Tensor] | None = None
+        self.best_score = -1.0
+
+    def step(self) -> None:
+        """One optimiser step: attack, loss, gradients, penalty, update, constraint."""
+        started = time.monotonic()
+        state = self.state
+        epoch = state.epoch + state.step_in_epoch / state.steps_per_epoch
+        for group in state.optimizer.param_groups:
+            group["lr"] = self.stage.schedule.rate(epoch)
+        x, y = state.batch()
+        loss = self.gradients(x, y)
+        self.stage.compressor.regularise(state)
+        state.optimizer.step()
+        self.stage.compressor.after_step(state)
+        state.step += 1
+        if self.average is not None:
+            self.average.update(state.model)
+        self.meters.add(loss, len(y))
+        self.seconds += time.monotonic() - started
+
+    def end_epoch(self) -> Record:
+        """The epoch's record; the compressor's epoch hook; selection; whether the stage has an epoch more."""
+        started = time.monotonic()
+        stage, state = self.stage, self.state
+        epoch = state.step // state.steps_per_epoch
+        means = self.meters.means()  # waits for the device, so the time is the epoch's
+        rate = self.meters.images / (self.seconds + time.monotonic() - started - self.epoch_start)
+        if not math.isfinite(means["loss"]):
+            raise UserError(
+                f"training diverged in epoch {epoch} of stage '{stage.name}' (loss {means['loss']}); "
+                f"it learned at a rate of {stage.schedule.lr:g}; lower schedule.{stage.schedule_name}.lr or add "
+                f"schedule.{stage.schedule_name}.warmup=1."
+            )
+        state.adversary.verify()
+        stage.compressor.after_epoch(state)
+        clean, robust = self._validate()
+        self.seconds += time.monotonic() - started
+        self.epoch_start = self.seconds
+        record = {
+            "event": "epoch",
+            "stage": stage.name,
+            "epoch": epoch,
+            "epochs": max(stage.schedule.epochs, epoch),
+            **means,
+            "val_clean": clean,
+            "val_robust": robust,
+            "lr": stage.schedule.rate(epoch - 1 / state.steps_per_epoch),
+            "images_per_second": round(rate, 1),
+            "seconds": round(self.seconds, 2),
+        }
+        self.meters.reset()
+        self.records.append(record)
+        if self._goes_on():
+            state.end += state.steps_per_epoch
+        return record
+
+    def finish(self) -> StageResult:
+        """The stage's result: the best epoch's weights where one was chosen, else the final ones."""
+        if self.best is not None:
+            self.state.model.load_state_dict(self.best)
+        else:
+            finalise(self.state, self.stage.objective, self.stage.compressor, self.average)
+        form = to_spec(form_of(self.state.model))
+        return StageResult(self.state.model.state_dict(), form, self.records, self.seconds)
+
+    def capture(self) -> dict[str, Any]:
+        """A checkpoint: tensors, numbers and strings only."""
+        return {
+            "step": self.state.step,
+            "end": self.state.end,
+            "model": self.state.model.state_dict(),
+            "optimizer": self.state.optimizer.state_dict(),
+            "compression": compressor.capture(self.state.compression),
+            "average": self.average and self.average.state(),
+            "meters": self.meters.state(),
+            "records": self.records,
+            "seconds": self.seconds,
+            "epoch_start": self.epoch_start,
+            "best": self.best,
+            "best_score": self.best_score,
+        }
+
+    def resume(self, saved: dict[str, Any]) -> None:
+        """Put everything back to where the checkpoint left it."""
+        self.state.step, self.state.end = saved["step"], saved["end"]
+        self.state.model.load_state_dict(saved["model"])
+        self.state.optimizer.load_state_dict(saved["optimizer"])
+        compressor.restore(self.state.compression, saved["compression"])
+        if self.average is not None:
+            self.average.load(saved["average"])
+        self.meters.load(saved["meters"])
+        self.records = saved["records"]
+        self.seconds, self.epoch_start = saved["seconds"], saved["epoch_start"]
+        self.best, self.best_score = saved["best"], saved["best_score"]
+
+    def _goes_on(self) -> bool:
+        """Whether a stage at its end has another epoch: its adversarial loss still falls, its limit is not reached."""
+        state = self.state
+        if state.step < state.end:
+            return False
+        if state.step + state.steps_per_epoch > state.total_steps * (1 + self.stage.limit) * (1 + 1e-9):
+            return False
+        last = [record["adversarial_loss"] for record in self.records[-2:]]
+        return len(last) == 2 and None not in last and last[1] < last[0]
+
+    def _validate(self) -> tuple[float | None, float | None]:
+        """Clean and robust accuracy of the weights as they would be finalised now; they are kept if best so far."""
+        state, selection = self.state, self.settings.selection
+        held_out = state.data.test if selection == "best_on_test" else state.data.val
+        if not len(held_out):
+            return None, None
+        images = STATISTICS_IMAGES if selection != "last" else len(state.data.train) // 10  # for the log alone
+        with finalised(state, self.stage.objective, self.stage.compressor, self.average, images):
+            clean, robust = validation_accuracy(state, self.settings.validation_attack, held_out)
+            score = clean if isinstance(self.stage.objective, Natural) else robust
+            if selection != "last" and score > self.best_score:
+                self.best_score = score
+                self.best = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
+        return clean, robust
 
 
 def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
@@ -95,103 +221,6 @@ def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimize
     )
 
 
-class _Gradients:
-    """The gradients of the objective as it stands at each step, made anew (a CUDA graph recorded) when it changes."""
-
-    def __init__(self, objective: Objective, state: TrainState) -> None:
-        self.objective, self.state = objective, state
-        self.now: Objective | None = None
-
-    def __call__(self, x: Tensor, y: Tensor) -> Loss:
-        now = self.objective.at(self.state)
-        if self.now is None or now != self.now:
-            self.now, self.fill = now, make_gradients(now, self.state)
-        return self.fill(x, y)
-
-
-def _goes_on(stage: Stage, state: TrainState, records: list[Record]) -> bool:
-    """Whether a stage at its end has another epoch: its adversarial loss still falls, and the limit is not reached."""
-    if state.step < state.end or state.step + state.steps_per_epoch > state.total_steps * (1 + stage.limit) * (
-        1 + 1e-9
-    ):
-        return False
-    last = [record["adversarial_loss"] for record in records[-2:]]
-    return len(last) == 2 and None not in last and last[1] < last[0]
-
-
-def _step(stage: Stage, state: TrainState, gradients: Gradients, progressed: "_Progressed") -> None:
-    """One optimiser step: attack, loss, gradients, penalty, update, constraint."""
-    started = time.monotonic()
-    epoch = state.epoch + state.step_in_epoch / state.steps_per_epoch
-    for group in state.optimizer.param_groups:
-        group["lr"] = stage.schedule.rate(epoch)
-    x, y = state.batch()
-    loss = gradients(x, y)
-    stage.compressor.regularise(state)
-    state.optimizer.step()
-    stage.compressor.after_step(state)
-    state.step += 1
-    if progressed.average is not None:
-        progressed.average.update(state.model)
-    progressed.meters.add(loss, len(y))
-    progressed.seconds += time.monotonic() - started
-
-
-def _end_epoch(stage: Stage, state: TrainState, settings: LoopSettings, progressed: "_Progressed") -> Record:
-    """The epoch's record; the compressor's epoch hook; selection."""
-    started = time.monotonic()
-    epoch = state.step // state.steps_per_epoch
-    means = progressed.meters.means()  # waits for the device, so the time is the epoch's
-    rate = progressed.meters.images / (progressed.seconds + time.monotonic() - started - progressed.epoch_start)
-    if not math.isfinite(means["loss"]):
-        raise UserError(
-            f"training diverged in epoch {epoch} of stage '{stage.name}' (loss {means['loss']}); "
-            f"it learned at a rate of {stage.schedule.lr:g}; lower schedule.{stage.schedule_name}.lr or add "
-            f"schedule.{stage.schedule_name}.warmup=1."
-        )
-    state.adversary.verify()
-    stage.compressor.after_epoch(state)
-    clean, robust, best = _validate(stage, state, settings, progressed)
-    progressed.seconds += time.monotonic() - started
-    progressed.epoch_start = progressed.seconds
-    record = {
-        "event": "epoch",
-        "stage": stage.name,
-        "epoch": epoch,
-        "epochs": max(stage.schedule.epochs, epoch),
-        **means,
-        "val_clean": clean,
-        "val_robust": robust,
-        "lr": stage.schedule.rate(epoch - 1 / state.steps_per_epoch),
-        "images_per_second": round(rate, 1),
-        "seconds": round(progressed.seconds, 2),
-    }
-    progressed.meters.reset()
-    progressed.records.append(record)
-    if best is not None:
-        progressed.best = best
-    return record
-
-
-def _validate(
-    stage: Stage, state: TrainState, settings: LoopSettings, progressed: "_Progressed"
-) -> tuple[float | None, float | None, dict[str, Tensor] | None]:
-    """Clean and robust accuracy of the weights as they would ship; their state dict if it is to be kept as the best."""
-    held_out = state.data.test if settings.selection == "best_on_test" else state.data.val
-    if not len(held_out):
-        return None, None, None
-    images = STATISTICS_IMAGES if settings.selection != "last" else len(state.data.train) // 10  # for the log alone
-    with shipped(state, stage.objective, stage.compressor, progressed.average, images):
-        clean, robust = validation_accuracy(state, settings.validation_attack, held_out)
-        score = clean if isinstance(stage.objective, Natural) else robust
-        if score <= progressed.best_score:
-            return clean, robust, None
-        progressed.best_score = score
-        if settings.selection == "last":
-            return clean, robust, None
-        return clean, robust, {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
-
-
 def validation_accuracy(state: TrainState, attack: Attack, split: Split) -> tuple[float, float]:
     """Clean and robust accuracy of the present weights on `split`, in the training precision."""
     clean = robust = 0
@@ -201,92 +230,7 @@ def validation_accuracy(state: TrainState, attack: Attack, split: Split) -> tupl
         random = generator(state.env.device, state.seed, "validation", start)
         x_adv = state.adversary(attack, x, y, random)
         with torch.no_grad():
-            right = state.adversary.snapshot(x).argmax(1) == y
-            clean += int(right.sum())
-            robust += int((right & (state.adversary.snapshot(x_adv).argmax(1) == y)).sum())
+            correct = state.adversary.snapshot(x).argmax(1) == y
+            clean += int(correct.sum())
+            robust += int((correct & (state.adversary.snapshot(x_adv).argmax(1) == y)).sum())
     return clean / len(split), robust / len(split)
-
-
-class Meters:
-    """Sums over an epoch, kept on the device; reading them is the only host synchronisation."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(4, device=device, dtype=torch.float64)  # two losses, right clean, right under attack
-        self.reset()
-
-    def reset(self) -> None:
-        self.sums.zero_()
-        self.steps = self.images = 0
-        self.measured = [0, 0, 0]  # steps with an adversarial loss; images seen clean, and under attack
-
-    def add(self, loss: Loss, images: int) -> None:
-        zero, parts = torch.zeros((), device=self.sums.device), (loss.adversarial, loss.clean, loss.robust)
-        found = [zero if part is None else part.double() for part in parts]
-        self.sums += torch.stack([loss.value.detach().double(), *found])
-        counts = zip(self.measured, parts, (1, images, images), strict=True)
-        self.measured = [count + (0 if part is None else more) for count, part, more in counts]
-        self.steps += 1
-        self.images += images
-
-    def means(self) -> dict[str, float | None]:
-        """Mean losses, and the fractions right in the batches as trained on (None where not measured)."""
-        loss, *sums = self.sums.tolist()
-        known = zip(sums, self.measured, strict=True)
-        adversarial, clean, robust = (value / count if count else None for value, count in known)
-        return {"loss": loss / self.steps, "adversarial_loss": adversarial, "clean": clean, "robust": robust}
-
-    def state(self) -> dict[str, Any]:
-        return {"sums": self.sums, "steps": self.steps, "images": self.images, "measured": self.measured}
-
-    def load(self, saved: dict[str, Any]) -> None:
-        self.sums.copy_(saved["sums"])
-        self.steps, self.images, self.measured = saved["steps"], saved["images"], saved["measured"]
-
-
-class _Progressed:
-    """What a stage has come to: all that a checkpoint holds beside the model."""
-
-    def __init__(self, state: TrainState, settings: LoopSettings) -> None:
-        tau = settings.weight_average
-        self.average = WeightAverage(tau, state.model) if tau else None
-        self.meters = Meters(state.env.device)
-        self.records: list[Record] = []
-        self.seconds = self.epoch_start = 0.0
-        self.best: dict[str, Tensor] | None = None
-        self.best_score = -1.0
-
-    def capture(self, stage: Stage, state: TrainState) -> dict[str, Any]:
-        return {
-            "step": state.step,
-            "model": state.model.state_dict(),
-            "optimizer": state.optimizer.state_dict(),
-            "compressor": stage.compressor.state_dict(),
-            "meters": self.meters.state(),
-            "records": self.records,
-            "seconds": self.seconds,
-            "epoch_start": self.epoch_start,
-            "best": self.best,
-            "best_score": self.best_score,
-            "end": state.end,
-            "average": self.average and self.average.state(),
-        }
-
-    @classmethod
-    def restore(
-        cls, stage: Stage, state: TrainState, settings: LoopSettings, saved: dict[str, Any] | None
-    ) -> "_Progressed":
-        """Put model, optimiser and compressor back to where the checkpoint left them; at the start without one."""
-        progressed = cls(state, settings)
-        if saved is None:
-            return progressed
-        state.step, state.end = saved["step"], saved["end"]
-        state.model.load_state_dict(saved["model"])
-        state.optimizer.load_state_dict(saved["optimizer"])
-        stage.compressor.load_state_dict(saved["compressor"])
-        progressed.meters.load(saved["meters"])
-        progressed.records = saved["records"]
-        progressed.seconds, progressed.epoch_start = saved["seconds"], saved["epoch_start"]
-        progressed.best, progressed.best_score = saved["best"], saved["best_score"]
-        if progressed.average is not None:
-            progressed.average.load(saved["average"])
-        return progressed

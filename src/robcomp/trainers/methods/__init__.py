@@ -1,7 +1,8 @@
-"""The methods, each a file; importing this package registers them all."""
+"""The methods, each a file; all register here."""
 
-from importlib import import_module
-from pkgutil import iter_modules
+from robcomp.registry import import_modules
+from robcomp.trainers.method import METHODS
 
-for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
+import_modules(__name__, __path__)
+
+__all__ = ["METHODS"]

@@ -7,8 +7,7 @@ from torch import nn
 from robcomp.trainers.compressors.admm import ADMMCompressor
 from robcomp.trainers.compressors.fixed_support import FixedSupport
 from robcomp.trainers.compressors.layer_budgets import LayerBudgets
-from robcomp.trainers.compressors.sparsity import SparseMethod
-from robcomp.trainers.method import METHODS, RecipeContext
+from robcomp.trainers.method import METHODS, RecipeContext, SparseMethod
 from robcomp.trainers.stage import Stage
 
 
@@ -25,9 +24,9 @@ class ADMMMethod(SparseMethod):
     the learning rate 0.1 with cosine decay in the dense stage and 0.01 in the others, in the ADMM stage divided by ten
     after each third of a period: `schedule.dense`, `schedule.admm`, `schedule.retrain`, of which the last two fall back
     on `schedule.sparse`;
-    rho = 1e-3 with a dual that is not detached (`reference`: attached_dual), which amounts to 0.1 at the end, as does
+    rho = 1e-3 with a dual that is not detached (`quirks`: attached_dual), which amounts to 0.1 at the end, as does
     1e-2 without that slip; the loss of the adversarial images alone (training.natural_weight=0), eps 8/255, 10 steps
-    (MNIST 0.3, 40 steps); the best epoch on the test images (`reference`: test_selection).
+    (MNIST 0.3, 40 steps); the best epoch on the test images (`quirks`: test_selection).
 
     `progressive` keeps what is zero already at zero, in both stages after the dense one: for a second pass over a
     network that is pruned, with model.weights=FILE and schedule.dense.epochs=0. With `interval`, the last period is
@@ -43,7 +42,7 @@ class ADMMMethod(SparseMethod):
     progressive: bool = False  # what is zero at the start of the ADMM stage stays zero
     lr_restarts: bool = True  # the learning rate runs through its course once in each period
 
-    quirks = SparseMethod.quirks | {
+    known_quirks = SparseMethod.known_quirks | {
         "attached_dual": "the penalty's gradient is multiplied by the number of dual updates plus one (ICCV code)"
     }
 

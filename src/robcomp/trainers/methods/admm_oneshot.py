@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from robcomp.errors import UserError
 from robcomp.trainers.attack_curriculum import AttackCurriculum
 from robcomp.trainers.compressors.admm_oneshot import ADMMOneShotCompressor
-from robcomp.trainers.compressors.sparsity import SparseMethod
-from robcomp.trainers.method import METHODS, RecipeContext
+from robcomp.trainers.method import METHODS, RecipeContext, SparseMethod
 from robcomp.trainers.objectives import Adversarial, Natural, Objective
 from robcomp.trainers.stage import Stage
 

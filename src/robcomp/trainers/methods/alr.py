@@ -6,8 +6,7 @@ from torch import nn
 
 from robcomp.errors import UserError, unknown
 from robcomp.trainers.compressors.low_rank import RULES, RankBudget
-from robcomp.trainers.compressors.sparsity import SparseMethod
-from robcomp.trainers.method import METHODS, RecipeContext
+from robcomp.trainers.method import METHODS, RecipeContext, SparseMethod
 from robcomp.trainers.stage import Stage
 
 

@@ -26,7 +26,7 @@ class ATMC(AdversarialL0):
     rho: float = 0.1  # ADMM penalty
     quantise_interval: int = 10  # optimiser steps between two updates of the quantised copy
 
-    quirks = AdversarialL0.quirks | {
+    known_quirks = AdversarialL0.known_quirks | {
         "off_support": "the quantised copy may have non-zeros where the weights have none (ATMC code)"
     }
 

@@ -8,7 +8,7 @@ from robcomp.trainers.stage import Stage
 
 @METHODS.register("nat")
 @dataclass
-class Natural(Method):
+class NaturalTraining(Method):
     """Dense natural training (ATMC paper, Table 1)."""
 
     def stages(self, context: RecipeContext) -> list[Stage]:
@@ -17,7 +17,7 @@ class Natural(Method):
 
 @METHODS.register("da")
 @dataclass
-class DenseAdversarial(Method):
+class AdversarialTraining(Method):
     """Dense adversarial training (DA; ATMC paper, baselines), where every robust method starts."""
 
     def stages(self, context: RecipeContext) -> list[Stage]:

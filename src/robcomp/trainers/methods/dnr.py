@@ -8,8 +8,7 @@ from robcomp.errors import UserError, unknown
 from robcomp.models.parameterisation import weights
 from robcomp.trainers.compressors.masks import SCHEMES
 from robcomp.trainers.compressors.rewiring import LAYERS, Rewiring
-from robcomp.trainers.compressors.sparsity import SparseMethod
-from robcomp.trainers.method import METHODS, RecipeContext
+from robcomp.trainers.method import METHODS, RecipeContext, SparseMethod
 from robcomp.trainers.objectives import Adversarial, Natural, NaturalWarmup, Objective
 from robcomp.trainers.stage import Stage
 
@@ -33,7 +32,7 @@ class DynamicRewiring(SparseMethod):
     rate: float = 0.5  # share of a layer that the first rewiring moves; the last ones next to nothing
     warmup: float = 0.025  # share of the stage on clean images without the regulariser
 
-    quirks = SparseMethod.quirks | {
+    known_quirks = SparseMethod.known_quirks | {
         "unscaled_start": "the weights that the first masks leave start as in a dense network (sparse_learning code)"
     }
 

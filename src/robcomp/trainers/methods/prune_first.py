@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from robcomp.trainers.compressors.fixed_support import FixedSupport
-from robcomp.trainers.compressors.sparsity import MagnitudeMask, SparseMethod
-from robcomp.trainers.method import METHODS, RecipeContext
+from robcomp.trainers.compressors.sparsity import MagnitudeMask
+from robcomp.trainers.method import METHODS, RecipeContext, SparseMethod
 from robcomp.trainers.stage import Stage
 
 

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 from robcomp.errors import UserError
 from robcomp.trainers.compressors.snip import Snip
-from robcomp.trainers.compressors.sparsity import SparseMethod
-from robcomp.trainers.method import METHODS, RecipeContext
+from robcomp.trainers.method import METHODS, RecipeContext, SparseMethod
 from robcomp.trainers.stage import Stage
 
 
