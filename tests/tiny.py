@@ -1,6 +1,8 @@
 """Networks, data and runs so small that a whole training takes a fraction of a second."""
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from robcomp.data import Dataset, DatasetConfig, Split
 from robcomp.models.base import conv_bn
 from robcomp.runs.train import train
 from robcomp.settings.compose import compose_config
+from robcomp.trainers.compressor import Compressor
 from robcomp.trainers.loop import stage_loop as loop
 from robcomp.trainers.loop.checkpoint import StageResult, StageStore
 from robcomp.trainers.loop.progress import TrainingProgress
@@ -175,3 +178,33 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, stage: str, step: int) -> None:
         return original(state)
 
     monkeypatch.setattr(TrainState, "batch", batch)
+
+
+@dataclass(frozen=True)
+class Watched(Compressor):
+    """`inner` as it is, and a look at the state after its start and after each of its steps."""
+
+    inner: Compressor
+    look: Callable[[TrainState], object]
+
+    @property
+    def moves_weights(self) -> bool:
+        return self.inner.moves_weights
+
+    def start(self, state: TrainState) -> Any:
+        state.compression = self.inner.start(state)
+        self.look(state)
+        return state.compression
+
+    def regularise(self, state: TrainState) -> None:
+        self.inner.regularise(state)
+
+    def after_step(self, state: TrainState) -> None:
+        self.inner.after_step(state)
+        self.look(state)
+
+    def after_epoch(self, state: TrainState) -> None:
+        self.inner.after_epoch(state)
+
+    def compressed(self, state: TrainState) -> dict[str, Tensor]:
+        return self.inner.compressed(state)

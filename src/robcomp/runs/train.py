@@ -68,7 +68,7 @@ class Run:
 
     def __init__(self, config: Config, overrides: Sequence[str], folder: Path, console: Console) -> None:
         self.config, self.overrides, self.folder, self.console = config, list(overrides), folder, console
-        self.log, self.cache = folder / "log.jsonl", Path(config.out) / "stages"
+        self.log = folder / "log.jsonl"
         device = choose_device(config.device)
         precision = choose_precision(config.training.precision, device)
         self.env = Environment(device, precision, config.training.channels_last, config.training.graphs)
@@ -84,12 +84,6 @@ class Run:
         storage.write_text(self.log, "")
         for old in (self.folder / "report.json", *self.folder.glob("evaluation-*")):
             old.unlink(missing_ok=True)
-        if orphaned := checkpoint.orphaned(self.cache):
-            self.console.print(
-                f"{orphaned} stages in {self.cache} were named by an earlier version of robcomp and are not used any "
-                "more; they may be deleted.",
-                highlight=False,
-            )
         result, stages = self._train()
         artifact.save(self._restore(result), self.spec, self.config.weight_bits, self.folder / "model.rcz")
         report = evaluate.report(self.config, self.overrides, self.folder, self.data, self.env, stages, self.console)
@@ -103,13 +97,19 @@ class Run:
 
     def _train(self) -> tuple[StageResult, list[dict[str, Any]]]:
         """Every stage in turn, or from the cache where a run has been there; the last result, and the stages' story."""
-        stages = self.config.stages()
+        stages, cache = self.config.stages(), Path(self.config.out) / "stages"
+        if orphaned := checkpoint.orphaned(cache):
+            self.console.print(
+                f"{orphaned} stages in {cache} were named by an earlier version of robcomp and are not used any "
+                "more; they may be deleted.",
+                highlight=False,
+            )
         results: dict[str, StageResult | None] = {"init": None, "previous": None}
         story = []
         for position, stage in enumerate(stages):
             leading = stages[: position + 1]
             description = identity.stage(self.config, self.origin, leading, self.data.checksum, self.env.precision)
-            store = StageStore(self.cache, description)
+            store = StageStore(cache, description)
             with store.lock():
                 if self.config.fresh and store.folder not in _started_over:
                     store.discard()
