@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Render results/README.md from what lies under results/: each report.json, the tables' pages, and the speed logs.
 
-Nothing on the page is typed: a run appears because its report is there, a figure because the report holds it.
+Nothing on the page is typed: a run appears because its report is there, a figure because the report holds it. With
+--curves, each run's log.jsonl is drawn as curves.png beside it.
 """
 
 import argparse
@@ -10,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from robcomp.figures.training import training_curves
 from robcomp.report import render, schema
 from robcomp.report.formatting import interval, markdown_table, percent, share, times
 from robcomp.report.schema import doubt
@@ -58,7 +60,11 @@ def main() -> None:
     """Write the page and say where it is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("results"), help="default: results")
-    folder = parser.parse_args().folder
+    parser.add_argument("--curves", action="store_true", help="draw each run's log.jsonl as curves.png")
+    args = parser.parse_args()
+    folder = args.folder
+    for log in folder.glob("*/*/log.jsonl") if args.curves else ():
+        print(training_curves(log, log.with_name("curves.png")))
     (folder / "README.md").write_text(page(folder), encoding="utf-8")
     print(folder / "README.md")
 
@@ -78,7 +84,7 @@ def page(folder: Path) -> str:
     for group in groups:
         reports = [path.parent for path in sorted(group.glob("*/report.json"))]
         parts += [f"## {group.name}", *runs(folder, reports)]
-    parts += [*evaluations(folder), *protocols(folder)]
+    parts += [*evaluations(folder), *analyses(folder)]
     for pattern, title in LOGS.items():
         logs = sorted(folder.glob(pattern))
         parts += [f"## {title}"] if logs else []
@@ -104,10 +110,10 @@ def evaluations(folder: Path) -> list[str]:
     return parts if len(parts) > 1 else []
 
 
-def protocols(folder: Path) -> list[str]:
+def analyses(folder: Path) -> list[str]:
     """The figures of curves, transfer and combined networks, each linked to its data."""
     parts = []
-    for group in sorted({path.parent for path in folder.glob("protocols-*/*.json")}):
+    for group in sorted({path.parent for path in folder.glob("analyses-*/*.json")}):
         note = group / "note.md"
         parts += [f"## {group.name}", *([note.read_text(encoding="utf-8").strip()] if note.exists() else [])]
         for path in sorted(group.glob("*.json")):
