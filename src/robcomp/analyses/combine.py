@@ -30,7 +30,7 @@ TRUTH = (
     "Only the attack on the whole (adaptive) tells how robust the combination is: through one member it meets images "
     "that were made for another network. Where those fool it all the same, the worst case counts them."
 )
-WAYS = {  # way of attack -> the network and the way in words, {} standing for a run's label
+WAYS = {  # way of attack -> the network and the way in words, {} is a run's label
     "clean": "{}, clean images",
     "alone": "{} alone",
     "through": "combined, attacked through {}",

@@ -58,38 +58,38 @@ class CW(MinimumNorm):
         self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, enough: float = 0.0
     ) -> tuple[Tensor, Tensor]:
         logits = model(x).float()
-        found = Nearest(x, logits.argmax(1) != y, self.norm, enough)
+        best = Nearest(x, logits.argmax(1) != y, self.norm, enough)
         target = chosen_target(self.target, logits, y, generator) if self.target else None
-        c = torch.full_like(found.distance, self.initial_c)
+        c = torch.full_like(best.distance, self.initial_c)
         low, high = torch.zeros_like(c), torch.full_like(c, torch.inf)
         for _ in range(self.searches):
-            reached = self._descend(model, found, y, target, c)
+            reached = self._descend(model, best, y, target, c)
             low, high = torch.where(reached, low, c), torch.where(reached, c, high)
             c = torch.where(high.isfinite(), (low + high) / 2, c * GROWTH)
-        return found.points, found.distance
+        return best.points, best.distance
 
-    def _descend(self, model: nn.Module, found: Nearest, y: Tensor, target: Tensor | None, c: Tensor) -> Tensor:
+    def _descend(self, model: nn.Module, best: Nearest, y: Tensor, target: Tensor | None, c: Tensor) -> Tensor:
         """One run of Adam for the images that are not done: in which of all [N] did f come down to -confidence?"""
         reached = torch.zeros_like(y, dtype=torch.bool)
-        rows = found.active_rows()
-        v = torch.atanh((2 * found.x[rows] - 1) * SHRINK)
+        rows = best.active_rows()
+        v = torch.atanh((2 * best.x[rows] - 1) * SHRINK)
         mean, square = torch.zeros_like(v), torch.zeros_like(v)
         for step in range(1, self.steps + 1):
             if not len(rows):
                 break
-            x, label, tanh = found.x[rows], y[rows], v.tanh()
+            x, label, tanh = best.x[rows], y[rows], v.tanh()
             point = (tanh + 1) / 2
             goal = None if target is None else target[rows]
             f, slope, logits = gradient(model, point, lambda z, y=label, t=goal: self._f(z, y, t))
             reached[rows] |= f <= -self.confidence
             wrong = (logits.argmax(1) != label) & (margin(logits, label) >= self.confidence)
-            found.update(rows, point, wrong)
+            best.update(rows, point, wrong)
 
             slope = (2 * (point - x) + per_image(c[rows], x) * slope) * (1 - tanh.square()) / 2
             mean, square = torch.lerp(slope, mean, BETA1), torch.lerp(slope.square(), square, BETA2)
             root = (square / (1 - BETA2**step)).sqrt()
             v = v - self.lr * mean / (1 - BETA1**step) / (root + TINY)
-            if not bool((still := found.active(rows)).all()):
+            if not bool((still := best.active(rows)).all()):
                 rows, v, mean, square = rows[still], v[still], mean[still], square[still]
         return reached
 

@@ -56,66 +56,66 @@ class FAB(MinimumNorm):
         self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, enough: float = 0.0
     ) -> tuple[Tensor, Tensor]:
         logits = model(x).float()
-        found = Nearest(x, logits.argmax(1) != y, self.norm, enough)
+        best = Nearest(x, logits.argmax(1) != y, self.norm, enough)
         goals = self.goals(logits, y)
-        while goals and (left := len(found.active_rows())):
+        while goals and (left := len(best.active_rows())):
             runs = min(runs_at_once(left, len(x)), len(goals))
             for restart in range(self.restarts):
-                if not len(rows := found.active_rows()):
+                if not len(rows := best.active_rows()):
                     break
-                start = self._near(found, rows, generator) if restart else x[rows]
+                start = self._near(best, rows, generator) if restart else x[rows]
                 target = torch.cat([goal[rows] for goal in goals[:runs]])
                 start = start.repeat(runs, *[1] * (x.dim() - 1))
-                self._search(model, found, rows.repeat(runs), y[rows].repeat(runs), target, start, runs)
+                self._search(model, best, rows.repeat(runs), y[rows].repeat(runs), target, start, runs)
             goals = goals[runs:]
-        self._refine(model, found, y)
-        return found.points, found.distance
+        self._refine(model, best, y)
+        return best.points, best.distance
 
     def goals(self, logits: Tensor, y: Tensor) -> list[Tensor]:
         """The classes [N] to look for, a run each; the untargeted attack makes one run and looks at none."""
         return [y]
 
-    def _near(self, found: Nearest, rows: Tensor, generator: torch.Generator) -> Tensor:
+    def _near(self, best: Nearest, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Random points at half of the best distance of each image, or of eps, before they are clipped to [0, 1]."""
-        x = found.x[rows]
+        x = best.x[rows]
         if self.norm == "Linf":
             direction = torch.rand(x.shape, generator=generator, device=x.device) * 2 - 1
         else:
             direction = torch.randn(x.shape, generator=generator, device=x.device)
-        radius = found.distance[rows].clamp_max(self.eps) / 2
+        radius = best.distance[rows].clamp_max(self.eps) / 2
         return (x + direction * per_image(radius / norms(direction, self.norm), x)).clamp(*self.threat.bounds)
 
-    def _refine(self, model: nn.Module, found: Nearest, y: Tensor) -> None:
+    def _refine(self, model: nn.Module, best: Nearest, y: Tensor) -> None:
         """The final search: from each point found, `FINAL` secant steps of the margin along the segment to x.
 
         Each stops a little short of the boundary, so that no later rounding puts the point on its other side.
         """
-        rows = (found.active(slice(None)) & found.distance.isfinite()).nonzero()[:, 0]
+        rows = (best.active(slice(None)) & best.distance.isfinite()).nonzero()[:, 0]
         if not len(rows):
             return
-        y, inside, outside = y[rows], found.x[rows], found.points[rows]
+        y, inside, outside = y[rows], best.x[rows], best.points[rows]
         below, above = margin(model(inside).float(), y), margin(model(outside).float(), y)
         for _ in range(FINAL):
             share = SHORT * (above / (above - below).clamp_min(TINY)).clamp(0, 1)
             point = torch.lerp(outside, inside, per_image(share, inside))
             logits = model(point).float()
             wrong, gap = logits.argmax(1) != y, margin(logits, y)
-            found.update(rows, point, wrong)
+            best.update(rows, point, wrong)
             outside, above = torch.where(per_image(wrong, point), point, outside), torch.where(wrong, gap, above)
             inside, below = torch.where(per_image(wrong, point), inside, point), torch.where(wrong, below, gap)
 
     def _search(
-        self, model: nn.Module, found: Nearest, rows: Tensor, y: Tensor, target: Tensor, point: Tensor, runs: int
+        self, model: nn.Module, best: Nearest, rows: Tensor, y: Tensor, target: Tensor, point: Tensor, runs: int
     ) -> None:
         """`steps` steps from `point` for the images `rows`, in `runs` times; those that are done leave at once."""
         for _ in range(self.steps):
-            x = found.x[rows]
+            x = best.x[rows]
             gap, slope = self._boundary(model, point, y, target)
             point = self._step(x, point, gap, slope)
             wrong = model(point).argmax(1) != y
-            found.update(rows, point, wrong, runs)
+            best.update(rows, point, wrong, runs)
             point = torch.where(per_image(wrong, x), torch.lerp(x, point, self.beta), point)
-            if not bool((still := found.active(rows)).all()):
+            if not bool((still := best.active(rows)).all()):
                 rows, y, point, target = rows[still], y[still], point[still], target[still]
                 if not len(rows):
                     return

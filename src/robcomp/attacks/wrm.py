@@ -19,7 +19,7 @@ class WRM(Attack):
 
     A penalty in place of a ball: eps says nothing here, and how far an image is moved is for the network to decide. So
     its figure stands beside those of a ball and not among them. `gamma` and `steps` have no common default in the ATMC
-    code (20 and 7 on CIFAR-10, 1.3 in the paper's figure; ALGORITHMS B), so both must be given.
+    code (20 and 7 on CIFAR-10; 1.3 in the paper's figure), so both must be set.
     """
 
     eps: Fraction = 1.0

@@ -60,9 +60,9 @@ class TensorSize:
 class LayerSize:
     """Exact counts of one layer: the weights of its dense form, and what is stored for it in one or more tensors.
 
-    `rank` is that of a layer held as U V of low rank, None for any other. `channels` and `filters` are [present, all]
-    of a layer held as one tensor: inputs that some weight reads, outputs that some weight feeds; None for factors, and
-    no channels of a grouped convolution, each of whose filters reads inputs of its own.
+    `rank` is that of a layer stored as U V of low rank, None for any other. `channels` and `filters` are [present, all]
+    of a layer stored as one tensor: inputs that some weight reads, outputs that some weight feeds; None for factors,
+    and no channels of a grouped convolution, each of whose filters reads inputs of its own.
     """
 
     name: str
@@ -145,6 +145,6 @@ def sizes(
 
 
 def _channels(layers: Sequence[LayerSize]) -> list[int] | None:
-    """[present, all] input channels of the convolutions held as one tensor; None where there is none."""
+    """[present, all] input channels of the convolutions stored as one tensor; None where there is none."""
     found = [layer.channels for layer in layers if layer.channels and len(layer.tensors[0].shape) == 4]
     return [sum(counts) for counts in zip(*found, strict=True)] if found else None

@@ -79,20 +79,20 @@ class _Examination:
             self.compare(
                 "saturated_loss",
                 entropy & ~marginal,
-                "PGD-20 on the margin breaks {} that PGD-20 on the cross-entropy leaves standing",
+                "PGD-20 on the margin breaks {} that survive PGD-20 on the cross-entropy",
                 HIDDEN,
             ),
-            self.fewer("one_step_beats_many", fgsm, entropy, "FGSM leaves {} standing, PGD-20 {}"),
+            self.fewer("one_step_beats_many", fgsm, entropy, "{} survive FGSM, and {} PGD-20"),
             self.compare(
                 "black_box_beats_white_box",
                 white & ~square,
-                f"Square with {queries} queries, which sees no gradient, breaks {{}} that PGD leaves standing",
+                f"Square with {queries} queries, which sees no gradient, breaks {{}} that survive PGD",
             ),
             self._unlimited(),
             self.compare(
                 "too_few_iterations",
                 self.looked & self.surviving & ~long,
-                "PGD with 100 steps, or on the margin, breaks {} that the suite leaves standing",
+                "PGD with 100 steps, or on the margin, breaks {} that survive the suite",
             ),
         ]
 
@@ -168,6 +168,5 @@ class _Examination:
         return Check(
             "correct_at_any_eps",
             self.many(int(left.sum())),
-            f"With eps {whole:.3g}, which reaches every picture, PGD leaves {int(left.sum())} of {self.count} images "
-            "standing.",
+            f"With eps {whole:.3g}, which reaches every picture, {int(left.sum())} of {self.count} images survive PGD.",
         )

@@ -1,4 +1,4 @@
-"""Conv and linear layers whose weight is held in several tensors: W = U V + C (ATMC), and W = U V of low rank (ALR)."""
+"""Conv and linear layers whose weight is several tensors: W = U V + C (ATMC), and W = U V of low rank (ALR)."""
 
 from typing import ClassVar
 
@@ -63,7 +63,7 @@ class Factored(Composite):
             if not identity:
                 U = torch.diag((matrix != 0).any(1).to(matrix.dtype))
         self.U, self.V, self.C = nn.Parameter(U), nn.Parameter(V), nn.Parameter(zeros(out, inputs))
-        self.held: Tensor | None = None
+        self.multiplied_out: Tensor | None = None
 
     def weight(self) -> Tensor:
         """The effective weight in the dense layer's shape, built anew (float32, also under autocast)."""
@@ -74,7 +74,7 @@ class Factored(Composite):
             return matrix.view(self.shape)
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.held if self.held is not None else self.weight()
+        weight = self.multiplied_out if self.multiplied_out is not None else self.weight()
         if self.conv is None:
             return F.linear(x, weight, self.bias)
         return F.conv2d(x, weight, self.bias, **self.conv)

@@ -1,4 +1,4 @@
-"""LeNet in its Caffe form (ALGORITHMS A1.6: the network of the ATMC paper's MNIST figures)."""
+"""LeNet in its Caffe form, the network of the ATMC paper's MNIST figures."""
 
 from dataclasses import dataclass
 

@@ -98,8 +98,8 @@ def prunable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def effective_weight(layer: WeightLayer) -> Tensor:
     """The weight that a layer computes with, in its dense shape."""
-    if isinstance(layer, Factored) and layer.held is not None:
-        return layer.held
+    if isinstance(layer, Factored) and layer.multiplied_out is not None:
+        return layer.multiplied_out
     return layer.weight() if isinstance(layer, Composite) else layer.weight
 
 
@@ -122,11 +122,11 @@ def effective_weights(model: nn.Module) -> Iterator[None]:
     layers = [layer for layer in weight_layers(model).values() if isinstance(layer, Factored)]
     try:
         for layer in layers:
-            layer.held = layer.weight()
+            layer.multiplied_out = layer.weight()
         yield
     finally:
         for layer in layers:
-            layer.held = None
+            layer.multiplied_out = None
 
 
 def parameterise(model: nn.Module, form: Parameterisation, empty: bool = False) -> None:

@@ -36,7 +36,7 @@ class VGG(nn.Module):
     """logits [N, classes] of images [N, C, H, W] in [0, 1]; 14,715,584 conv and linear weights with 10 classes.
 
     The pools round up, so that images of 28x28 fit, and an average over what is left lets larger ones fit.
-    Initialisation of DNR (ALGORITHMS A4): Xavier-normal convolutions of gain 0.5, BN scale 0.5, linear N(0, 0.01).
+    Initialisation of DNR's published code: Xavier-normal convolutions of gain 0.5, BN scale 0.5, linear N(0, 0.01).
     """
 
     def __init__(self, channels: int, classes: int, cfg: VGGConfig) -> None:

@@ -168,9 +168,9 @@ def _density(density: dict[str, Any], size: dict[str, Any]) -> Cells:
     for layer in density["layers"]:
         counts = [f"{layer['weights']:,}", f"{layer['nonzero']:,}", share(layer["density"])]
         rank = layer.get("rank")  # says the sizes of U and V too
-        held = [f"U V of rank {rank}"] if rank else [_tensor(tensor) for tensor in layer["tensors"]]
+        stored = [f"U V of rank {rank}"] if rank else [_tensor(tensor) for tensor in layer["tensors"]]
         missing = [_present(name, layer.get(key)) for name, key in (("filters", "filters"), ("channels", "channels"))]
-        cells.append([layer["name"], *counts, ", ".join(filter(None, [*held, *missing]))])
+        cells.append([layer["name"], *counts, ", ".join(filter(None, [*stored, *missing]))])
     total = [f"{size['dense_weights']:,}", f"{size['nonzero']:,}", share(density["total"])]
     channels = _present("convolution channels", density.get("channels"))
     return [*cells, ["all", *total, ", ".join(filter(None, [f"{size['bits']} bits a weight", channels]))]]

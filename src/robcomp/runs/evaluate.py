@@ -51,9 +51,9 @@ def report(
     evaluated, outcomes = attacked(model.to(env.device), dataset, config, ledger, console)
     seconds = time.monotonic() - started
     storage.write_atomic(folder / "outcomes.npz", lambda path: _save_outcomes(path, outcomes))
-    held = weight_layers(model.cpu())
-    layers = {name: dict(stored_weights(layer)) for name, layer in held.items()}
-    grouped = [name for name, layer in held.items() if getattr(layer, "groups", 1) > 1]
+    by_name = weight_layers(model.cpu())
+    layers = {name: dict(stored_weights(layer)) for name, layer in by_name.items()}
+    grouped = [name for name, layer in by_name.items() if getattr(layer, "groups", 1) > 1]
     ranks = form.ranks if isinstance(form := form_of(model), LowRankForm) else {}
     dense_bytes = artifact.dense_bytes(spec.build().state_dict())
     return {

@@ -26,7 +26,7 @@ class Record:
 
 
 def collect(todo: list[Job], runs: list[Path | None]) -> list[Record]:
-    """A record for each job from its run directory, None standing for a run that failed."""
+    """A record for each job from its run directory, None for a run that failed."""
     return [_record(job, run) for job, run in zip(todo, runs, strict=True)]
 
 

@@ -1,0 +1,87 @@
+"""Every script under scripts/ runs, at a scale of seconds, and prints what it promises."""
+
+import json
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import run
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+TESTED = {"bench_projections", "bench_training", "compare_attacks", "render_results", "trial_verdict"}
+
+pytestmark = pytest.mark.usefixtures("sandbox", "no_curves")
+
+
+@pytest.fixture
+def finished() -> Path:
+    """A run directory in the sandbox."""
+    return run(["method=al0", "method.ratio=0.3"])
+
+
+def start(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, *arguments: object) -> str:
+    """The output of `python scripts/NAME.py ARGUMENTS`."""
+    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+    capsys.readouterr()
+    runpy.run_path(str(SCRIPTS / f"{name}.py"), run_name="__main__")
+    return capsys.readouterr().out
+
+
+def test_every_script_is_here() -> None:
+    assert {path.stem for path in SCRIPTS.glob("*.py")} == TESTED
+
+
+def test_bench_projections(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    out = start(monkeypatch, capsys, "bench_projections", "--device", "cpu", "--repeats", 1, "--points", 500)
+    assert [line.split()[0] for line in out.splitlines()[2:]] == ["l0", "l0", "codebook", "codebook"]
+
+
+@pytest.mark.parametrize("method", ["atmc", "dnr"])
+def test_bench_training(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], method: str) -> None:
+    """The last stage of the method beside a textbook loop."""
+    small = ["model.width=0.1", "training.batch_size=8", "training.attack.steps=1", "training.precision=float32"]
+    counts = ["--steps", 1, "--rounds", 1, "--matrix", 64]
+    out = start(monkeypatch, capsys, "bench_training", f"method={method}", "device=cpu", *small, *counts)
+    rows = [line for line in out.splitlines() if line.startswith(("textbook", "robcomp"))]
+    assert [row.split("  ")[0] for row in rows] == ["textbook float32", "textbook bf16 autocast", "robcomp float32"]
+    assert all(float(row.split()[-1]) > 0 for row in rows)
+
+
+def test_compare_attacks(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """robcomp alone: the other libraries are for `make test-oracle`."""
+    written = Path("attacks.json")
+    wanted = ["--images", 6, "--libraries", "robcomp", "--attacks", "apgd_ce,apgd_t", "--json", written]
+    out = start(monkeypatch, capsys, "compare_attacks", finished, *wanted)
+    rows = json.loads(written.read_text())["rows"]
+    assert [row["attack"] for row in rows] == ["apgd_ce", "apgd_t"]
+    assert all(0 <= row["robcomp"]["robust"] <= 1 for row in rows)
+    assert all(row["attack"] in out for row in rows)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from /proc (Linux)")
+def test_compare_attacks_memory(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = start(monkeypatch, capsys, "compare_attacks", finished, "--images", 6, "--memory")
+    assert "one training step on 6 images" in out
+    assert "square" in out
+
+
+def test_trial_verdict(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    out = start(monkeypatch, capsys, "trial_verdict", finished, "--images", 20, "--honest")
+    assert "tiny lenet al0 seed 0" in out
+    assert "as it is" in out
+
+
+def test_render_results(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A page that names the run, and its curves where they are asked for."""
+    place = Path("results") / "a-study" / finished.name
+    shutil.copytree(finished, place)
+    (place.parent / "note.md").write_text("What was found.\n")
+    start(monkeypatch, capsys, "render_results", "results", "--curves")
+    page = Path("results/README.md").read_text()
+    assert f"tiny/lenet/{finished.name}" in page
+    assert "What was found." in page
+    assert (place / "curves.png").stat().st_size > 1000
