@@ -104,8 +104,13 @@ def train_state(
 
 def train_stage(stage: Stage, state: TrainState, folder: Path, selection: str = "last") -> StageResult:
     """`run_stage` with a stage store in `folder`."""
-    settings, store = loop.LoopSettings(PGD(0.1, steps=1), selection), StageStore(folder, stage.name)
+    settings, store = loop.LoopSettings(PGD(0.1, steps=1), selection), stage_store(folder, stage)
     return loop.run_stage(stage, state, settings, store, lambda record: None, TrainingProgress(Console(quiet=True)))
+
+
+def stage_store(folder: Path, stage: Stage) -> StageStore:
+    """The files of `stage` in `folder`, by its name."""
+    return StageStore(folder, {"stage": stage.name})
 
 
 def two_layers(seed: int = 0, inputs: int = 256, hidden: int = 12) -> nn.Sequential:

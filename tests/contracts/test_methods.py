@@ -1,4 +1,4 @@
-"""Every method against every law. A new method is one row in ROWS.
+"""Every method against every contract. A new method is one row in ROWS.
 
 All methods run for real, on `tiny`: data, stages, packed file, report.
 """
@@ -216,7 +216,7 @@ def test_thirty_two_bits_are_no_codebook() -> None:
 
 
 @pytest.mark.parametrize("bits", [32, 8, 4, 1])
-def test_what_ships_is_inside_the_constraint(name: str, shared: Path, bits: int) -> None:
+def test_the_final_weights_are_inside_the_constraint(name: str, shared: Path, bits: int) -> None:
     sparse = ROWS[name].sparse
     for ratio in ROWS[name].ratios:
         settings = [codebook_override(name, bits), *([f"method.ratio={ratio}"] if sparse else [])]
@@ -430,7 +430,7 @@ def test_killed_in_every_stage_and_resumed_is_as_if_uninterrupted(
 
 @pytest.mark.parametrize("stage", ["dense", "rewired", "oneshot", "admm", "lasso", "snip"])
 def test_no_epochs_and_batch_norm(tmp_path: Path, stage: str) -> None:
-    """A stage without epochs ships its start inside the constraint, with statistics where they are asked for."""
+    """A stage without epochs ends with its start inside the constraint, with statistics where they are asked for."""
     methods = [name for name, row in ROWS.items() if next(iter(row.stages)) == stage or (stage == "admm" == name)]
     assert methods
     for name in methods:
@@ -487,20 +487,23 @@ def test_killed_for_real(shared: Path, tmp_path: Path) -> None:
     arguments = ["train", *RUN, "method=atmc", f"out={out}", "method.quantise_interval=3"]
     program = (
         "import os, signal, sys, torch\n"
-        "from robcomp.trainers import loop, state\n"
         "from robcomp.cli.parser import main\n"
+        "from robcomp.trainers.loop import stage_loop\n"
+        "from robcomp.trainers.state import TrainState\n"
         "torch.set_num_threads(1)\n"
-        "loop.CHECKPOINT_SECONDS = -1.0\n"
-        "batch = state.TrainState.batch\n"
-        "def dying(t):\n"
-        "    if (t.stage, state.step) == ('quantised', 6): os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return batch(t)\n"
-        "state.TrainState.batch = dying\n"
+        "stage_loop.CHECKPOINT_SECONDS = -1.0\n"
+        "batch = TrainState.batch\n"
+        "def dying(state):\n"
+        "    if (state.stage, state.step) == ('quantised', 6): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return batch(state)\n"
+        "TrainState.batch = dying\n"
         "main(sys.argv[1:])\n"
     )
     dead = subprocess.run([sys.executable, "-c", program, *arguments], stdout=subprocess.DEVNULL, timeout=120)
     assert dead.returncode == -signal.SIGKILL
     assert not list(out.glob("tiny-*/*/report.json"))
+    (checkpoint,) = (out / "stages").glob("*/checkpoint.pt")
+    assert torch.load(checkpoint, weights_only=True)["step"] == 6, "the last checkpoint is that of the step before"
     assert_same_run(finished("atmc", shared), finished("atmc", out))
 
 

@@ -5,7 +5,7 @@ from tiny import CLASSES
 from torch import nn
 
 from robcomp.models.base import conv_bn
-from robcomp.trainers.compressors.rewiring import Rewiring
+from robcomp.trainers.state import TrainState
 
 
 def channels_net(seed: int = 0) -> nn.Sequential:
@@ -16,5 +16,6 @@ def channels_net(seed: int = 0) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(16, CLASSES))
 
 
-def active(compressor: Rewiring) -> list[int]:
-    return [int(mask.sum()) for mask in compressor.masks]
+def active(state: TrainState) -> list[int]:
+    """The active weights of each masked layer."""
+    return [int(mask.sum()) for mask in state.compression.masks]

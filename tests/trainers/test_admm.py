@@ -3,18 +3,18 @@
 The reference keeps U in the graph, as the published code does, or detaches it; Z comes out of a full sort.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 import torch
-from tiny import Recording, clones, convolutional, rng, train_stage, train_state, two_layers
+from tiny import Recording, Watched, clones, convolutional, rng, train_stage, train_state, two_layers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robcomp.models.parameterisation import weights
-from robcomp.trainers.compressors.admm import ADMMCompressor
+from robcomp.trainers.compressor import capture, restore
+from robcomp.trainers.compressors.admm import ADMMCompressor, ADMMState
 from robcomp.trainers.compressors.layer_budgets import LayerBudgets
 from robcomp.trainers.stage import Schedule, Stage
 from robcomp.trainers.state import TrainState
@@ -28,12 +28,12 @@ TWO = {"1": ("1.weight", 3072), "3": ("3.weight", 36)}  # the layers of `two_lay
 
 @dataclass
 class Trace:
-    """Parameters after setup and after each step, what ADMM held then, and what ships."""
+    """Parameters after the start and after each step, ADMM's run state of then, and the final weights."""
 
     batches: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     parameters: list[dict[str, Tensor]] = field(default_factory=list)
-    held: list[dict] = field(default_factory=list)
-    shipped: dict[str, Tensor] = field(default_factory=dict)
+    held: list[ADMMState] = field(default_factory=list)
+    final: dict[str, Tensor] = field(default_factory=dict)
 
 
 def observed(admm: ADMMCompressor, folder: Path, model: nn.Module, schedule: Schedule = SGD) -> Trace:
@@ -42,17 +42,13 @@ def observed(admm: ADMMCompressor, folder: Path, model: nn.Module, schedule: Sch
     state = train_state(model, batch=8, epochs=EPOCHS)
     assert state.steps_per_epoch == STEPS
 
-    def watched(hook: Callable[[TrainState], None]) -> Callable[[TrainState], None]:
-        def call(state: TrainState) -> None:
-            hook(state)
-            trace.parameters.append({name: p.detach().clone() for name, p in state.model.named_parameters()})
-            held = admm.state_dict()
-            trace.held.append({key: clones(v) if isinstance(v, list) else v for key, v in held.items()})
+    def look(state: TrainState) -> None:
+        held: ADMMState = state.compression
+        trace.parameters.append({name: p.detach().clone() for name, p in state.model.named_parameters()})
+        trace.held.append(replace(held, copies=clones(held.copies), duals=clones(held.duals)))
 
-        return call
-
-    admm.setup, admm.after_step = watched(admm.setup), watched(admm.after_step)
-    trace.shipped = train_stage(Stage("sparse", objective, schedule, admm), state, folder).tensors
+    stage = Stage("sparse", objective, schedule, Watched(admm, look))
+    trace.final = train_stage(stage, state, folder).tensors
     trace.batches = objective.batches[: EPOCHS * STEPS]  # those after training refresh batch norm's statistics
     assert len(trace.parameters) == EPOCHS * STEPS + 1
     return trace
@@ -128,10 +124,10 @@ def compare(trace: Trace, ours: Reference, starts: list[int], rtol: float = 1e-4
                 p.copy_(trace.parameters[step][name])  # a difference in the last bit may change which unit is kept
         held = trace.held[step]
         for number, name in enumerate(ours.W):
-            close(held["copies"][number], ours.Z[name], f"Z of {name} before step {step}")
-            close(held["duals"][number], ours.U[name].detach(), f"U of {name} before step {step}")
-        assert held["penalty"] == pytest.approx(ours.rho)
-        assert held["updates"] == sum(start <= step for start in starts)
+            close(held.copies[number], ours.Z[name], f"Z of {name} before step {step}")
+            close(held.duals[number], ours.U[name].detach(), f"U of {name} before step {step}")
+        assert held.penalty == pytest.approx(ours.rho)
+        assert held.updates == sum(start <= step for start in starts)
         if step < len(trace.batches):
             ours.step(step, *trace.batches[step])
 
@@ -154,14 +150,13 @@ def test_every_step_is_the_published_one(
     tmp_path: Path, cut: dict, starts: list[int], schedule: Schedule, attached: bool
 ) -> None:
     budgets = LayerBudgets(1.0, ratios={"1": 0.02, "3": 0.5})
-    trace = observed(
-        ADMMCompressor(budgets, RHO, GROWTH, attached_dual=attached, **cut), tmp_path, two_layers(), schedule
-    )
+    admm = ADMMCompressor(budgets, RHO, GROWTH, attached_dual=attached, **cut)
+    trace = observed(admm, tmp_path, two_layers(), schedule)
     ours = Reference(two_layers(), {"1.weight": 61, "3.weight": 18}, schedule, attached=attached)
     compare(trace, ours, starts)
     for name, kept in ours.pruned.items():
         assert trace.parameters[-1][name].count_nonzero() > kept, "nothing is pruned before the end"
-        assert torch.equal(trace.shipped[name], largest(trace.parameters[-1][name], kept))
+        assert torch.equal(trace.final[name], largest(trace.parameters[-1][name], kept))
 
 
 def test_the_reference_tells_a_detached_dual_from_an_attached_one(tmp_path: Path) -> None:
@@ -180,8 +175,8 @@ def test_groups_step_by_step(tmp_path: Path, scheme: str, pruned: dict[str, int]
     trace = observed(ADMMCompressor(LayerBudgets(0.3, scheme), RHO, GROWTH, periods=4), tmp_path, two_layers())
     compare(trace, Reference(two_layers(), pruned, SGD, scheme), [3, 5, 8])
     for name, kept in pruned.items():
-        assert torch.equal(trace.shipped[name], largest(trace.parameters[-1][name], kept, scheme))
-    assert (trace.shipped["3.weight"] != 0).all() == (scheme == "filter")
+        assert torch.equal(trace.final[name], largest(trace.parameters[-1][name], kept, scheme))
+    assert (trace.final["3.weight"] != 0).all() == (scheme == "filter")
 
 
 def test_progressive_keeps_zeros(tmp_path: Path) -> None:
@@ -196,7 +191,7 @@ def test_progressive_keeps_zeros(tmp_path: Path) -> None:
     trace = observed(ADMMCompressor(budgets, RHO, GROWTH, periods=4, progressive=True), tmp_path, half())
     compare(trace, Reference(half(), {"1.weight": 61}, SGD, progressive=True), [3, 5, 8])
     for name, weight in weights(half()).items():
-        assert not trace.shipped[name][weight == 0].any()
+        assert not trace.final[name][weight == 0].any()
     free = observed(ADMMCompressor(budgets, RHO, GROWTH, periods=4), tmp_path / "free", half())
     assert free.parameters[-1]["3.weight"][weights(half())["3.weight"] == 0].any()
 
@@ -206,25 +201,25 @@ def test_bn_filter_prunes_by_the_scale(tmp_path: Path) -> None:
     given = convolutional()
     trace = observed(ADMMCompressor(budgets, RHO, GROWTH, periods=4), tmp_path, given)
     compare(trace, Reference(convolutional().train(), {"2.bn.weight": 3}, SGD), [3, 5, 8])
-    scale, last = trace.shipped["2.bn.weight"], trace.parameters[-1]
+    scale, last = trace.final["2.bn.weight"], trace.parameters[-1]
     assert torch.equal(scale, largest(last["2.bn.weight"], 3))
     expected = last["2.conv.weight"] * (scale != 0).view(8, 1, 1, 1)
-    assert torch.equal(trace.shipped["2.conv.weight"], expected)
+    assert torch.equal(trace.final["2.conv.weight"], expected)
     assert expected.flatten(1).any(1).sum() == 3
     full = convolutional()
-    full.load_state_dict(trace.shipped)
+    full.load_state_dict(trace.final)
     x = torch.rand(4, 1, 16, 16, generator=rng(3))
     cut = full.eval()(x)
     with torch.no_grad():
         full[2].conv.weight.copy_(last["2.conv.weight"])
     assert torch.equal(full(x), cut), "the filters' weights do not matter where the scale is zero"
-    assert trace.shipped["0.weight"].all()
-    assert trace.shipped["6.weight"].all()
+    assert trace.final["0.weight"].all()
+    assert trace.final["6.weight"].all()
 
 
 @pytest.mark.parametrize("progressive", [False, True])
 def test_what_is_saved_is_all_there_is(tmp_path: Path, progressive: bool) -> None:
-    """A second compressor, set up elsewhere, goes on from the file as the first does."""
+    """A second run state, started elsewhere, goes on from the file as the first does."""
 
     def made() -> tuple[TrainState, ADMMCompressor]:
         model = two_layers()
@@ -248,11 +243,11 @@ def test_what_is_saved_is_all_there_is(tmp_path: Path, progressive: bool) -> Non
     (whole, first), (stopped, second), (resumed, third) = made(), made(), made()
     go(whole, first, 0, 10)
     go(stopped, second, 0, 6)
-    torch.save(second.state_dict(), tmp_path / "state.pt")
-    third.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    torch.save(capture(stopped.compression), tmp_path / "state.pt")
+    restore(resumed.compression, torch.load(tmp_path / "state.pt", weights_only=True))
     resumed.model.load_state_dict(stopped.model.state_dict())
     go(resumed, third, 6, 10)
     for a, b in zip(whole.weights, resumed.weights, strict=True):
         assert torch.equal(a, b)
-    assert str(first.state_dict()) == str(third.state_dict())
-    assert first.updates == 3
+    assert str(capture(whole.compression)) == str(capture(resumed.compression))
+    assert whole.compression.updates == 3

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import Killed, Recording, clones, dataset, kill_at, rng, train_stage, train_state, two_layers
+from tiny import Killed, Recording, Watched, clones, dataset, kill_at, rng, train_stage, train_state, two_layers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robcomp.models.parameterisation import weights
 from robcomp.projections import funnel, redundant
+from robcomp.trainers.compressor import capture
 from robcomp.trainers.compressors.admm_oneshot import ADMMOneShotCompressor
 from robcomp.trainers.loop import stage_loop as loop
 from robcomp.trainers.objectives import Loss, Natural
@@ -38,30 +39,29 @@ def network() -> nn.Sequential:
 
 @dataclass
 class Trace:
-    """After each step: all parameters, theta' and u; and what ships."""
+    """After each step: all parameters, theta' and u; and the final weights."""
 
     batches: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     parameters: list[list[Tensor]] = field(default_factory=list)
     copies: list[list[Tensor]] = field(default_factory=list)
     duals: list[list[Tensor]] = field(default_factory=list)
-    shipped: list[Tensor] = field(default_factory=list)
+    final: list[Tensor] = field(default_factory=list)
 
 
 def observed(compressor: ADMMOneShotCompressor, folder: Path) -> Trace:
     """Train the network for EPOCHS of STEPS steps and look after each."""
-    trace, objective, after_step = Trace(), Recording(), compressor.after_step
+    trace, objective = Trace(), Recording()
 
-    def watched(state: TrainState) -> None:
-        after_step(state)
+    def look(state: TrainState) -> None:
+        if not state.compression.copies:  # the start, before any theta'
+            return
         trace.parameters.append(clones(list(state.model.parameters())))
-        trace.copies.append(clones(compressor.copies))
-        trace.duals.append(clones(compressor.state_dict()["duals"]))
+        trace.copies.append(clones(state.compression.copies))
+        trace.duals.append(clones(capture(state.compression)["duals"]))
 
-    compressor.after_step = watched
-    result = train_stage(
-        Stage("oneshot", objective, SCHEDULE, compressor), train_state(network(), epochs=EPOCHS), folder
-    )
-    trace.shipped, trace.batches = [result.tensors[name] for name in ("1.weight", "3.weight")], objective.batches
+    stage = Stage("oneshot", objective, SCHEDULE, Watched(compressor, look))
+    result = train_stage(stage, train_state(network(), epochs=EPOCHS), folder)
+    trace.final, trace.batches = [result.tensors[name] for name in ("1.weight", "3.weight")], objective.batches
     assert len(trace.parameters) == EPOCHS * STEPS
     return trace
 
@@ -139,7 +139,7 @@ def test_every_iteration_is_that_of_algorithm_1(
             assert sum(counts(trace.copies[step])) == math.floor(expected[step] * TOTAL), step
         # Go on from the loop's own numbers: at the edge of a set the last bit decides which weight is in it.
         ours, u = clones(trace.parameters[step]), clones(trace.duals[step])
-    assert_close(trace.shipped, into(name, [ours[0], ours[2]], RATIO), len(trace.batches))
+    assert_close(trace.final, into(name, [ours[0], ours[2]], RATIO), len(trace.batches))
 
 
 def test_the_sets_are_not_the_same(tmp_path: Path) -> None:
@@ -147,67 +147,66 @@ def test_the_sets_are_not_the_same(tmp_path: Path) -> None:
     for name in ("irregular", "funnel", "redundant"):
         trace = observed(ADMMOneShotCompressor(RATIO, name, RHO, PHI), tmp_path / name)
         budget_alone = keep_largest([trace.parameters[-1][0], trace.parameters[-1][2]], math.floor(RATIO * TOTAL))
-        differs = any((a != b).any() for a, b in zip(trace.shipped, budget_alone, strict=True))
+        differs = any((a != b).any() for a, b in zip(trace.final, budget_alone, strict=True))
         assert differs == (name != "irregular"), name
 
 
 @pytest.mark.parametrize("name", ["irregular", "funnel", "redundant"])
-def test_what_ships_is_in_the_set_to_the_weight(tmp_path: Path, name: str) -> None:
+def test_the_final_weights_are_in_the_set_to_the_weight(tmp_path: Path, name: str) -> None:
     trace = observed(ADMMOneShotCompressor(RATIO, name, RHO, PHI), tmp_path)
     theta = [trace.parameters[-1][0], trace.parameters[-1][2]]
     k = math.floor(RATIO * TOTAL)
-    kept = [w != 0 for w in trace.shipped]
-    assert all(torch.equal(w[m], p[m]) for w, m, p in zip(trace.shipped, kept, theta, strict=True)), "theta, not theta'"
-    assert 0 < sum(counts(trace.shipped)) <= k
+    kept = [w != 0 for w in trace.final]
+    assert all(torch.equal(w[m], p[m]) for w, m, p in zip(trace.final, kept, theta, strict=True)), "theta, not theta'"
+    assert 0 < sum(counts(trace.final)) <= k
     if name == "irregular":
-        assert sum(counts(trace.shipped)) == k
-        assert not densities_fall(trace.shipped)
+        assert sum(counts(trace.final)) == k
+        assert not densities_fall(trace.final)
     if name == "funnel":
-        assert sum(counts(trace.shipped)) == k
-        assert densities_fall(trace.shipped)
+        assert sum(counts(trace.final)) == k
+        assert densities_fall(trace.final)
     if name == "redundant":
-        assert nearest_filters(keep_largest(theta, k)[0]) < PHI <= min(nearest_filters(w) for w in trace.shipped)
+        assert nearest_filters(keep_largest(theta, k)[0]) < PHI <= min(nearest_filters(w) for w in trace.final)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_theta_meets_its_copy(tmp_path: Path, momentum: float) -> None:
     """Without momentum equation 8 is plain SGD on the whole Lagrangian; with it the residual closes all the same."""
-    compressor, residuals = ADMMOneShotCompressor(RATIO, rho=2.0), []
-    after_step = compressor.after_step
+    residuals = []
 
-    def watched(state: TrainState) -> None:
-        after_step(state)
-        theta, prime = (torch.cat([w.flatten() for w in ws]).detach() for ws in (state.weights, compressor.copies))
+    def look(state: TrainState) -> None:
+        copies = state.compression.copies
+        if not copies:  # the start, before any theta'
+            return
+        theta, prime = (torch.cat([w.flatten() for w in ws]).detach() for ws in (state.weights, copies))
         residuals.append(float((theta - prime).norm() / theta.norm()))
 
-    compressor.after_step = watched
     schedule = Schedule(60, lr=0.05, momentum=momentum, decay="linear")
-    train_stage(Stage("oneshot", Natural(), schedule, compressor), train_state(network(), epochs=60), tmp_path)
+    stage = Stage("oneshot", Natural(), schedule, Watched(ADMMOneShotCompressor(RATIO, rho=2.0), look))
+    train_stage(stage, train_state(network(), epochs=60), tmp_path)
+    assert len(residuals) == 60 * STEPS
     assert max(residuals) > 0.3
     assert residuals[-1] < 0.25
 
 
-def test_looking_at_what_would_ship_touches_nothing() -> None:
+def test_a_look_at_the_final_weights_touches_nothing() -> None:
     state, compressor = train_state(network()), ADMMOneShotCompressor(RATIO, "funnel")
     state.compression = compressor.start(state)
-    for dual in compressor.duals:
+    for dual in state.compression.duals:
         dual.normal_(generator=rng(1))
-    before, duals = clones(state.weights), clones(compressor.duals)
-    first, second = compressor.compressed(state.model), compressor.compressed(state.model)
+    before, duals = clones(state.weights), clones(state.compression.duals)
+    first, second = compressor.compressed(state), compressor.compressed(state)
     assert all(torch.equal(a, b) for a, b in zip(before, state.weights, strict=True))
-    assert all(torch.equal(a, b) for a, b in zip(duals, compressor.duals, strict=True))
-    compressor.finalise(state.model)
+    assert all(torch.equal(a, b) for a, b in zip(duals, state.compression.duals, strict=True))
+    compressor.finalise(state)
     for name, weight in weights(state.model).items():
         assert torch.equal(first[name], second[name])
         assert torch.equal(first[name], weight)
 
 
-def test_a_stage_of_no_epochs_ships_the_start(tmp_path: Path) -> None:
-    result = train_stage(
-        Stage("oneshot", Natural(), Schedule(0), ADMMOneShotCompressor(RATIO)),
-        train_state(network(), epochs=0),
-        tmp_path,
-    )
+def test_a_stage_of_no_epochs_ends_with_the_start_in_the_set(tmp_path: Path) -> None:
+    stage = Stage("oneshot", Natural(), Schedule(0), ADMMOneShotCompressor(RATIO))
+    result = train_stage(stage, train_state(network(), epochs=0), tmp_path)
     expected = keep_largest(list(weights(network()).values()), math.floor(RATIO * TOTAL))
     assert_close([result.tensors["1.weight"], result.tensors["3.weight"]], expected, 0)
 
@@ -232,16 +231,15 @@ class Contrived(Natural):
     ],
 )
 def test_the_stage_goes_on_while_the_adversarial_loss_falls(tmp_path: Path, losses: list[float], epochs: int) -> None:
-    compressor, counted = ADMMOneShotCompressor(RATIO), []
-    regularise = compressor.regularise
+    counted = []
 
-    def watched(state: TrainState) -> None:
-        regularise(state)
-        counted.append(sum(counts(compressor.copies)))
+    class Counting(ADMMOneShotCompressor):
+        def regularise(self, state: TrainState) -> None:
+            super().regularise(state)
+            counted.append(sum(counts(state.compression.copies)))
 
-    compressor.regularise = watched
     state = train_state(network(), data=dataset(24), batch=8, epochs=4)
-    stage = Stage("oneshot", Contrived(losses), Schedule(4, lr=0.1), compressor, limit=0.5)
+    stage = Stage("oneshot", Contrived(losses), Schedule(4, lr=0.1), Counting(RATIO), limit=0.5)
     result = train_stage(stage, state, tmp_path)
     assert len(result.records) == epochs
     budgets = [math.floor(ratio * TOTAL) for ratio in (0.1 ** (1 / 3), 0.1 ** (2 / 3), 0.1)]
@@ -256,9 +254,9 @@ def test_a_stopped_stage_goes_on_to_the_bit(
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
 
     def trained(folder: Path) -> tuple[dict[str, Tensor], list[Tensor]]:
-        compressor = ADMMOneShotCompressor(RATIO, name, RHO, PHI)
-        stage = Stage("oneshot", Natural(), SCHEDULE, compressor)
-        return train_stage(stage, train_state(network(), epochs=EPOCHS), folder).tensors, compressor.duals
+        stage = Stage("oneshot", Natural(), SCHEDULE, ADMMOneShotCompressor(RATIO, name, RHO, PHI))
+        state = train_state(network(), epochs=EPOCHS)
+        return train_stage(stage, state, folder).tensors, state.compression.duals
 
     whole, duals = trained(tmp_path / "whole")
     with monkeypatch.context() as patch:

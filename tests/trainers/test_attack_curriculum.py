@@ -1,4 +1,4 @@
-"""The rising adversary: its levels worked out by hand, the attacks that the loop really runs; the method around it."""
+"""The attack curriculum: its levels worked out by hand, the attacks that the loop really runs; the method around it."""
 
 from pathlib import Path
 
@@ -56,17 +56,17 @@ def levels(objective: Objective) -> tuple[int, int]:
     ],
 )
 def test_levels_by_hand(eps: list[float], steps: list[int], epochs: int, expected: list[tuple[int, int]]) -> None:
-    rising = AttackCurriculum(base(), eps, steps)
+    curriculum = AttackCurriculum(base(), eps, steps)
     for step_in_epoch in (0, 4):
-        assert [levels(at_epoch(rising, epoch, epochs, step_in_epoch)) for epoch in range(epochs)] == expected
+        assert [levels(at_epoch(curriculum, epoch, epochs, step_in_epoch)) for epoch in range(epochs)] == expected
 
 
 def test_the_last_levels_hold_beyond_the_epochs() -> None:
-    rising = AttackCurriculum(base(), THIRDS, [3, 5, 7])
-    assert [levels(at_epoch(rising, epoch, 9)) for epoch in (9, 12, 100)] == [(3, 7)] * 3
+    curriculum = AttackCurriculum(base(), THIRDS, [3, 5, 7])
+    assert [levels(at_epoch(curriculum, epoch, 9)) for epoch in (9, 12, 100)] == [(3, 7)] * 3
     many = AttackCurriculum(base(), [0.5, 1.0], [1, 2, 3, 4, 5])  # more steps levels than a part has epochs
     assert [levels(at_epoch(many, epoch, 4))[1] for epoch in range(8)] == [1, 2, 1, 2, 3, 4, 5, 5]
-    assert levels(at_epoch(rising, 0, 0)) == (3, 7)  # a stage without epochs ends as any other
+    assert levels(at_epoch(curriculum, 0, 0)) == (3, 7)  # a stage without epochs ends as any other
 
 
 def test_the_step_size_follows_eps_and_steps() -> None:
@@ -83,18 +83,18 @@ def test_the_end_is_the_base_itself() -> None:
 
 def test_equal_within_an_epoch_and_unequal_across_a_rise() -> None:
     """The loop records its CUDA graph anew only where the objective is another."""
-    rising = AttackCurriculum(base(), THIRDS, [3, 5])
-    assert at_epoch(rising, 4, 9, 0) == at_epoch(rising, 4, 9, 3) == at_epoch(rising, 5, 9, 1)
-    assert at_epoch(rising, 3, 9) != at_epoch(rising, 4, 9)
-    assert at_epoch(rising, 0, 9) != at_epoch(rising, 3, 9)
+    curriculum = AttackCurriculum(base(), THIRDS, [3, 5])
+    assert at_epoch(curriculum, 4, 9, 0) == at_epoch(curriculum, 4, 9, 3) == at_epoch(curriculum, 5, 9, 1)
+    assert at_epoch(curriculum, 3, 9) != at_epoch(curriculum, 4, 9)
+    assert at_epoch(curriculum, 0, 9) != at_epoch(curriculum, 3, 9)
 
 
 def test_the_loss_is_that_of_the_moment() -> None:
-    rising, state = AttackCurriculum(base(), THIRDS, [3, 5, 7]), train_state(two_layers(), epochs=9)
+    curriculum, state = AttackCurriculum(base(), THIRDS, [3, 5, 7]), train_state(two_layers(), epochs=9)
     state.step = 4 * state.steps_per_epoch
     expected = Adversarial(PGD(0.2, steps=5, relative_step=2.0), natural=0.1)
     x, y = state.batch()
-    first = rising.at(state).loss(state, x, y).value
+    first = curriculum.at(state).loss(state, x, y).value
     assert torch.equal(first, expected.loss(state, *state.batch()).value)
     assert not torch.equal(first, base().loss(state, *state.batch()).value)
 
@@ -119,9 +119,9 @@ def test_the_attacks_that_the_loop_runs(
         return x_adv
 
     monkeypatch.setattr(TrainState, "attacked", recording)
-    rising = AttackCurriculum(Falling(PGD(0.3, steps=9), natural=0.1), THIRDS, [3, 5, 7])
+    curriculum = AttackCurriculum(Falling(PGD(0.3, steps=9), natural=0.1), THIRDS, [3, 5, 7])
     state = train_state(two_layers(), data=dataset(16), batch=8, epochs=epochs)
-    stage = Stage("sparse", rising, Schedule(epochs, lr=0.1, decay="constant"), limit=limit)
+    stage = Stage("sparse", curriculum, Schedule(epochs, lr=0.1, decay="constant"), limit=limit)
     train_stage(stage, state, tmp_path)
     assert [(epoch, eps, steps) for epoch, eps, steps, _ in ran] == [
         (epoch, *levels) for epoch, levels in enumerate(expected) for _ in range(2)
@@ -135,25 +135,26 @@ def stages(*overrides: str) -> list[Stage]:
     return config.method.stages(config.recipe_context())
 
 
-def rising_of(*overrides: str) -> Objective:
+def curriculum_of(*overrides: str) -> Objective:
     return stages(*overrides)[0].objective
 
 
 def test_the_method_takes_the_threat_of_the_data_set() -> None:
-    rising = rising_of()
-    assert (rising.eps_levels, rising.steps_levels) == (THIRDS, [3, 5, 7])  # of 7 steps: a third, two thirds, all
-    assert (rising.base.attack.eps, rising.base.natural) == (pytest.approx(4 / 255), 0.1)
-    assert rising_of("training.attack.steps=21").steps_levels == [7, 14, 21]
-    assert rising_of("training.attack.steps=1").steps_levels == [1, 1, 1]
+    curriculum = curriculum_of()
+    assert curriculum.eps_levels == THIRDS
+    assert curriculum.steps_levels == [3, 5, 7]  # of 7 steps: a third, two thirds, all
+    assert (curriculum.base.attack.eps, curriculum.base.natural) == (pytest.approx(4 / 255), 0.1)
+    assert curriculum_of("training.attack.steps=21").steps_levels == [7, 14, 21]
+    assert curriculum_of("training.attack.steps=1").steps_levels == [1, 1, 1]
 
 
 def test_a_chosen_objective_rises_too() -> None:
-    trades = rising_of("objective=trades", "objective.beta=3")
+    trades = curriculum_of("objective=trades", "objective.beta=3")
     now = at_epoch(trades, 0, 9)
     assert (type(now), now.beta, now.attack.loss) == (Trades, 3, "kl")
     assert (now.attack.eps, now.attack.steps) == (pytest.approx(4 / 255 / 3), 3)
-    assert rising_of("objective=mixed", "objective.beta=0.4").base.natural == 0.4
-    assert rising_of("objective=natural") == rising_of("method.eps_levels=[0]") == Natural()
+    assert curriculum_of("objective=mixed", "objective.beta=0.4").base.natural == 0.4
+    assert curriculum_of("objective=natural") == curriculum_of("method.eps_levels=[0]") == Natural()
 
 
 @pytest.mark.parametrize(
@@ -174,7 +175,7 @@ def test_a_chosen_objective_rises_too() -> None:
 )
 def test_bad_settings_get_one_sentence(override: str) -> None:
     with pytest.raises(UserError, match=rf"^method\.{override.split('=')[0]}=[^\n]*\.$"):
-        rising_of(f"method.{override}")
+        curriculum_of(f"method.{override}")
 
 
 @pytest.mark.parametrize(
@@ -199,7 +200,7 @@ def test_the_method_is_one_stage_from_scratch() -> None:
     (stage,) = stages("method.ratio=0.1", "method.set=funnel", "method.k_levels=[1,0.5,0.1]", "method.limit=0.5")
     assert (stage.name, stage.schedule_name, stage.limit) == ("oneshot", "dense", 0.5)
     assert stage.compressor == ADMMOneShotCompressor(0.1, "funnel", 2.0, k_levels=[1.0, 0.5, 0.1])  # rho = 0.1 / 0.05
-    assert stage.compressor.statistics
+    assert stage.compressor.moves_weights
     assert stages("training.lr_scale=0.1")[0].compressor.rho == pytest.approx(20)
     assert stages("training.lr_scale=0.1", "method.rho=3")[0].compressor.rho == 3
     assert stages("schedule.dense.lr=0")[0].compressor.rho > 0

@@ -83,9 +83,9 @@ def test_what_a_network_has_no_room_for(settings: dict, model: Callable[[], nn.M
 def test_the_least_ratio_that_is_named_works() -> None:
     method = type(compose_config(["method=dnr"]).method)
     method(name="dnr", scheme="channel", ratio=0.25).check(channels_net().to("meta"))
-    compressor = Rewiring(0.25, "channel")
-    compressor.setup(train_state(channels_net()))
-    assert active(compressor) == [45, 36, 3]
+    state = train_state(channels_net())
+    state.compression = Rewiring(0.25, "channel").start(state)
+    assert active(state) == [45, 36, 3]
 
 
 def test_the_adversary_and_the_penalty_come_after_the_warm_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,24 +95,24 @@ def test_the_adversary_and_the_penalty_come_after_the_warm_up(tmp_path: Path, mo
     state = train_state(two_layers(), batch=8, data=dataset(128), epochs=3)
     stage.schedule = Schedule(3, lr=0.05)
     attacks, penalties = [], []
-    attacked, regularise = TrainState.attacked, stage.compressor.regularise
+    attacked, regularise = TrainState.attacked, Rewiring.regularise
 
     def watch(state: TrainState, *arguments: object) -> Tensor:
         attacks.append(state.step)
         return attacked(state, *arguments)
 
-    def penalty(state: TrainState) -> None:
+    def penalty(self: Rewiring, state: TrainState) -> None:
         before = [w.grad.clone() for w in state.weights]
-        regularise(state)
+        regularise(self, state)
         if any(not torch.equal(w.grad, gradient) for w, gradient in zip(state.weights, before, strict=True)):
             penalties.append(state.step)
 
     monkeypatch.setattr(TrainState, "attacked", watch)
-    stage.compressor.regularise = penalty
+    monkeypatch.setattr(Rewiring, "regularise", penalty)
     train_stage(stage, state, tmp_path)
     assert attacks == list(range(12, 48))
     # Right after z := theta * M there is nothing to pull at: at the end of the warm-up, and after a rewiring.
-    renewed = {12, *stage.compressor.events}
+    renewed = {12, *state.compression.events}
     assert penalties == [step for step in range(12, 48) if step not in renewed] != []
 
 

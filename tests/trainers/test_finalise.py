@@ -1,4 +1,4 @@
-"""What ships: averaged weights inside the constraint, with batch statistics of their own; training is untouched."""
+"""The final weights: averaged, inside the constraint, with batch statistics of their own; training is untouched."""
 
 from pathlib import Path
 
@@ -8,7 +8,6 @@ from tiny import clones, dataset, rng, train_stage, train_state, two_layers
 from torch import nn
 
 from robcomp.attacks.pgd import PGD
-from robcomp.models.parameterisation import weights
 from robcomp.models.resnet import ResNetConfig
 from robcomp.trainers.compressor import Compressor
 from robcomp.trainers.compressors.sparsity import GlobalL0
@@ -49,7 +48,9 @@ def test_the_average_is_the_weighted_sum_of_all_weights_so_far(tau: float) -> No
         assert torch.allclose(mean, expected, atol=1e-6)
 
 
-def test_what_ships_is_the_projected_average_of_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_final_weights_are_the_projected_average_of_the_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = []
 
     class Watching(GlobalL0):
@@ -131,13 +132,15 @@ def test_every_batch_that_counts_is_attacked_on_a_network_with_statistics_of_its
     assert max(counted) < stale - 0.2
 
 
-def test_training_goes_on_to_the_bit_after_a_look_at_what_ships() -> None:
+def test_training_goes_on_to_the_bit_after_a_look_at_the_final_weights() -> None:
     """Weights, running statistics, the mode, the batches to come and their random numbers."""
     histories = []
     for look in (False, True):
         model = small_resnet()
         state = train_state(model.train(), data=dataset(40), epochs=2)
-        objective, average = Adversarial(PGD(0.1, steps=1)), WeightAverage(0.5, model)
+        objective, compressor = Adversarial(PGD(0.1, steps=1)), GlobalL0(0.1)
+        state.compression = compressor.start(state)
+        average = WeightAverage(0.5, model)
         state.optimizer = torch.optim.SGD(model.parameters(), 0.1)
         x, y = state.batch()
         objective.loss(state, x, y).value.backward()
@@ -146,7 +149,7 @@ def test_training_goes_on_to_the_bit_after_a_look_at_what_ships() -> None:
         state.step += 1
         if look:
             before = clones([*model.parameters(), *model.buffers()])
-            with finalised(state, objective, GlobalL0(0.1), average):
+            with finalised(state, objective, compressor, average):
                 now = [*model.parameters(), *model.buffers()]
                 assert any(not torch.equal(a, b) for a, b in zip(before, now, strict=True))
             assert all(torch.equal(a, b) for a, b in zip(before, [*model.parameters(), *model.buffers()], strict=True))
@@ -159,10 +162,10 @@ def test_training_goes_on_to_the_bit_after_a_look_at_what_ships() -> None:
 @pytest.mark.parametrize("moves", [False, True])
 def test_statistics_are_refreshed_where_the_constraint_moves_the_weights(moves: bool) -> None:
     class Halving(Compressor):
-        statistics = moves
+        moves_weights = moves
 
-        def compressed(self, model: nn.Module) -> dict[str, torch.Tensor]:
-            return {name: weight.detach() / 2 for name, weight in weights(model).items()}
+        def compressed(self, state: TrainState) -> dict[str, torch.Tensor]:
+            return {name: weight / 2 for name, weight in super().compressed(state).items()}
 
     model = small_resnet()
     state = train_state(model, data=dataset(40))

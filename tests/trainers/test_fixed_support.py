@@ -1,11 +1,11 @@
-"""What ADMM pruning ships, and the compressor that keeps zeros at zero."""
+"""The final weights of ADMM pruning, and the compressor that keeps zeros at zero."""
 
 import math
 from pathlib import Path
 
 import pytest
 import torch
-from tiny import convolutional, rng, train_stage, train_state
+from tiny import Watched, convolutional, rng, train_stage, train_state
 
 from robcomp.errors import UserError
 from robcomp.models.parameterisation import weights
@@ -14,6 +14,7 @@ from robcomp.trainers.compressors.fixed_support import FixedSupport
 from robcomp.trainers.compressors.layer_budgets import LayerBudgets
 from robcomp.trainers.objectives import Natural
 from robcomp.trainers.stage import Schedule, Stage
+from robcomp.trainers.state import TrainState
 
 SGD = Schedule(2, lr=0.1, momentum=0.9, weight_decay=0.01)
 
@@ -24,11 +25,11 @@ def test_hard_pruning_counts_are_exact_with_ties(scheme: str) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.where(parameter < 0, -0.5, 0.5))
-    admm = ADMMCompressor(LayerBudgets(0.6, scheme))
-    admm.setup(train_state(model, epochs=1))
+    admm, state = ADMMCompressor(LayerBudgets(0.6, scheme)), train_state(model, epochs=1)
+    state.compression = admm.start(state)
     counts = admm.budgets.counts(model)
     assert counts
-    admm.finalise(model)
+    admm.finalise(state)
     for name, count in counts.items():
         matrix = model.get_submodule(name).weight.flatten(1)
         kept = {"irregular": matrix.flatten(), "column": matrix.any(0)}.get(scheme, matrix.any(1))
@@ -42,12 +43,12 @@ def test_hard_pruning_counts_are_exact_with_ties(scheme: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["irregular", "filter", "column", "bn_filter"])
-def test_looking_at_what_would_ship_touches_nothing(scheme: str) -> None:
+def test_a_look_at_the_final_weights_touches_nothing(scheme: str) -> None:
     model = convolutional()
-    admm = ADMMCompressor(LayerBudgets(0.6, scheme))
-    admm.setup(train_state(model, epochs=1))
+    admm, state = ADMMCompressor(LayerBudgets(0.6, scheme)), train_state(model, epochs=1)
+    state.compression = admm.start(state)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    first, second = admm.compressed(model), admm.compressed(model)
+    first, second = admm.compressed(state), admm.compressed(state)
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
     assert all(torch.equal(value, second[name]) for name, value in first.items())
     assert set(first) == set(weights(model)) | ({"2.bn.weight"} if scheme == "bn_filter" else set())
@@ -55,14 +56,21 @@ def test_looking_at_what_would_ship_touches_nothing(scheme: str) -> None:
 
 def test_support_is_kept_in_weights_and_scales(tmp_path: Path) -> None:
     model = convolutional()
-    ADMMCompressor(LayerBudgets(1.0, "bn_filter", {"2.conv": 0.4})).finalise(model)
+    state = train_state(model, epochs=2)
+    ADMMCompressor(LayerBudgets(1.0, "bn_filter", {"2.conv": 0.4})).finalise(state)
     with torch.no_grad():
         model[6].weight[:, :20] = 0
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    after = train_stage(
-        Stage("retrain", Natural(), SGD, FixedSupport()), train_state(model, epochs=2), tmp_path
-    ).tensors
-    for name in ("0.weight", "2.conv.weight", "2.bn.weight", "6.weight"):
+    names = ("0.weight", "2.conv.weight", "2.bn.weight", "6.weight")
+    seen = []
+
+    def look(state: TrainState) -> None:
+        seen.append({name: state.model.get_parameter(name).detach().clone() for name in names})
+
+    after = train_stage(Stage("retrain", Natural(), SGD, Watched(FixedSupport(), look)), state, tmp_path).tensors
+    assert len(seen) == 1 + state.total_steps
+    for name in names:
+        assert not any(held[name][before[name] == 0].any() for held in seen), name
         assert torch.equal(after[name] != 0, before[name] != 0), name
         assert not torch.equal(after[name], before[name]), name
     shift = "2.bn.bias"
@@ -81,7 +89,7 @@ def test_a_given_support_cuts_the_initial_values(tmp_path: Path) -> None:
     with torch.no_grad():
         for parameter in state.model.parameters():
             parameter += 1  # as an average of weights might be
-    for name, value in keep.compressed(state.model).items():
+    for name, value in keep.compressed(state).items():
         assert torch.equal(value, torch.where(masks[name], initial[name] + 1, 0.0))
 
 

@@ -44,7 +44,7 @@ def result(out: Path, key: str) -> dict[str, Tensor]:
     return load_file(out / "stages" / key / "result.safetensors")
 
 
-def finalised(folder: Path) -> dict[str, Tensor]:
+def final_weights(folder: Path) -> dict[str, Tensor]:
     """The weights of the packed file."""
     return {name: weight.detach() for name, weight in weights(artifact.load(folder / "model.rcz")[0]).items()}
 
@@ -56,15 +56,15 @@ def initial(*overrides: str) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("ratio", [0.0101, 0.3, 1.0])
-def test_irregular_ships_the_budget_to_the_last_weight(shared: Path, ratio: float) -> None:
+def test_irregular_uses_the_budget_to_the_last_weight(shared: Path, ratio: float) -> None:
     folder, _ = finished(shared, "method=admm", f"method.ratio={ratio}")
-    assert sum(int(w.count_nonzero()) for w in finalised(folder).values()) == math.floor(700 * ratio + 1e-9)
+    assert sum(int(w.count_nonzero()) for w in final_weights(folder).values()) == math.floor(700 * ratio + 1e-9)
 
 
 @pytest.mark.parametrize("scheme", ["filter", "column"])
-def test_groups_ship_as_groups(shared: Path, scheme: str) -> None:
+def test_groups_stay_whole(shared: Path, scheme: str) -> None:
     folder, _ = finished(shared, "method=admm", f"method.scheme={scheme}", "method.ratio=0.6")
-    found = finalised(folder)
+    found = final_weights(folder)
     assert {name: w.numel() for name, w in found.items()} == SIZES
     for name, weight in found.items():
         matrix = (weight != 0).flatten(1)
@@ -77,7 +77,7 @@ def test_groups_ship_as_groups(shared: Path, scheme: str) -> None:
 
 def test_each_layer_its_own_ratio(shared: Path) -> None:
     folder, _ = finished(shared, "method=admm", "+method.ratios={conv*: 0.5, conv1: 0.9, fc1: 0.1}")
-    counts = {name: int(w.count_nonzero()) for name, w in finalised(folder).items()}
+    counts = {name: int(w.count_nonzero()) for name, w in final_weights(folder).items()}
     assert counts == {"conv1.weight": 45, "conv2.weight": 125, "fc1.weight": 25, "fc2.weight": 150}
 
 
@@ -121,7 +121,7 @@ def test_a_ticket_starts_from_the_initial_values_at_the_kept_positions(shared: P
     for name in SIZES:
         assert torch.equal(ticket[name], torch.where(pruned[name] != 0, start[name], 0.0)), name
         assert not torch.equal(ticket[name], pruned[name])
-        assert torch.equal(finalised(folder)[name], ticket[name])
+        assert torch.equal(final_weights(folder)[name], ticket[name])
     for name in start.keys() - SIZES:
         assert torch.equal(ticket[name], start[name])
 

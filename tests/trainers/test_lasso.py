@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import Recording, clones, train_stage, train_state, two_layers
+from tiny import Recording, Watched, clones, train_stage, train_state, two_layers
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,18 +23,17 @@ ADAM = Schedule(EPOCHS, lr=0.01, optimizer="adam", decay="linear", weight_decay=
 
 
 def observed(compressor: Compressor, schedule: Schedule, folder: Path) -> tuple[list, list[list[Tensor]], dict]:
-    """The batches, all parameters after each step, and what ships."""
-    objective, parameters, after_step = Recording(), [], compressor.after_step
+    """The batches, all parameters after each step, and the final weights."""
+    objective, seen = Recording(), []
 
-    def watched(state: TrainState) -> None:
-        after_step(state)
-        parameters.append(clones(list(state.model.parameters())))
+    def look(state: TrainState) -> None:
+        seen.append(clones(list(state.model.parameters())))
 
-    compressor.after_step = watched
     state = train_state(two_layers(), batch=8, epochs=EPOCHS)
-    shipped = train_stage(Stage("lasso", objective, schedule, compressor), state, folder).tensors
-    assert len(objective.batches) == EPOCHS * STEPS
-    return objective.batches, parameters, shipped
+    final = train_stage(Stage("lasso", objective, schedule, Watched(compressor, look)), state, folder).tensors
+    _, *parameters = seen  # the first are those of the start
+    assert len(objective.batches) == len(parameters) == EPOCHS * STEPS
+    return objective.batches, parameters, final
 
 
 def soft_threshold(w: Tensor, by: Tensor | float) -> Tensor:
@@ -43,7 +42,7 @@ def soft_threshold(w: Tensor, by: Tensor | float) -> Tensor:
 
 @pytest.mark.parametrize(("schedule", "strength"), [(SGD, 0.02), (ADAM, 0.01)], ids=["sgd", "adam"])
 def test_proximal_steps_follow_the_formula(tmp_path: Path, schedule: Schedule, strength: float) -> None:
-    batches, parameters, shipped = observed(Lasso(strength), schedule, tmp_path)
+    batches, parameters, final = observed(Lasso(strength), schedule, tmp_path)
     model = two_layers()
     ours = list(model.parameters())
     adam = torch.optim.Adam(ours, 1.0, weight_decay=0.1)
@@ -77,7 +76,7 @@ def test_proximal_steps_follow_the_formula(tmp_path: Path, schedule: Schedule, s
         zeros.append(int((parameters[step][0] == 0).sum()))
         assert zeros[-1] == int((ours[0] == 0).sum())
     assert 0 < zeros[0] < zeros[-1] < ours[0].numel(), "the test would not see a penalty without exact zeros"
-    assert torch.equal(shipped["1.weight"], parameters[-1][0])
+    assert torch.equal(final["1.weight"], parameters[-1][0])
 
 
 def test_no_strength_is_no_constraint(tmp_path: Path) -> None:

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import dataset, run, train_stage, train_state, two_layers
-from torch import nn
+from tiny import dataset, run, stage_store, train_stage, train_state, two_layers
 
 from robcomp import artifact
 from robcomp.attacks.pgd import PGD
@@ -30,10 +29,10 @@ class Diary(Compressor):
 
     ruin: tuple[int, ...] = ()
     notes: list[str] = field(default_factory=list, init=False)
-    ends: list[dict] = field(default_factory=list, init=False)  # the state dict at each epoch's end
+    ends: list[dict] = field(default_factory=list, init=False)  # the model's state dict at each epoch's end
 
-    def setup(self, state: TrainState) -> None:
-        self.notes.append("setup")
+    def start(self, state: TrainState) -> None:
+        self.notes.append("start")
 
     def regularise(self, state: TrainState) -> None:
         assert all(p.grad is not None for p in state.model.parameters())
@@ -50,18 +49,17 @@ class Diary(Compressor):
                 weight.zero_()
         self.ends.append({name: tensor.clone() for name, tensor in state.model.state_dict().items()})
 
-    def finalise(self, model: nn.Module) -> None:
+    def finalise(self, state: TrainState) -> None:
         self.notes.append("finalise")
 
 
 def test_the_hooks_come_in_order(tmp_path: Path) -> None:
     diary = Diary()
-    train_stage(
-        Stage("dense", Natural(), Schedule(2, 0.1), diary), train_state(two_layers(), batch=20, epochs=2), tmp_path
-    )
+    state = train_state(two_layers(), batch=20, epochs=2)
+    train_stage(Stage("dense", Natural(), Schedule(2, 0.1), diary), state, tmp_path)
     steps = [[f"regularise {e}.{i}", f"after_step {e}.{i}"] for e in (0, 1) for i in (0, 1)]
     first, second = [*steps[0], *steps[1], "after_epoch"], [*steps[2], *steps[3], "after_epoch"]
-    assert diary.notes == ["setup", *first, *second, "finalise"]
+    assert diary.notes == ["start", *first, *second, "finalise"]
 
 
 def test_the_learning_rate_of_a_step_is_that_of_its_fraction_of_an_epoch(tmp_path: Path) -> None:
@@ -72,9 +70,8 @@ def test_the_learning_rate_of_a_step_is_that_of_its_fraction_of_an_epoch(tmp_pat
             seen.append(state.optimizer.param_groups[0]["lr"])
 
     schedule = Schedule(2, lr=0.4, decay="linear", warmup=0.5)
-    train_stage(
-        Stage("dense", Natural(), schedule, Watching()), train_state(two_layers(), batch=10, epochs=2), tmp_path
-    )
+    state = train_state(two_layers(), batch=10, epochs=2)
+    train_stage(Stage("dense", Natural(), schedule, Watching()), state, tmp_path)
     assert seen == pytest.approx([schedule.rate(step / 4) for step in range(8)])
     assert seen[0] == 0 < seen[1] < seen[2] > seen[-1]
 
@@ -108,14 +105,13 @@ def test_selection_best_keeps_the_best_epoch_and_last_the_last(
         assert all(torch.equal(kept.tensors[name], tensor) for name, tensor in seen.ends[end].items())
 
 
-def test_what_is_validated_is_what_would_ship(tmp_path: Path) -> None:
+def test_the_final_weights_are_what_is_validated(tmp_path: Path) -> None:
     """The network in training is dense here; its compressed form has two weights and knows nothing."""
     state = train_state(two_layers(), data=dataset(40, val=30), batch=10, epochs=4)
 
-    @dataclass
     class Blank(Compressor):
-        def compressed(self, model: nn.Module) -> dict[str, torch.Tensor]:
-            return {name: torch.zeros_like(w) for name, w in weights(model).items()}
+        def compressed(self, state: TrainState) -> dict[str, torch.Tensor]:
+            return {name: torch.zeros_like(w) for name, w in super().compressed(state).items()}
 
     result = train_stage(Stage("dense", Natural(), STEADY, Blank()), state, tmp_path)
     assert result.records[-1]["clean"] > 0.9
@@ -150,12 +146,12 @@ def test_an_epoch_record_holds_what_happened(tmp_path: Path) -> None:
 def test_a_finished_stage_is_read_back_as_it_was(tmp_path: Path) -> None:
     stage = Stage("dense", Natural(), STEADY)
     result = train_stage(stage, train_state(two_layers(), epochs=4), tmp_path)
-    stored = StageStore(tmp_path, "dense").result()
+    stored = stage_store(tmp_path, stage).result()
     assert stored.records == result.records
     assert stored.form == {"kind": "dense"}
     assert all(torch.equal(stored.tensors[name], tensor) for name, tensor in result.tensors.items())
-    StageStore(tmp_path, "dense").discard()
-    assert StageStore(tmp_path, "dense").result() is None
+    stage_store(tmp_path, stage).discard()
+    assert stage_store(tmp_path, stage).result() is None
 
 
 # Divergence is the user's to mend, so it is one sentence that names the field.
@@ -194,7 +190,7 @@ def test_post_training_quantisation() -> None:
 
 def test_checkpoints_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved: list[int] = []
-    monkeypatch.setattr(StageStore, "save_checkpoint", lambda self, state: saved.append(state["step"]))
+    monkeypatch.setattr(StageStore, "save_checkpoint", lambda self, checkpoint: saved.append(checkpoint["step"]))
     for seconds, expected in ((1e9, [4, 8]), (-1.0, list(range(1, 9)))):
         saved.clear()
         monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", seconds)
@@ -269,7 +265,7 @@ def test_a_natural_stage_has_no_adversarial_loss_and_does_not_go_on(tmp_path: Pa
 def test_selection_on_the_test_set_is_asked_for_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The published codes' quirk: validation, and with it the choice of the epoch, sees the test images."""
     seen = []
-    monkeypatch.setattr(loop, "validation_accuracy", lambda t, attack, split: (seen.append(split), (0.5, 0.5))[1])
+    monkeypatch.setattr(loop, "validation_accuracy", lambda state, attack, split: (seen.append(split), (0.5, 0.5))[1])
     for selection in ("best", "best_on_test"):
         state = train_state(two_layers(), data=dataset(40, val=30), epochs=1)
         train_stage(Stage("dense", Natural(), Schedule(1, 0.1)), state, tmp_path / selection, selection)

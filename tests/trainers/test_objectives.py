@@ -172,7 +172,7 @@ def test_trades_weighs_by_more_than_nothing(beta: float) -> None:
 # Objectives that change while a stage trains
 
 
-def test_clean_first_starts_the_adversary_after_its_share() -> None:
+def test_natural_warmup_starts_the_adversary_after_its_share() -> None:
     state = train_state(two_layers(), epochs=4)  # 20 steps
     hybrid = Adversarial(ATTACK, 0.5)
     objective = NaturalWarmup(hybrid, 0.25)

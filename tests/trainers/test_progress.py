@@ -9,7 +9,7 @@ from rich.console import Console
 
 from robcomp.trainers.loop import progress
 from robcomp.trainers.loop.progress import TrainingProgress
-from robcomp.trainers.loop.stage_loop import Meters
+from robcomp.trainers.meters import Meters
 from robcomp.trainers.objectives import Loss
 
 EPOCHS, STEPS = 2, 3
@@ -19,10 +19,8 @@ def shown(steps: int, terminal: bool, monkeypatch: pytest.MonkeyPatch, longer: i
     """What `steps` steps of a stage of two epochs of three steps put on the screen; it doubles at the step `longer`."""
     monkeypatch.setattr(progress, "REFRESH_SECONDS", 0.0)
     stream = io.StringIO()
-    bar, meters = (
-        TrainingProgress(Console(file=stream, force_terminal=terminal, width=140)),
-        Meters(torch.device("cpu")),
-    )
+    bar = TrainingProgress(Console(file=stream, force_terminal=terminal, width=140))
+    meters = Meters(torch.device("cpu"))
     state = SimpleNamespace(step=0, steps_per_epoch=STEPS, end=EPOCHS * STEPS, batch_size=4)
     bar.begin("dense", state)
     for step in range(1, steps + 1):

@@ -1,4 +1,4 @@
-"""When rewiring happens, how many weights it leaves, and what ships."""
+"""When rewiring happens, how many weights it leaves, and the final weights."""
 
 import math
 from itertools import pairwise
@@ -12,9 +12,11 @@ from tiny import clones, dataset, rng, train_stage, train_state, two_layers
 from torch import nn
 
 from robcomp.models.parameterisation import weights
+from robcomp.trainers.compressor import capture
 from robcomp.trainers.compressors.rewiring import Rewiring, rewirings
 from robcomp.trainers.objectives import Natural
 from robcomp.trainers.stage import Schedule, Stage
+from robcomp.trainers.state import TrainState
 
 # When
 
@@ -40,15 +42,20 @@ def test_the_shortest_stages(epochs: int, steps: int, expected: list[int]) -> No
 
 
 @pytest.mark.parametrize(("epochs", "expected"), [(1, 20), (5, 20), (30, 29)])
-def test_a_stage_is_rewired_that_often(tmp_path: Path, epochs: int, expected: int) -> None:
-    compressor, state = Rewiring(0.1), train_state(two_layers(), data=dataset(48), batch=2, epochs=epochs)
-    rates = []
-    original = compressor._rewire
-    compressor._rewire = lambda t: (rates.append((state.step + 1, compressor.done)), original(t))
-    train_stage(Stage("rewired", Natural(), Schedule(epochs, lr=0.01), compressor), state, tmp_path)
+def test_a_stage_is_rewired_that_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int, expected: int
+) -> None:
+    state, rates, original = train_state(two_layers(), data=dataset(48), batch=2, epochs=epochs), [], Rewiring.rewire
+
+    def rewire(self: Rewiring, state: TrainState) -> None:
+        rates.append((state.step + 1, state.compression.done))
+        original(self, state)
+
+    monkeypatch.setattr(Rewiring, "rewire", rewire)
+    train_stage(Stage("rewired", Natural(), Schedule(epochs, lr=0.01), Rewiring(0.1)), state, tmp_path)
     assert [number for _, number in rates] == list(range(expected))
     assert [step for step, _ in rates] == rewirings(epochs, 24)
-    assert compressor.state_dict()["rewirings"] == expected
+    assert capture(state.compression)["done"] == expected
 
 
 # How many
@@ -67,37 +74,34 @@ def test_irregular_density_is_exact_at_every_rewiring(seed: int) -> None:
     model = odd_net(random)
     total = sum(w.numel() for w in weights(model).values())
     budget = int(random.integers(1, total + 1))
-    compressor, state = (
-        Rewiring((budget + 0.5) / (total + 0.5) if budget < total else 1.0),
-        train_state(model, epochs=3),
-    )
+    compressor = Rewiring((budget + 0.5) / (total + 0.5) if budget < total else 1.0)
+    state = train_state(model, epochs=3)
     budget = math.floor(compressor.ratio * total)
     state.compression = compressor.start(state)
-    assert sum(active(compressor)) == budget
+    assert sum(active(state)) == budget
     factors = [float(random.choice([0, 1e-6, 1, 1e6])) for _ in state.weights]
     state.momentum = lambda: [
         f * torch.randn(w.shape, generator=noise) for f, w in zip(factors, state.weights, strict=True)
     ]
     for step in range(state.total_steps):
         state.step = step
-        before = [mask.clone() for mask in compressor.masks]
+        before = [mask.clone() for mask in state.compression.masks]
         with torch.no_grad():
             for w in state.weights:
                 w.copy_(torch.randn(w.shape, generator=noise))
         drawn = clones(state.weights)
         compressor.after_step(state)
-        assert sum(active(compressor)) == budget
-        for w, new, old, value, z in zip(
-            state.weights, compressor.masks, before, drawn, compressor.copies, strict=True
-        ):
+        assert sum(active(state)) == budget
+        held = state.compression
+        for w, new, old, value, z in zip(state.weights, held.masks, before, drawn, held.copies, strict=True):
             assert not w[~new].any()
             assert not w[new & ~old].any(), "regrown weights start at 0"
             stayed = w != 0
             assert torch.equal(w[stayed], value[stayed])
-            if state.step + 1 in compressor.events:
+            if state.step + 1 in held.events:
                 assert torch.equal(z, w)
                 assert stayed.any() or not old.any(), "a layer lost all that it had"
-    assert compressor.done == len(compressor.events) == 14
+    assert state.compression.done == len(state.compression.events) == 14
 
 
 @pytest.mark.parametrize("spare", [True, False])
@@ -105,10 +109,10 @@ def test_a_nearly_full_layer_with_most_of_the_momentum_may_be_spared(spare: bool
     """What comes back starts at 0, so that the zeros among the active weights are as many as were removed."""
     state, compressor = train_state(two_layers()), Rewiring(0.9, spare=spare)
     state.compression = compressor.start(state)
-    counts = active(compressor)
+    counts = active(state)
     state.momentum = lambda: [torch.full_like(w, f) for f, w in zip((2.0, 1.0), state.weights, strict=True)]
     compressor.after_step(state)
-    zeros = sum(int((mask & (w == 0)).sum()) for mask, w in zip(compressor.masks, state.weights, strict=True))
+    zeros = sum(int((mask & (w == 0)).sum()) for mask, w in zip(state.compression.masks, state.weights, strict=True))
     rate = 1 - counts[0] / 3072 if spare else 0.5
     assert zeros == math.ceil(rate * counts[0]) + math.ceil(0.5 * counts[1])
 
@@ -121,7 +125,7 @@ def test_channels_fill_the_budget_as_far_as_they_fit(layers: str, ratio: float) 
     state.compression = compressor.start(state)
     names, masked = ["0.conv", "3.conv", "6.conv", "10"], ["3.conv", "6.conv", *(["10"] if layers == "all" else [])]
     assert list(weights(model)) == [f"{name}.weight" for name in names]
-    assert compressor.names == [f"{name}.weight" for name in masked]
+    assert state.compression.names == [f"{name}.weight" for name in masked]
     total = 54 + 270 + 180 + (48 if layers == "all" else 0)
     sizes = [5 * 9, 4 * 9, 3][: len(masked)]
     state.momentum = lambda: [torch.randn(w.shape, generator=noise) for w in state.weights]
@@ -132,9 +136,9 @@ def test_channels_fill_the_budget_as_far_as_they_fit(layers: str, ratio: float) 
             for w in state.weights:
                 w.copy_(torch.randn(w.shape, generator=noise))
         compressor.after_step(state)
-        kept = [mask[0].reshape(mask.shape[1], -1)[:, 0] for mask in compressor.masks]
+        kept = [mask[0].reshape(mask.shape[1], -1)[:, 0] for mask in state.compression.masks]
         counts = [int(flags.sum()) for flags in kept]
-        for mask, flags in zip(compressor.masks, kept, strict=True):
+        for mask, flags in zip(state.compression.masks, kept, strict=True):
             assert torch.equal(mask, flags.view(1, -1, *[1] * (mask.ndim - 2)).expand_as(mask))
         assert min(counts) >= 1
         left = math.floor(ratio * total + 1e-9) - 54 - sum(n * size for n, size in zip(counts, sizes, strict=True))
@@ -143,36 +147,34 @@ def test_channels_fill_the_budget_as_far_as_they_fit(layers: str, ratio: float) 
             "one more channel would have fitted"
         )
         seen.add(str([flags.tolist() for flags in kept]))
-    assert compressor.done == 19
+    assert state.compression.done == 19
     assert len(seen) > 1 or ratio == 1
     assert model[0].conv.weight.all()
     assert layers == "all" or model[10].weight.all()
 
 
-# What ships
+# The final weights
 
 
 def test_another_seed_draws_other_masks() -> None:
     drawn = []
     for seed in (0, 0, 1):
-        compressor = Rewiring(0.3)
-        compressor.setup(train_state(two_layers(), seed=seed))
-        drawn.append(compressor.masks)
+        drawn.append(Rewiring(0.3).start(train_state(two_layers(), seed=seed)).masks)
     assert torch.equal(drawn[0][0], drawn[1][0])
     assert not torch.equal(drawn[0][0], drawn[2][0])
 
 
-def test_what_ships_is_masked_whatever_the_model_holds() -> None:
+def test_the_final_weights_are_masked_whatever_the_model_holds() -> None:
     state, compressor = train_state(channels_net()), Rewiring(0.4, layers="conv")
     state.compression = compressor.start(state)
     with torch.no_grad():
         for w in state.weights:
             w.fill_(2.0)
-    shipped = compressor.compressed(state.model)
-    assert list(shipped) == state.names
+    final = compressor.compressed(state)
+    assert list(final) == state.names
     assert all(bool((w == 2).all()) for w in state.weights), "the model was touched"
-    assert sum(int(shipped[name].count_nonzero()) for name in state.names[:3]) == math.floor(0.4 * (54 + 270 + 180))
-    assert shipped["10.weight"].all()
+    assert sum(int(final[name].count_nonzero()) for name in state.names[:3]) == math.floor(0.4 * (54 + 270 + 180))
+    assert final["10.weight"].all()
 
 
 def test_channels_last_networks_keep_their_layout() -> None:
@@ -181,8 +183,8 @@ def test_channels_last_networks_keep_their_layout() -> None:
     state.compression = compressor.start(state)
     state.momentum = lambda: [torch.ones_like(w) for w in state.weights]
     compressor.after_step(state)
-    assert compressor.done == 1
-    for mask, w in zip(compressor.masks, state.weights, strict=True):
+    assert state.compression.done == 1
+    for mask, w in zip(state.compression.masks, state.weights, strict=True):
         assert mask.stride() == w.stride()
 
 
@@ -196,6 +198,6 @@ def test_a_sparse_start_passes_on_a_signal_of_the_strength_of_a_dense_one(ratio:
     for scaled, expected in ((True, dense), (False, dense)):
         copy = torch.nn.Sequential(*(torch.nn.Linear(400, 400, bias=False) for _ in range(3)))
         copy.load_state_dict(model.state_dict())
-        Rewiring(ratio, scaled=scaled).setup(train_state(copy))
+        Rewiring(ratio, scaled=scaled).start(train_state(copy))
         got = copy(x).std().item()
         assert (0.6 < got / expected < 1.6) == scaled

@@ -1,19 +1,18 @@
 """Rewiring inside the real loop, step by step, against a loop written here; its regulariser; stopped and resumed."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from rewiring_nets import channels_net
-from tiny import Killed, Recording, clones, kill_at, train_stage, train_state, two_layers
+from tiny import Killed, Recording, Watched, clones, kill_at, train_stage, train_state, two_layers
 from torch import Tensor
 from torch.nn import functional as F
 
 from robcomp.attacks.pgd import PGD
-from robcomp.trainers.compressors.rewiring import Rewiring
+from robcomp.trainers.compressors.rewiring import Rewiring, RewiringState
 from robcomp.trainers.loop import stage_loop as loop
 from robcomp.trainers.objectives import Adversarial, NaturalWarmup
 from robcomp.trainers.stage import Schedule, Stage
@@ -24,12 +23,12 @@ EPOCHS, STEPS = 6, 5  # 30 steps: rewirings after 1, 2, 4, 5, 7, ...
 SGD = Schedule(EPOCHS, lr=0.05, momentum=0.9, weight_decay=0.01, decay="constant")
 
 
-def held(state: TrainState, compressor: Rewiring) -> dict[str, list[Tensor]]:
+def held(state: TrainState) -> dict[str, list[Tensor]]:
     return {
         "parameters": clones(list(state.model.parameters())),
         "momentum": clones(state.momentum()) if state.step else [],
-        "masks": clones(compressor.masks),
-        "z": clones(compressor.copies),
+        "masks": clones(state.compression.masks),
+        "z": clones(state.compression.copies),
     }
 
 
@@ -66,14 +65,10 @@ def test_the_loop_follows_algorithm_1(tmp_path: Path, rho: float, scaled: bool) 
     compressor = Rewiring(RATIO, rate=RATE, rho=rho, beta=BETA, warmup=WARMUP, scaled=scaled)
     state = train_state(model, batch=8, epochs=EPOCHS)
     start = clones(state.weights)
-
-    def watched(hook: Callable[[TrainState], None]) -> Callable[[TrainState], None]:
-        return lambda t: (hook(t), trace.append(held(t, compressor)))
-
-    compressor.setup, compressor.after_step = watched(compressor.setup), watched(compressor.after_step)
-    shipped = train_stage(Stage("rewired", objective, SGD, compressor), state, tmp_path).tensors
+    stage = Stage("rewired", objective, SGD, Watched(compressor, lambda state: trace.append(held(state))))
+    final = train_stage(stage, state, tmp_path).tensors
     assert state.steps_per_epoch == STEPS
-    assert compressor.events == [30 * (i + 1) // 21 for i in range(20)]
+    assert state.compression.events == [30 * (i + 1) // 21 for i in range(20)]
 
     M = [mask.numpy().copy() for mask in trace[0]["masks"]]
     assert sum(int(mask.sum()) for mask in M) == math.floor(RATIO * (256 * 12 + 12 * 3)) == 217
@@ -117,8 +112,8 @@ def test_the_loop_follows_algorithm_1(tmp_path: Path, rho: float, scaled: bool) 
             v[0], v[2] = (value.numpy().copy() for value in got["momentum"])
     assert done == 20
     assert moved > 300
-    assert np.array_equal(shipped["1.weight"].numpy(), p[0])
-    assert int(shipped["1.weight"].count_nonzero() + shipped["3.weight"].count_nonzero()) == 217
+    assert np.array_equal(final["1.weight"].numpy(), p[0])
+    assert int(final["1.weight"].count_nonzero() + final["3.weight"].count_nonzero()) == 217
 
 
 # The regulariser and the warm-up
@@ -133,7 +128,7 @@ def test_the_regulariser_pulls_to_the_weights_of_the_last_rewiring(
 ) -> None:
     state, compressor = train_state(channels_net(), epochs=10), Rewiring(0.5, scheme, rho=rho, beta=beta, warmup=0.1)
     state.compression = compressor.start(state)
-    z = dict(zip(compressor.names, clones(compressor.copies), strict=True))
+    z = dict(zip(state.compression.names, clones(state.compression.copies), strict=True))
     with torch.no_grad():
         for name, w in zip(state.names, state.weights, strict=True):
             w.mul_(1.5)
@@ -160,10 +155,10 @@ def test_resumed_is_as_if_uninterrupted(
     schedule = Schedule(5, lr=0.01, optimizer=optimizer)
     objective = NaturalWarmup(Adversarial(PGD(0.1, steps=1), 0.5), 0.2)
 
-    def trained(folder: Path) -> tuple[dict[str, Tensor], Rewiring]:
-        compressor = Rewiring(0.5, scheme, rho=0.3, warmup=0.2)
+    def trained(folder: Path) -> tuple[dict[str, Tensor], RewiringState]:
+        stage = Stage("rewired", objective, schedule, Rewiring(0.5, scheme, rho=0.3, warmup=0.2))
         state = train_state(channels_net(), epochs=5)
-        return train_stage(Stage("rewired", objective, schedule, compressor), state, folder).tensors, compressor
+        return train_stage(stage, state, folder).tensors, state.compression
 
     whole, first = trained(tmp_path / "whole")
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from rewiring_nets import channels_net
-from tiny import CLASSES, Killed, clones, dataset, kill_at, rng, train_stage, train_state, two_layers
+from tiny import CLASSES, Killed, Watched, clones, dataset, kill_at, rng, train_stage, train_state, two_layers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,6 +16,7 @@ from robcomp.errors import UserError
 from robcomp.models.base import Dropout
 from robcomp.settings.compose import compose_config
 from robcomp.trainers.compressors.snip import Snip, sensitivities
+from robcomp.trainers.compressors.sparsity import MaskState
 from robcomp.trainers.loop import stage_loop as loop
 from robcomp.trainers.objectives import Natural
 from robcomp.trainers.stage import Schedule, Stage
@@ -58,7 +59,7 @@ def test_batch_norm_sees_the_statistics_of_the_batch() -> None:
 def test_as_many_images_as_asked_for_and_others_for_another_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
     forward = TrainState.forward
-    monkeypatch.setattr(TrainState, "forward", lambda t, x: (seen.append(x), forward(t, x))[1])
+    monkeypatch.setattr(TrainState, "forward", lambda state, x: (seen.append(x), forward(state, x))[1])
     drawn = []
     for seed in (0, 0, 1):
         seen.clear()
@@ -92,11 +93,11 @@ def test_the_largest_sensitivities_of_all_layers_stay() -> None:
     start = clones(state.weights)
     flat = np.concatenate([s.numpy().ravel() for s in sensitivities(state, 1000)])
     state.compression = compressor.start(state)
-    kept = np.concatenate([mask.numpy().ravel() for mask in compressor.masks])
+    kept = np.concatenate([mask.numpy().ravel() for mask in state.compression.masks])
     assert kept.sum() == math.floor(RATIO * len(flat)) == 310
     assert flat[kept].min() > flat[~kept].max()
-    assert 0 < int(compressor.masks[1].sum()) < 36
-    assert all(torch.equal(w, s * m) for w, s, m in zip(state.weights, start, compressor.masks, strict=True))
+    assert 0 < int(state.compression.masks[1].sum()) < 36
+    assert all(torch.equal(w, s * m) for w, s, m in zip(state.weights, start, state.compression.masks, strict=True))
 
 
 def test_exactly_k_stay_where_most_weights_have_no_gradient() -> None:
@@ -106,7 +107,7 @@ def test_exactly_k_stay_where_most_weights_have_no_gradient() -> None:
     dead = torch.zeros(12, 256, dtype=torch.bool)
     dead[:, :160] = True
     state.compression = compressor.start(state)
-    first, second = compressor.masks
+    first, second = state.compression.masks
     assert int(first.sum() + second.sum()) == 1554 == math.floor(0.5 * 3108)
     live = [s > 0 for s in sensitivities(train_state(two_layers(), data=state.data), 1000)]
     assert not (live[0] & dead).any()
@@ -119,27 +120,26 @@ def test_exactly_k_stay_where_most_weights_have_no_gradient() -> None:
 
 def test_the_mask_is_fixed_from_then_on(tmp_path: Path) -> None:
     state, compressor = train_state(two_layers(), epochs=3), Snip(RATIO)
-    supports, before = [], compressor.after_step
-    compressor.after_step = lambda t: (before(t), supports.append([w != 0 for w in state.weights]))
-    shipped = train_stage(Stage("snip", Natural(), Schedule(3, lr=0.1), compressor), state, tmp_path).tensors
+    supports = []
+    watched = Watched(compressor, lambda state: supports.append([w != 0 for w in state.weights]))
+    final = train_stage(Stage("snip", Natural(), Schedule(3, lr=0.1), watched), state, tmp_path).tensors
     assert len(supports) == 1 + 15
     for support in supports[1:]:
-        assert all(not (s & ~m).any() for s, m in zip(support, compressor.masks, strict=True))
-    assert all(bool((m == s).all()) for s, m in zip(supports[0], compressor.masks, strict=True))
-    assert sum(int(shipped[name].count_nonzero()) for name in state.names) == 310
+        assert all(not (s & ~m).any() for s, m in zip(support, state.compression.masks, strict=True))
+    assert all(bool((m == s).all()) for s, m in zip(supports[0], state.compression.masks, strict=True))
+    assert sum(int(final[name].count_nonzero()) for name in state.names) == 310
     with torch.no_grad():
         for w in state.weights:
             w.copy_(torch.randn(w.shape, generator=rng(1)))
-    for value, mask in zip(compressor.compressed(state.model).values(), compressor.masks, strict=True):
+    for value, mask in zip(compressor.compressed(state).values(), state.compression.masks, strict=True):
         assert torch.equal(value != 0, mask)
 
 
 def test_resumed_is_as_if_uninterrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def trained(folder: Path) -> tuple[dict[str, Tensor], Snip]:
-        compressor, state = Snip(0.3), train_state(channels_net(), data=dataset(48), epochs=3)
-        return train_stage(
-            Stage("snip", Natural(), Schedule(3, lr=0.05), compressor), state, folder
-        ).tensors, compressor
+    def trained(folder: Path) -> tuple[dict[str, Tensor], MaskState]:
+        state = train_state(channels_net(), data=dataset(48), epochs=3)
+        stage = Stage("snip", Natural(), Schedule(3, lr=0.05), Snip(0.3))
+        return train_stage(stage, state, folder).tensors, state.compression
 
     whole, first = trained(tmp_path / "whole")
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)

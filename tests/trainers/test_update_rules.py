@@ -4,20 +4,19 @@ The loop's batches are recorded and replayed, so that only the arithmetic of a s
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
-from tiny import Recording, clones, rng, train_stage, train_state, two_layers
+from tiny import Recording, Watched, clones, rng, train_stage, train_state, two_layers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robcomp.models.parameterisation import weights
 from robcomp.projections import l0
 from robcomp.projections.codebook import Codebook, project
-from robcomp.trainers.compressor import Compressor
+from robcomp.trainers.compressor import Compressor, capture
 from robcomp.trainers.compressors.codebook import FINAL_ITERATIONS, FIRST_ITERATIONS, WARM_ITERATIONS, QuantisedL0
 from robcomp.trainers.compressors.sparsity import GlobalL0, MagnitudeMask
 from robcomp.trainers.stage import Schedule, Stage
@@ -29,12 +28,12 @@ SGD = Schedule(EPOCHS, lr=0.5, momentum=0.9, weight_decay=0.01, milestones=[1])
 
 @dataclass
 class Trace:
-    """All parameters after the compressor's setup and after each step, what the compressor held, and what ships."""
+    """All parameters after the start and after each step, the run state's tensors of then, and the final weights."""
 
     batches: list[tuple[Tensor, Tensor]]
     parameters: list[list[Tensor]]
     held: list[dict]
-    shipped: dict[str, Tensor]
+    final: dict[str, Tensor]
 
 
 def observed(compressor: Compressor, folder: Path, schedule: Schedule = SGD) -> Trace:
@@ -43,23 +42,12 @@ def observed(compressor: Compressor, folder: Path, schedule: Schedule = SGD) -> 
     state = train_state(model, batch=8, epochs=EPOCHS)
     assert state.steps_per_epoch == STEPS
 
-    def watched(hook: Callable[[TrainState], None]) -> Callable[[TrainState], None]:
-        def call(state: TrainState) -> None:
-            hook(state)
-            trace.parameters.append(clones(list(state.model.parameters())))
-            trace.held.append(
-                {key: clones(value) for key, value in compressor.state_dict().items() if isinstance(value, list)}
-            )
+    def look(state: TrainState) -> None:
+        trace.parameters.append(clones(list(state.model.parameters())))
+        held = capture(state.compression)
+        trace.held.append({key: clones(value) for key, value in held.items() if isinstance(value, list)})
 
-        return call
-
-    setup, after_step = compressor.setup, compressor.after_step
-    compressor.setup = watched(setup)
-    compressor.after_step = watched(after_step)
-    if isinstance(compressor, MagnitudeMask):  # its setup ends with after_step, which is no step
-        compressor.after_step = after_step
-        compressor.setup = watched(lambda t: (setup(t), setattr(compressor, "after_step", watched(after_step))))
-    trace.shipped = train_stage(Stage("sparse", objective, schedule, compressor), state, folder).tensors
+    trace.final = train_stage(Stage("sparse", objective, schedule, Watched(compressor, look)), state, folder).tensors
     trace.batches = objective.batches
     assert len(trace.parameters) == EPOCHS * STEPS + 1
     return trace
@@ -162,7 +150,7 @@ def test_global_l0_differs_from_what_projected_momentum_gives(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("scope", ["global", "layer"])
-def test_fixed_mask_is_chosen_once(tmp_path: Path, scope: str) -> None:
+def test_a_magnitude_mask_is_chosen_once(tmp_path: Path, scope: str) -> None:
     trace = observed(MagnitudeMask(RATIO, scope), tmp_path)
     ours = Reference([p.detach() for p in two_layers().parameters()])
     ratios = [math.floor(RATIO * w.numel()) for w in ours.weights]
@@ -181,7 +169,7 @@ def test_fixed_mask_is_chosen_once(tmp_path: Path, scope: str) -> None:
         got = trace.parameters[step + 1]
         assert_close(got, ours.p, step)
         assert torch.equal(got[0] != 0, masks[0])
-    assert_close([trace.shipped["1.weight"]], [ours.p[0]], len(trace.batches))
+    assert_close([trace.final["1.weight"]], [ours.p[0]], len(trace.batches))
 
 
 @pytest.mark.parametrize("bits", [1, 3])
@@ -224,12 +212,12 @@ def test_quantised_l0_follows_algorithm_1(tmp_path: Path, bits: int, interval: i
     final = l0(ours.weights, k)
     for i, (name, w) in enumerate(zip(("1.weight", "3.weight"), final, strict=True)):
         expected, _ = project(w + (u[i] if published else u[i] * (w != 0)), bits, centres[i], FINAL_ITERATIONS)
-        assert_close([trace.shipped[name]], [expected], len(trace.batches))
-        assert trace.shipped[name][trace.shipped[name] != 0].unique().numel() <= 2**bits
-    shipped = count([trace.shipped["1.weight"], trace.shipped["3.weight"]])
+        assert_close([trace.final[name]], [expected], len(trace.batches))
+        assert trace.final[name][trace.final[name] != 0].unique().numel() <= 2**bits
+    kept = count([trace.final["1.weight"], trace.final["3.weight"]])
     if not published:
         assert not outside, "Z lives on the support of W"
-        assert 0 < shipped <= k
+        assert 0 < kept <= k
 
 
 def test_a_codebook_with_room_for_all_values_is_no_constraint(tmp_path: Path) -> None:
@@ -240,52 +228,52 @@ def test_a_codebook_with_room_for_all_values_is_no_constraint(tmp_path: Path) ->
             assert max(u.abs().max() for u in held["duals"]) < 1e-6
 
 
-def test_what_ships_lives_on_the_support_that_the_last_step_left() -> None:
+def test_the_final_weights_live_on_the_support_that_the_last_step_left() -> None:
     """Also where the duals have entries on an older one, as between two updates of Z."""
     state, compressor = train_state(two_layers(), epochs=1), QuantisedL0(RATIO, 1, 0.1, 1)
     state.compression = compressor.start(state)
     state.step = 1
     compressor.after_step(state)
-    assert all(u.any() for u in compressor.duals)
+    assert all(u.any() for u in state.compression.duals)
     with torch.no_grad():
         for weight in state.weights:
             weight.copy_(torch.where(weight == 0, torch.rand(weight.shape, generator=rng(1)), 0.0))
-    supports = [weight != 0 for weight in l0(state.weights, compressor.k)]
-    shipped = list(compressor.compressed(state.model).values())
-    assert not any(z[~support].any() for z, support in zip(shipped, supports, strict=True))
-    assert count(shipped) > compressor.k / 2
+    supports = [weight != 0 for weight in l0(state.weights, state.compression.k)]
+    final = list(compressor.compressed(state).values())
+    assert not any(z[~support].any() for z, support in zip(final, supports, strict=True))
+    assert count(final) > state.compression.k / 2
 
 
 @pytest.mark.parametrize("off_support", [False, True])
 def test_the_published_copy_may_leave_the_support(off_support: bool) -> None:
-    """Where a weight has left and its dual has not: the quirk keeps the dual and ships more weights than the budget."""
+    """Where a weight has left and its dual has not: the quirk keeps the dual and more weights than the budget."""
     state, compressor = train_state(two_layers(), epochs=1), QuantisedL0(RATIO, 1, 0.1, 1, off_support)
     state.compression = compressor.start(state)
     gone = state.weights[0].detach() == 0
-    compressor.duals[0] = gone * state.weights[0].detach().abs().max()
-    shipped = compressor.compressed(state.model)["1.weight"]
+    state.compression.duals[0] = gone * state.weights[0].detach().abs().max()
+    final = compressor.compressed(state)["1.weight"]
     state.step = 1
     compressor.after_step(state)
-    for tensor in (shipped, compressor.copies[0]):
+    for tensor in (final, state.compression.copies[0]):
         assert bool(tensor[gone].all()) == bool(tensor[gone].any()) == off_support
-    assert (count([shipped]) > compressor.k) == off_support
+    assert (count([final]) > state.compression.k) == off_support
 
 
 @pytest.mark.parametrize(
     "compressor", [Compressor(), GlobalL0(RATIO), MagnitudeMask(RATIO), QuantisedL0(RATIO, 2, 0.1, 2)]
 )
-def test_looking_at_what_would_ship_touches_nothing(compressor: Compressor) -> None:
+def test_a_look_at_the_final_weights_touches_nothing(compressor: Compressor) -> None:
     state = train_state(two_layers(), epochs=1)
     state.compression = compressor.start(state)
     with torch.no_grad():
         for weight in state.weights:
             weight += 0.01 * torch.randn(weight.shape, generator=rng(3))
-    before, held = clones(state.weights), str(compressor.state_dict())
-    first, second = compressor.compressed(state.model), compressor.compressed(state.model)
+    before, held = clones(state.weights), str(capture(state.compression))
+    first, second = compressor.compressed(state), compressor.compressed(state)
     assert all(torch.equal(a, b) for a, b in zip(before, state.weights, strict=True))
-    assert str(compressor.state_dict()) == held
+    assert str(capture(state.compression)) == held
     assert all(torch.equal(first[name], second[name]) for name in weights(state.model))
-    compressor.finalise(state.model)
+    compressor.finalise(state)
     assert all(torch.equal(first[name], weight) for name, weight in weights(state.model).items())
 
 
@@ -296,5 +284,5 @@ def test_budgets_are_exact_where_floats_are_not(ratio: float) -> None:
     for compressor in (GlobalL0(ratio), MagnitudeMask(ratio), MagnitudeMask(ratio, "layer")):
         copy = nn.Sequential(nn.Linear(10, 10))
         copy.load_state_dict(model.state_dict())
-        compressor.setup(train_state(copy))
+        compressor.start(train_state(copy))
         assert count([copy[0].weight]) == round(ratio * 100)

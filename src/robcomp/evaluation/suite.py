@@ -6,8 +6,8 @@ from typing import Any
 
 from robcomp.attacks.base import ATTACKS, Attack
 from robcomp.errors import UserError, unknown
+from robcomp.evaluation.verdict import MIN_VERDICT_IMAGES
 
-MIN_VERDICT_IMAGES = 20  # below, a verdict says nothing: a count raises a flag above 2
 RESERVED = ("clean", "worst_case", "file")  # keys of the report and of numpy's archive
 
 

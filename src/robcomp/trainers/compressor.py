@@ -66,7 +66,12 @@ def capture(compression: Any) -> dict[str, Any]:
 
 
 def restore(compression: Any, saved: dict[str, Any]) -> None:
-    """The inverse of `capture`, into a run state that `Compressor.start` has made anew."""
+    """The inverse of `capture`, into a run state that `Compressor.start` has made anew.
+
+    ValueError where the fields differ: a run state that changes its fields needs a compressor of another `revision`.
+    """
+    if saved.keys() != capture(compression).keys():
+        raise ValueError(f"a checkpoint of {sorted(saved)} does not fit {type(compression).__name__}; delete it")
     for name, value in saved.items():
         setattr(compression, name, value)
 
