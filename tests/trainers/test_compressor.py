@@ -117,3 +117,14 @@ def test_a_checkpoint_brings_back_all_of_a_run_state_but_what_the_start_makes_an
             assert getattr(resumed, name) is started[name], name
         else:
             assert same(getattr(resumed, name), getattr(written, name)), name
+
+
+def test_a_checkpoint_of_other_fields_is_refused() -> None:
+    """A field that was renamed without another revision would else keep what `start` put there."""
+    state = train_state(convolutional())
+    compression = QuantisedL0(0.3, 2).start(state)
+    saved = capture(compression)
+    restore(compression, saved)
+    saved["multipliers"] = saved.pop("duals")
+    with pytest.raises(ValueError, match=r"multipliers.*QuantisedL0State"):
+        restore(compression, saved)

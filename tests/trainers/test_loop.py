@@ -15,7 +15,7 @@ from robcomp.trainers.compressor import Compressor
 from robcomp.trainers.compressors.codebook import QuantisedL0
 from robcomp.trainers.compressors.sparsity import GlobalL0
 from robcomp.trainers.loop import stage_loop as loop
-from robcomp.trainers.loop.checkpoint import StageStore
+from robcomp.trainers.loop.stage_store import StageStore
 from robcomp.trainers.objectives import Adversarial, Loss, Natural, Objective
 from robcomp.trainers.stage import Schedule, Stage
 from robcomp.trainers.state import TrainState

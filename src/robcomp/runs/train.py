@@ -20,8 +20,8 @@ from robcomp.models.parameterisation import parameterise, prunable_parameters, r
 from robcomp.report import log, render, schema
 from robcomp.runs import evaluate, identity
 from robcomp.settings.schema import Config
-from robcomp.trainers.loop import checkpoint
-from robcomp.trainers.loop.checkpoint import StageResult, StageStore
+from robcomp.trainers.loop import stage_store
+from robcomp.trainers.loop.stage_store import StageResult, StageStore
 from robcomp.trainers.loop.progress import TrainingProgress
 from robcomp.trainers.loop.stage_loop import LoopSettings, run_stage
 from robcomp.trainers.stage import Stage
@@ -98,7 +98,7 @@ class Run:
     def _train(self) -> tuple[StageResult, list[dict[str, Any]]]:
         """Every stage in turn, or from the cache where a run has been there; the last result, and the stages' story."""
         stages, cache = self.config.stages(), Path(self.config.out) / "stages"
-        if orphaned := checkpoint.orphaned(cache):
+        if orphaned := stage_store.orphaned(cache):
             self.console.print(
                 f"{orphaned} stages in {cache} were named by an earlier version of robcomp and are not used any "
                 "more; they may be deleted.",
