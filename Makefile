@@ -6,7 +6,7 @@ SCALE ?= cpu
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-oracle lint results clean
+.PHONY: help install quickstart test test-fast test-oracle lint results clean
 
 help:  ## this list
 	@grep -hE '^[a-zA-Z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-zA-Z%-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -24,6 +24,9 @@ quickstart: $(VENV)/ready  ## install, then train, pack, attack and report ATMC 
 
 test: $(VENV)/ready lint  ## every test, two at a time (real data where ROBCOMP_DATA_DIR points to some)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-fast: $(VENV)/ready lint  ## without the tests marked slow: under 90 seconds
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-oracle: $(VENV)/ready  ## attacks beside pyautoattack and torchattacks on MNIST and CIFAR-10 (installs both; an hour)
 	$(BIN)/pip install --quiet --no-deps pyautoattack==0.2 torchattacks==3.5.1

@@ -1,10 +1,11 @@
 """For every test: one thread, so that results and times do not depend on the machine's load."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from tiny import write_data
+from tiny import run, write_data
 
 torch.set_num_threads(1)
 
@@ -26,4 +27,27 @@ def sandbox(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs draw no figure: matplotlib would take most of a tiny run's time."""
-    monkeypatch.setattr("robcomp.figures.training.training_curves", lambda log, figure: None)
+    draw_no_curves(monkeypatch)
+
+
+def draw_no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("robcomp.runs.train.training_curves", lambda log, figure: None)
+
+
+@pytest.fixture(scope="session")
+def lasting_run(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`tiny.run` for fixtures that outlive a test: without a figure, each run under a folder of its own."""
+
+    def lasting(*overrides: str) -> Path:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            draw_no_curves(monkeypatch)
+            return run([f"data_dir={data_dir}", f"out={tmp_path_factory.mktemp('runs')}", *overrides])
+
+    return lasting
+
+
+@pytest.fixture(scope="session")
+def finished(lasting_run: Callable[..., Path]) -> tuple[Path, Path]:
+    """The run directories of a natural and of an adversarially trained network."""
+    settings = ["attack.verdict=0", "schedule.dense.epochs=10", "model.width=0.3"]
+    return lasting_run(*settings, "method=nat"), lasting_run(*settings, "method=da")

@@ -10,7 +10,7 @@ IMAGES = 400
 
 
 def outcomes(accuracy: float, images: int = IMAGES, start: int = 0) -> np.ndarray:
-    """Right on `accuracy` of the images: on those from image `start` on, so that two runs can share many of them."""
+    """Correct on `accuracy` of the images: on those from image `start` on, so that two runs can share many of them."""
     return np.roll(np.arange(images) < round(accuracy * images), start)
 
 
@@ -28,7 +28,7 @@ def make_report(
     layer = {"name": "conv1", "weights": 500, "nonzero": 120, "density": 0.24}
     tensor = {"name": "U", "shape": [20, 20], "weights": 400, "nonzero": 3, "distinct": 3}
     return {
-        "schema": "robcomp-report/1",
+        "schema": "robcomp-report/2",
         "robcomp": "0.1.0",
         "run": {
             "id": "ab12cd34ef56",
@@ -68,6 +68,12 @@ def make_report(
         "density": {"total": nonzero / 430500, "layers": [{**layer, "rank": rank, "tensors": [tensor]}]},
         "macs": {"definition": "products", "dense": 2293000, "executed": 2293000, "nonzero": 12345, "layers": []},
     }
+
+
+def make_epoch(stage: str, epoch: int, **values: float | None) -> str:
+    """The line of an epoch in log.jsonl."""
+    base = {"event": "epoch", "stage": stage, "epoch": epoch, "loss": 1.0, "clean": 0.9, "robust": 0.5}
+    return json.dumps({**base, "val_clean": 0.9, "val_robust": 0.5, **values})
 
 
 def make_run(folder: Path, accuracy: dict[str, float], **settings: Any) -> Path:

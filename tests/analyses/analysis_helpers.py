@@ -1,4 +1,4 @@
-"""What the tests of the protocols share: the deterministic attack, counting of its calls, a look at a figure."""
+"""What the tests of the analyses share: the deterministic attack, counting of its calls, a look at a figure."""
 
 import json
 from pathlib import Path
@@ -14,10 +14,10 @@ from robcomp.cli.parser import main
 PLAIN = ["attack.attacks.pgd.steps=3", "+attack.attacks.pgd.random_start=false", "attack.batch_size=8"]
 
 
-def measured(target: Path, *arguments: object) -> dict[str, Any]:
-    """The JSON that a verb wrote into `target`, which is its own."""
-    assert main([*map(str, arguments), *PLAIN, f"target={target}"]) == 0
-    (path,) = target.glob("*.json")
+def evaluated(out: Path, *arguments: object) -> dict[str, Any]:
+    """The JSON that a command wrote into `out`, which is its own."""
+    assert main([*map(str, arguments), *PLAIN, f"out={out}"]) == 0
+    (path,) = out.glob("*.json")
     return json.loads(path.read_text())
 
 

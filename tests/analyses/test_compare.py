@@ -18,10 +18,10 @@ from robcomp.evaluation.statistics import paired_difference
 FIGURES = ("clean", "fgsm", "pgd", "worst_case")
 
 
-def made(folder: Path, right: dict[str, list[int]], images: int = 40, name: str = "report", **changes: Any) -> Path:
-    """A run directory whose images of the given numbers are right."""
+def made(folder: Path, correct: dict[str, list[int]], images: int = 40, name: str = "report", **changes: Any) -> Path:
+    """A run directory whose images of these numbers are correct."""
     folder.mkdir(exist_ok=True)
-    report = make_report(accuracy={key: len(numbers) / images for key, numbers in right.items()}, images=images)
+    report = make_report(accuracy={key: len(numbers) / images for key, numbers in correct.items()}, images=images)
     for path, value in changes.items():
         *parents, last = path.split("__")
         place = report
@@ -29,7 +29,7 @@ def made(folder: Path, right: dict[str, list[int]], images: int = 40, name: str 
             place = place[parent]
         place[last] = value
     (folder / f"{name}.json").write_text(json.dumps(report))
-    outcomes = {key: np.isin(np.arange(images), numbers) for key, numbers in right.items()}
+    outcomes = {key: np.isin(np.arange(images), numbers) for key, numbers in correct.items()}
     archive = "outcomes" if name == "report" else name
     np.savez(folder / f"{archive}.npz", **outcomes, **{"pgd.distance": np.ones(images, np.float32)})
     return folder
@@ -75,8 +75,8 @@ def test_console_and_json(pair: tuple[Path, Path], capsys: pytest.CaptureFixture
 
 
 def test_other_settings_are_said_and_not_compared(tmp_path: Path, pair: tuple[Path, Path]) -> None:
-    right = {key: numbers(0, 20) for key in FIGURES}
-    other = made(tmp_path / "c", right, accuracy__pgd__attack={"name": "pgd", "steps": 7})
+    correct = {key: numbers(0, 20) for key in FIGURES}
+    other = made(tmp_path / "c", correct, accuracy__pgd__attack={"name": "pgd", "steps": 7})
     entries = compare(pair[0], other)["accuracy"]
     assert entries["pgd"] == {"not_comparable": "settings differ"}
     assert "suites differ" in entries["worst_case"]["not_comparable"]
@@ -95,19 +95,19 @@ def test_an_attack_that_one_alone_has(
 
 
 def test_cumulative_figures_are_compared_among_themselves(tmp_path: Path) -> None:
-    right = {key: numbers(0, 20) for key in FIGURES}
+    correct = {key: numbers(0, 20) for key in FIGURES}
     plain, first, second = (
-        made(tmp_path / name, right, **({"accuracy__pgd__cumulative": True} if name != "plain" else {}))
+        made(tmp_path / name, correct, **({"accuracy__pgd__cumulative": True} if name != "plain" else {}))
         for name in ("plain", "first", "second")
     )
     assert "cumulative" in compare(plain, first)["accuracy"]["pgd"]["not_comparable"]
     assert "paired" in compare(first, second)["accuracy"]["pgd"]
 
 
-def test_an_attack_aside_is_no_part_of_the_worst_case(tmp_path: Path) -> None:
-    right = {key: numbers(0, 20) for key in FIGURES}
-    more = made(tmp_path / "more", right, accuracy__fgsm__aside=True)
-    less = made(tmp_path / "less", {key: right[key] for key in ("clean", "pgd", "worst_case")})
+def test_an_excluded_attack_is_no_part_of_the_worst_case(tmp_path: Path) -> None:
+    correct = {key: numbers(0, 20) for key in FIGURES}
+    more = made(tmp_path / "more", correct, accuracy__fgsm__excluded=True)
+    less = made(tmp_path / "less", {key: correct[key] for key in ("clean", "pgd", "worst_case")})
     assert "paired" in compare(more, less)["accuracy"]["worst_case"]
 
 
@@ -122,17 +122,17 @@ def test_what_is_in_doubt_is_marked(tmp_path: Path) -> None:
 
 
 def test_the_order_of_a_cumulative_suite_matters(tmp_path: Path) -> None:
-    right = {key: numbers(0, 20) for key in ("clean", "pgd", "fgsm", "worst_case")}
-    turned = {key: right[key] for key in ("clean", "fgsm", "pgd", "worst_case")}
+    correct = {key: numbers(0, 20) for key in ("clean", "pgd", "fgsm", "worst_case")}
+    turned = {key: correct[key] for key in ("clean", "fgsm", "pgd", "worst_case")}
     cumulative = {"accuracy__pgd__cumulative": True, "accuracy__fgsm__cumulative": True}
-    first, second = made(tmp_path / "a", right, **cumulative), made(tmp_path / "b", turned, **cumulative)
+    first, second = made(tmp_path / "a", correct, **cumulative), made(tmp_path / "b", turned, **cumulative)
     assert "differ" in compare(first, second)["accuracy"]["pgd"]["not_comparable"]
 
 
 def test_a_later_evaluation_brings_its_own_outcomes_and_images(tmp_path: Path, pair: tuple[Path, Path]) -> None:
-    right = {key: numbers(0, 10) for key in FIGURES}
+    correct = {key: numbers(0, 10) for key in FIGURES}
     later = {"data": {"name": "mnist", "checksum": "0123", "test": 20}, "threat": {"norm": "L2", "eps": 0.5}}
-    folder = made(pair[0], right, images=20, name="evaluation-x", evaluation=later, data__test=40)
+    folder = made(pair[0], correct, images=20, name="evaluation-x", evaluation=later, data__test=40)
     other = made(tmp_path / "c", {key: numbers(0, 5) for key in FIGURES}, images=20)
     result = compare(folder / "evaluation-x.json", other)
     assert result["images"] == 20
@@ -141,11 +141,11 @@ def test_a_later_evaluation_brings_its_own_outcomes_and_images(tmp_path: Path, p
 
 
 def test_refusals(tmp_path: Path, pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    right = {key: numbers(0, 10) for key in FIGURES}
+    correct = {key: numbers(0, 10) for key in FIGURES}
     with pytest.raises(UserError, match="other content"):
-        compare(pair[0], made(tmp_path / "c", right, data__checksum="9"))
-    with pytest.raises(UserError, match=r"measured on 40 test images and .* on 20"):
-        compare(pair[0], made(tmp_path / "d", right, images=20))
+        compare(pair[0], made(tmp_path / "c", correct, data__checksum="9"))
+    with pytest.raises(UserError, match=r"evaluated on 40 test images and .* on 20"):
+        compare(pair[0], made(tmp_path / "d", correct, images=20))
     (pair[1] / "outcomes.npz").unlink()
     with pytest.raises(UserError, match="no outcomes at"):
         compare(*pair)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from analysis_helpers import PLAIN, count_attacks, drawn, measured
+from analysis_helpers import PLAIN, count_attacks, drawn, evaluated
 
 from robcomp.analyses.curve import rising_eps
 from robcomp.attacks import ATTACKS
@@ -30,17 +30,17 @@ Runs = tuple[Path, Path]
 def curves(finished: Runs, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     """The curves of both runs over eps, and where they are."""
     target = tmp_path_factory.mktemp("curves")
-    return measured(target, "curve", f"run={finished[0]},{finished[1]}", OVER_EPS), target
+    return evaluated(target, "curve", f"run={finished[0]},{finished[1]}", OVER_EPS), target
 
 
-def standing(folder: Path, budgets: list[float]) -> np.ndarray:
-    """Which images are right under each of the budgets, each of them met by all images."""
+def surviving(folder: Path, budgets: list[float]) -> np.ndarray:
+    """Which images are correct under each of the budgets, each of them met by all images."""
     run = load(folder, [])
     with Evaluator(run.model, run.dataset.test, 0) as evaluator:
-        right = evaluator.clean
+        correct = evaluator.clean
         for eps in budgets:
-            right = right & evaluator.under("pgd", PGD(eps, steps=3, random_start=False), evaluator.clean).right
-    return right
+            correct = correct & evaluator.under("pgd", PGD(eps, steps=3, random_start=False), evaluator.clean).correct
+    return correct
 
 
 def test_default_values_reach_from_nothing_to_everything() -> None:
@@ -66,7 +66,7 @@ def test_a_curve_starts_at_clean_accuracy_falls_and_stops_below_chance(
 def test_a_point_is_what_all_budgets_up_to_it_leave(curves: tuple[dict[str, Any], Path], finished: Runs) -> None:
     for line, folder in zip(curves[0]["curves"], finished, strict=True):
         for place, point in enumerate(line["points"]):
-            assert point["correct"] == standing(folder, list(VALUES[1 : place + 1])).sum()
+            assert point["correct"] == surviving(folder, list(VALUES[1 : place + 1])).sum()
 
 
 def test_json_table_and_figure_say_the_same(curves: tuple[dict[str, Any], Path], finished: Runs) -> None:
@@ -95,9 +95,9 @@ def test_a_finished_curve_is_shown_without_an_attack(
     calls = count_attacks(monkeypatch)
     (figure,) = target.glob("*.png")
     figure.unlink()
-    assert measured(target, "curve", f"run={finished[0]}", f"run={finished[1]}", OVER_EPS) == result
+    assert evaluated(target, "curve", f"run={finished[0]}", f"run={finished[1]}", OVER_EPS) == result
     assert not calls
-    assert "already measured" in capsys.readouterr().out
+    assert "already evaluated" in capsys.readouterr().out
     assert drawn(figure)
 
 
@@ -115,11 +115,11 @@ def test_a_stopped_curve_goes_on_and_ends_the_same(
 
     with monkeypatch.context() as patch:
         patch.setattr(EvaluationProgress, "advance", interrupt)
-        assert main([*arguments, *PLAIN, f"target={tmp_path}"]) == 130
+        assert main([*arguments, *PLAIN, f"out={tmp_path}"]) == 130
     assert not list(tmp_path.glob("*.json"))
     assert list(tmp_path.glob("*.part.npz"))
     first = len(calls)
-    result = measured(tmp_path, *arguments)
+    result = evaluated(tmp_path, *arguments)
     second = len(calls) - first
     without_times = [
         [{key: point[key] for key in ("eps", "correct", "attacked")} for point in line["points"]]
@@ -130,13 +130,13 @@ def test_a_stopped_curve_goes_on_and_ends_the_same(
         for line in curves[0]["curves"]
     ]
     calls.clear()
-    measured(tmp_path, *arguments, "fresh=true")
+    evaluated(tmp_path, *arguments, "fresh=true")
     assert 0 < first < len(calls)
     assert second < len(calls) <= first + second
 
 
 def test_over_steps(finished: Runs, tmp_path: Path) -> None:
-    result = measured(tmp_path, "curve", f"run={finished[0]}", "over=steps", "values=1,2,4", "threat.eps=0.1")
+    result = evaluated(tmp_path, "curve", f"run={finished[0]}", "over=steps", "values=1,2,4", "threat.eps=0.1")
     (line,) = result["curves"]
     assert [point["steps"] for point in line["points"]] == [1, 2, 4]
     assert line["attack"]["eps"] == 0.1
@@ -149,6 +149,8 @@ def test_over_steps(finished: Runs, tmp_path: Path) -> None:
 @dataclass
 class Brighter(MinimumNorm):
     """The nearest image on the way to white that is classified differently, to a hundredth."""
+
+    kind = "brighter"
 
     @property
     def cost(self) -> int:
@@ -169,12 +171,12 @@ def test_a_minimum_norm_attack_gives_its_curve_in_one_run(
 ) -> None:
     monkeypatch.setitem(ATTACKS._entries, "brighter", Brighter)
     arguments = [f"run={finished[1]}", OVER_EPS, "attack=pgd100", "+attack.attacks.brighter={eps: 0.1}"]
-    result = measured(tmp_path, "curve", *arguments)
+    result = evaluated(tmp_path, "curve", *arguments)
     line = next(line for line in result["curves"] if line["name"] == "brighter")
     run = load(finished[1], [])
     with Evaluator(run.model, run.dataset.test, 0) as evaluator:
         expected = [
-            int((evaluator.under("b", Brighter(eps), evaluator.clean).right).sum()) if eps else evaluator.clean.sum()
+            int((evaluator.under("b", Brighter(eps), evaluator.clean).correct).sum()) if eps else evaluator.clean.sum()
             for eps in VALUES
         ]
     assert [point["correct"] for point in line["points"]] == expected
@@ -188,7 +190,7 @@ def test_without_matplotlib_there_is_a_sentence_and_no_figure(
     finished: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    measured(tmp_path, "curve", f"run={finished[0]}", "values=0,0.1")
+    evaluated(tmp_path, "curve", f"run={finished[0]}", "values=0,0.1")
     assert "pip install" in capsys.readouterr().out
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".json"]
 
@@ -205,7 +207,7 @@ def test_without_matplotlib_there_is_a_sentence_and_no_figure(
         (["steps=5"], "unknown key of the configuration 'steps'"),
         (["dataset.shape=[1,20,20]"], "[1, 20, 20]"),
         (["run=nowhere"], "run=nowhere is no finished run"),
-        (["target=a", "target=b"], "target= is given 2 times"),
+        (["out=a", "out=b"], "out= is given 2 times"),
     ],
 )
 def test_refusals(finished: Runs, words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from analysis_helpers import drawn
-from tiny import run
 
 from robcomp import artifact
 from robcomp.cli.parser import main
@@ -19,18 +19,15 @@ Runs = tuple[Path, Path]
 
 
 @pytest.fixture(scope="module")
-def factored(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def factored(lasting_run: Callable[..., Path]) -> Path:
     """A pruned run whose layers hold U V + C."""
-    out = tmp_path_factory.mktemp("factored")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("robcomp.figures.training.training_curves", lambda log, figure: None)
-        return run([f"data_dir={data_dir}", f"out={out}", "method=atmc", "method.ratio=0.1"])
+    return lasting_run("method=atmc", "method.ratio=0.1")
 
 
-def made(target: Path, *arguments: object) -> dict[str, Any]:
-    """The JSON that the verb wrote into `target`."""
-    assert main(["histogram", *map(str, arguments), f"target={target}"]) == 0
-    (path,) = target.glob("*.json")
+def made(out: Path, *arguments: object) -> dict[str, Any]:
+    """The JSON that the command wrote into `out`."""
+    assert main(["histogram", *map(str, arguments), f"out={out}"]) == 0
+    (path,) = out.glob("*.json")
     return json.loads(path.read_text())
 
 
@@ -144,7 +141,7 @@ def test_a_network_of_zeros(finished: Runs, tmp_path: Path) -> None:
         (["bins=2.5"], "bins=2.5 is no number of bins"),
         (["layers=block*"], "matches no layer"),
         (["normalised=yes"], "normalised=yes is neither"),
-        (["attack=quick"], "unknown key 'attack'; choose from bins, layers, normalised, run, target"),
+        (["attack=quick"], "unknown key 'attack'; choose from bins, layers, normalised, out, run"),
         (["binz=3"], "Did you mean bins?"),
         (["run=nowhere"], "run=nowhere is no finished run"),
     ],

@@ -5,12 +5,12 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from analysis_helpers import drawn
-from tiny import run
 
 from robcomp.cli.parser import main
 
@@ -19,18 +19,15 @@ COLUMNS = ["run", "stage", "epoch", "loss", "adversarial_loss", "clean", "robust
 
 
 @pytest.fixture(scope="module")
-def staged(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def staged(lasting_run: Callable[..., Path]) -> Path:
     """A run of several stages."""
-    out = tmp_path_factory.mktemp("staged")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("robcomp.figures.training.training_curves", lambda log, figure: None)
-        return run([f"data_dir={data_dir}", f"out={out}", "method=al0"])
+    return lasting_run("method=al0")
 
 
-def made(target: Path, *folders: Path) -> dict[str, Any]:
-    """The JSON that the verb wrote into `target`."""
-    assert main(["losses", *(f"run={folder}" for folder in folders), f"target={target}"]) == 0
-    (path,) = target.glob("*.json")
+def made(out: Path, *folders: Path) -> dict[str, Any]:
+    """The JSON that the command wrote into `out`."""
+    assert main(["losses", *(f"run={folder}" for folder in folders), f"out={out}"]) == 0
+    (path,) = out.glob("*.json")
     return json.loads(path.read_text())
 
 
@@ -104,10 +101,10 @@ def test_no_run_with_an_adversarial_loss(finished: Runs, tmp_path: Path, capsys:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["values=1"], "unknown key 'values'; choose from run, target"),
+        (["values=1"], "unknown key 'values'; choose from out, run"),
         (["--run"], "unrecognized arguments"),
         (["run=nowhere"], "run=nowhere is no finished run"),
-        (["target=a", "target=b"], "target= is given 2 times"),
+        (["out=a", "out=b"], "out= is given 2 times"),
     ],
 )
 def test_refusals(finished: Runs, words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,7 +129,7 @@ def test_losses_do_without_torch_and_without_matplotlib(finished: Runs, tmp_path
     program = (
         "import sys, robcomp.cli.parser\n"
         "sys.modules['matplotlib'] = None\n"
-        f"assert robcomp.cli.parser.main(['losses', 'run={finished[1]}', 'target={tmp_path}']) == 0\n"
+        f"assert robcomp.cli.parser.main(['losses', 'run={finished[1]}', 'out={tmp_path}']) == 0\n"
         "assert 'torch' not in sys.modules and 'hydra' not in sys.modules"
     )
     said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout

@@ -3,14 +3,14 @@
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from analysis_helpers import PLAIN, count_attacks, drawn, measured
-from tiny import run
+from analysis_helpers import PLAIN, count_attacks, drawn, evaluated
 
 from robcomp import artifact
 from robcomp.analyses import sensitivity
@@ -18,7 +18,7 @@ from robcomp.attacks.fgsm import FGSM
 from robcomp.attacks.pgd import PGD
 from robcomp.cli.parser import main
 from robcomp.evaluation.progress import EvaluationProgress
-from robcomp.runs import load as finished
+from robcomp.runs.load import load
 from robcomp.seeding import generator
 
 Runs = tuple[Path, Path]
@@ -31,16 +31,13 @@ LAYERS = ["conv1", "conv2", "fc1", "fc2"]
 def result(finished: Runs, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     """The sensitivity of both runs, and where it is."""
     target = tmp_path_factory.mktemp("sensitivity")
-    return measured(target, "sensitivity", f"run={finished[0]},{finished[1]}", *WORDS), target
+    return evaluated(target, "sensitivity", f"run={finished[0]},{finished[1]}", *WORDS), target
 
 
 @pytest.fixture(scope="module")
-def factored(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def factored(lasting_run: Callable[..., Path]) -> Path:
     """A run whose layers hold U V + C."""
-    out = tmp_path_factory.mktemp("factored")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("robcomp.figures.training.training_curves", lambda log, figure: None)
-        return run([f"data_dir={data_dir}", f"out={out}", "method=atmc", "method.ratio=0.5"])
+    return lasting_run("method=atmc", "method.ratio=0.5")
 
 
 def kept(tensors: list[torch.Tensor], left: int) -> list[np.ndarray]:
@@ -54,20 +51,20 @@ def kept(tensors: list[torch.Tensor], left: int) -> list[np.ndarray]:
 
 
 def by_hand(folder: Path, layer: str, x: float) -> tuple[int, int, int]:
-    """(non-zeros left, images right, images right under FGSM and PGD) with the share x of the layer pruned."""
+    """(non-zeros left, images correct, images correct under FGSM and PGD) with the share x of the layer pruned."""
     model, _, _ = artifact.load(folder / "model.rcz")
     weight = model.get_submodule(layer).weight
     left = weight.numel() - round(x * weight.numel())
     with torch.no_grad():
         weight.copy_(torch.from_numpy(kept([weight], left)[0]))
-    split = finished.load(folder, []).dataset.test
+    split = load(folder, []).dataset.test
     images, labels = split.images.float() / 255, split.labels
     eps = json.loads((folder / "report.json").read_text())["threat"]["eps"]
-    right = model(images).argmax(1) == labels
-    robust = right.clone()
+    correct = model(images).argmax(1) == labels
+    robust = correct.clone()
     for attack in (FGSM(eps), PGD(eps, steps=3, random_start=False)):
         robust &= model(attack(model, images, labels, generator(torch.device("cpu"), 0))).argmax(1) == labels
-    return int(weight.count_nonzero()), int(right.sum()), int(robust.sum())
+    return int(weight.count_nonzero()), int(correct.sum()), int(robust.sum())
 
 
 def test_every_figure_is_that_of_the_layer_pruned_by_hand(result: tuple[dict[str, Any], Path], finished: Runs) -> None:
@@ -116,7 +113,7 @@ def test_the_loaded_network_is_not_touched(finished: Runs, tmp_path: Path, monke
     loaded = []
     load_all = sensitivity.load_all
     monkeypatch.setattr(sensitivity, "load_all", lambda *given: loaded.extend(load_all(*given)) or loaded)
-    measured(tmp_path, "sensitivity", f"run={finished[1]}", "values=0.9", "~attack.attacks.margin")
+    evaluated(tmp_path, "sensitivity", f"run={finished[1]}", "values=0.9", "~attack.attacks.margin")
     fresh, _, _ = artifact.load(finished[1] / "model.rcz")
     for name, tensor in loaded[0].model.state_dict().items():
         assert torch.equal(tensor, fresh.state_dict()[name]), name
@@ -131,7 +128,7 @@ def test_a_factored_layer_is_pruned_over_all_its_factors(factored: Path, tmp_pat
         copy = sensitivity.pruned(model, name, left).get_submodule(name)
         for mine, theirs in zip(kept(factors, left), (copy.U, copy.V, copy.C), strict=True):
             assert np.array_equal(mine, theirs.detach().numpy())
-    found = measured(tmp_path, "sensitivity", f"run={factored}", "values=0.2,0.9", "~attack.attacks.margin")
+    found = evaluated(tmp_path, "sensitivity", f"run={factored}", "values=0.2,0.9", "~attack.attacks.margin")
     reported = json.loads((factored / "report.json").read_text())["density"]["layers"]
     (network,) = found["networks"]
     keys = ("name", "weights", "nonzero", "density")
@@ -154,7 +151,7 @@ def test_a_layer_that_is_sparse_already_does_not_change_and_is_not_attacked(
             weight.copy_(torch.from_numpy(kept([weight], int(0.04 * weight.numel()))[0]))
     artifact.save(model, spec, bits, copy / "model.rcz")
     calls = count_attacks(monkeypatch)
-    found = measured(tmp_path / "out", "sensitivity", f"run={copy}", "values=0.5,0.95", "~attack.attacks.margin")
+    found = evaluated(tmp_path / "out", "sensitivity", f"run={copy}", "values=0.5,0.95", "~attack.attacks.margin")
     (network,) = found["networks"]
     assert sum(calls) == 2 * network["unpruned"]["clean"]["correct"]  # FGSM and PGD on the unpruned network alone
     for layer in network["layers"]:
@@ -163,7 +160,7 @@ def test_a_layer_that_is_sparse_already_does_not_change_and_is_not_attacked(
             assert (point["clean"], point["robust"]) == (network["unpruned"]["clean"], network["unpruned"]["robust"])
 
 
-def test_a_stopped_measurement_goes_on_and_ends_the_same(
+def test_a_stopped_analysis_goes_on_and_ends_the_same(
     result: tuple[dict[str, Any], Path],
     finished: Runs,
     tmp_path: Path,
@@ -180,18 +177,18 @@ def test_a_stopped_measurement_goes_on_and_ends_the_same(
 
     with monkeypatch.context() as patch:
         patch.setattr(EvaluationProgress, "advance", interrupt)
-        assert main([*arguments, *PLAIN, f"target={tmp_path}"]) == 130
+        assert main([*arguments, *PLAIN, f"out={tmp_path}"]) == 130
     assert 0 < told[-1][1] <= 1
     assert not list(tmp_path.glob("*.json"))
     assert list(tmp_path.glob("*.part.npz"))
     first = len(calls)
-    assert measured(tmp_path, *arguments)["networks"] == result[0]["networks"]
+    assert evaluated(tmp_path, *arguments)["networks"] == result[0]["networks"]
     second = len(calls) - first
     calls.clear()
-    assert measured(tmp_path, *arguments)["networks"] == result[0]["networks"]
+    assert evaluated(tmp_path, *arguments)["networks"] == result[0]["networks"]
     assert not calls
-    assert "already measured" in capsys.readouterr().out
-    measured(tmp_path, *arguments, "fresh=true")
+    assert "already evaluated" in capsys.readouterr().out
+    evaluated(tmp_path, *arguments, "fresh=true")
     assert 0 < first < len(calls)
     assert second < len(calls) <= first + second
 
@@ -200,11 +197,11 @@ def test_the_default_suite_and_shares(
     finished: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(PGD, "perturb", lambda self, model, x, y, generator: x)
-    found = measured(tmp_path / "a", "sensitivity", f"run={finished[0]}")
+    found = evaluated(tmp_path / "a", "sensitivity", f"run={finished[0]}")
     assert list(found["attacks"]) == ["fgsm", "pgd", "margin"]
     assert found["values"] == [0.5, 0.8, 0.95]
     assert "80 % of one layer pruned" in capsys.readouterr().out
-    found = measured(tmp_path / "b", "sensitivity", f"run={finished[0]}", "attack=pgd100", "dataset.test_subset=10")
+    found = evaluated(tmp_path / "b", "sensitivity", f"run={finished[0]}", "attack=pgd100", "dataset.test_subset=10")
     assert (list(found["attacks"]), found["data"]["test"]) == (["pgd"], 10)
 
 
@@ -216,7 +213,7 @@ def test_the_default_suite_and_shares(
         (["values=half"], "values='half' is not a number"),
         (["shares=0.5"], "unknown key of the configuration 'shares'"),
         (["run=nowhere"], "run=nowhere is no finished run"),
-        (["target=a", "target=b"], "target= is given 2 times"),
+        (["out=a", "out=b"], "out= is given 2 times"),
     ],
 )
 def test_refusals(finished: Runs, words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from analysis_helpers import count_attacks, drawn, measured
+from analysis_helpers import count_attacks, drawn, evaluated
 from tiny import randomise_batch_norm, rng, two_layers
 
 from robcomp.analyses.combine import Average
@@ -31,19 +31,19 @@ def images(run: LoadedRun) -> tuple[torch.Tensor, torch.Tensor]:
     return to_float(run.dataset.test.images), run.dataset.test.labels
 
 
-def right(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> np.ndarray:
+def correct(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> np.ndarray:
     with torch.no_grad():
         return (model(x).argmax(1) == y).numpy()
 
 
 def white_box(model: torch.nn.Module, run: LoadedRun) -> int:
     with Evaluator(model, run.dataset.test, 0) as evaluator:
-        return int(evaluator.under("pgd", ATTACK, evaluator.clean).right.sum())
+        return int(evaluator.under("pgd", ATTACK, evaluator.clean).correct.sum())
 
 
 def test_transfer_matrix(finished: Runs, loaded: list[LoadedRun], tmp_path: Path) -> None:
     first, second = finished
-    result = measured(tmp_path, "transfer", f"source={first}", f"source={second}", f"targets=[{second},{first}]")
+    result = evaluated(tmp_path, "transfer", f"source={first}", f"source={second}", f"targets=[{second},{first}]")
     (matrix,) = result["matrices"]
     assert matrix["eps"] == 0.1
     cells = {(cell["source"], cell["target"]): cell for cell in matrix["cells"]}
@@ -53,12 +53,12 @@ def test_transfer_matrix(finished: Runs, loaded: list[LoadedRun], tmp_path: Path
         x_adv = ATTACK(source.model, x, y, rng())
         for target in loaded:
             cell = cells[source.label, target.label]
-            expected = right(target.model, x, y) & right(target.model, x_adv, y)
+            expected = correct(target.model, x, y) & correct(target.model, x_adv, y)
             assert cell["correct"] == expected.sum()
             assert cell["white_box"] is (source is target)
         assert cells[source.label, source.label]["correct"] == white_box(source.model, source)
     clean = {cell["target"]: cell["correct"] for cell in result["clean"]}
-    assert clean == {run.label: right(run.model, *images(run)).sum() for run in loaded}
+    assert clean == {run.label: correct(run.model, *images(run)).sum() for run in loaded}
     rows = list(csv.DictReader(next(tmp_path.glob("*.csv")).open()))
     assert list(rows[0]) == ["source", "target", "attack", "eps", "correct", "images", "accuracy", "low", "high"]
     assert len(rows) == 6
@@ -67,7 +67,7 @@ def test_transfer_matrix(finished: Runs, loaded: list[LoadedRun], tmp_path: Path
 
 def test_transfer_at_several_eps(finished: Runs, tmp_path: Path) -> None:
     first, second = finished
-    result = measured(tmp_path, "transfer", f"source={first}", f"targets={second}", "values=0,0.1,0.3")
+    result = evaluated(tmp_path, "transfer", f"source={first}", f"targets={second}", "values=0,0.1,0.3")
     assert [matrix["eps"] for matrix in result["matrices"]] == [0, 0.1, 0.3]
     (start,), (end,) = result["matrices"][0]["cells"], result["matrices"][-1]["cells"]
     assert start["correct"] == result["clean"][0]["correct"] >= end["correct"]
@@ -76,7 +76,7 @@ def test_transfer_at_several_eps(finished: Runs, tmp_path: Path) -> None:
 
 def test_a_stopped_transfer_goes_on(finished: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["transfer", f"source={finished[0]}", f"targets={finished[1]}"]
-    whole = measured(tmp_path / "whole", *arguments)
+    whole = evaluated(tmp_path / "whole", *arguments)
     calls = count_attacks(monkeypatch)
 
     def interrupt(self: EvaluationProgress, name: str, done: float, total: int) -> None:
@@ -86,9 +86,9 @@ def test_a_stopped_transfer_goes_on(finished: Runs, tmp_path: Path, monkeypatch:
     with monkeypatch.context() as patch:
         patch.setattr(EvaluationProgress, "advance", interrupt)
         with pytest.raises(AssertionError):
-            measured(tmp_path / "stopped", *arguments)
+            evaluated(tmp_path / "stopped", *arguments)
     assert calls == [8, 8, 4]
-    again = measured(tmp_path / "stopped", *arguments)
+    again = evaluated(tmp_path / "stopped", *arguments)
     assert calls == [8, 8, 4, 4]
     assert again["matrices"][0]["cells"][0]["correct"] == whole["matrices"][0]["cells"][0]["correct"]
 
@@ -119,20 +119,20 @@ def test_the_average_is_attacked_on_a_folded_copy_that_computes_the_same(loaded:
 
 
 def test_combine(finished: Runs, loaded: list[LoadedRun], tmp_path: Path) -> None:
-    result = measured(tmp_path, "combine", f"run={finished[0]}", f"run={finished[1]}")
+    result = evaluated(tmp_path, "combine", f"run={finished[0]}", f"run={finished[1]}")
     rows = {(row["attack"], row["way"], row["run"]): row["correct"] for row in result["rows"]}
     average = Average([run.model for run in loaded]).eval()
     x, y = images(loaded[0])
-    clean = right(average, x, y)
+    clean = correct(average, x, y)
     assert rows["clean", "clean", "combined"] == clean.sum()
     left = clean
     for run in loaded:
         assert rows["pgd", "alone", run.label] == white_box(run.model, run)
-        fooled = clean & right(average, ATTACK(run.model, x, y, rng()), y)
+        fooled = clean & correct(average, ATTACK(run.model, x, y, rng()), y)
         assert rows["pgd", "through", run.label] == fooled.sum()
         left = left & fooled
     assert rows["pgd", "adaptive", "combined"] == white_box(average, loaded[0])
-    left = left & right(average, ATTACK(average, x, y, rng()), y)
+    left = left & correct(average, ATTACK(average, x, y, rng()), y)
     assert rows["pgd", "worst", "combined"] == rows["worst_case", "worst", "combined"] == left.sum()
     assert "adaptive" in result["note"]
     assert drawn(next(tmp_path.glob("*.png")))

@@ -75,7 +75,7 @@ def held(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def trained() -> tuple[nn.Module, Tensor, Tensor]:
-    """A small convolutional network after some training, and images that it gets right."""
+    """A small convolutional network after some training, and images that it classifies correctly."""
     torch.manual_seed(0)
     split = images(60, 1)
     x, y = to_float(split.images), split.labels
@@ -87,8 +87,8 @@ def trained() -> tuple[nn.Module, Tensor, Tensor]:
         optimiser.zero_grad()
         F.cross_entropy(model(x), y).backward()
         optimiser.step()
-    right = held(model, x, y)
-    return model.requires_grad_(False), x[right], y[right]
+    correct = held(model, x, y)
+    return model.requires_grad_(False), x[correct], y[correct]
 
 
 def test_checkpoints_worked_out_by_hand() -> None:
@@ -144,7 +144,7 @@ def test_no_worse_than_pgd_of_as_many_steps(norm: str, eps: float) -> None:
 
 @every_kind
 def test_the_best_point_seen_is_returned(kind: type[APGD], norm: str) -> None:
-    """Wavy logits, out of reach of a fooling: only the best point of every image can be right."""
+    """Wavy logits, out of reach of a fooling: only the best point of every image can be what comes back."""
     model, x = wavy(), torch.rand(7, 2, 3, 3, generator=rng(1))
     x_adv = kind(0.4, norm, steps=25)(model, x, ones(x), rng())
     points = torch.stack(model.seen[1:] if kind is APGDT else model.seen)  # apgd_t first asks for x itself

@@ -1,13 +1,17 @@
-"""The command line: its verbs, its exit codes, what it writes, and how soon it answers."""
+"""The command line: its commands, its exit codes, what it writes, and how soon it answers."""
 
+import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,13 +20,29 @@ from tiny import RUN
 import robcomp
 from robcomp.attacks import ATTACKS
 from robcomp.cli.parser import main
-from robcomp.settings import choices as catalogue
+from robcomp.models import MODELS
+from robcomp.settings.choices import GROUPS, choices
+from robcomp.settings.compose import compose_config
 from robcomp.trainers.method import METHODS
 
 pytestmark = pytest.mark.usefixtures("sandbox", "no_curves")
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ["train", *RUN, "method=nat"]
+COMMANDS = [
+    "train",
+    "evaluate",
+    "curve",
+    "transfer",
+    "combine",
+    "sensitivity",
+    "histogram",
+    "losses",
+    "compare",
+    "list",
+    "table",
+]
+LISTS = [f"{group}s" for group in (*GROUPS, "table") if group != "attack"]  # that one is read from the registry
 
 
 def shell(*arguments: str) -> tuple[subprocess.CompletedProcess[str], float]:
@@ -50,24 +70,27 @@ def reports(folder: Path = Path("outputs")) -> list[Path]:
     return sorted(folder.glob("tiny-*/*/report.json"))
 
 
-@pytest.mark.parametrize("verb", [[], ["train"], ["evaluate"], ["list"], ["table"]])
-def test_help_answers_at_once_without_torch(verb: list[str]) -> None:
-    result, seconds = shell(*verb, "--help")
+@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["list"], ["table"]])
+def test_help_answers_at_once_without_torch(command: list[str]) -> None:
+    result, seconds = shell(*command, "--help")
     assert result.returncode == 0
     assert "usage: robcomp" in result.stdout
     assert seconds < 1
 
 
-def test_list_answers_at_once() -> None:
-    result, seconds = shell("list")
+@pytest.mark.parametrize("group", LISTS)
+def test_a_list_answers_at_once(group: str) -> None:
+    result, seconds = shell("list", group)
     assert result.returncode == 0
+    assert result.stdout.startswith(group)
     assert seconds < 1
 
 
-def test_help_and_list_do_not_import_torch() -> None:
+def test_help_and_lists_do_not_import_torch() -> None:
+    asked = [[], *(["list", group] for group in LISTS), *([command, "--help"] for command in COMMANDS)]
     program = (
         "import sys, robcomp.cli.parser\n"
-        "for arguments in ([], ['list'], ['train', '--help'], ['table', '--help']):\n"
+        f"for arguments in {asked}:\n"
         "    try: robcomp.cli.parser.main(arguments)\n"
         "    except SystemExit: pass\n"
         "assert not {'torch', 'hydra', 'numpy', 'omegaconf', 'rich'} & set(sys.modules), sorted(sys.modules)"
@@ -89,22 +112,38 @@ def test_help_of_train_shows_every_choice(capsys: pytest.CaptureFixture[str]) ->
         main(["train", "--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    for group in catalogue.GROUPS:
-        assert f"{group:<8} {', '.join(catalogue.choices(group))}" in text
+    for group in GROUPS:
+        assert re.search(rf"^  {group} +{', '.join(choices(group))}$", text, re.MULTILINE), group
 
 
 def test_list_names_everything_with_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
     named = dict(lines)
-    for name in [*METHODS, "fgsm", "pgd", *(c for g in (*catalogue.GROUPS, "table") for c in catalogue.choices(g))]:
+    for name in [*METHODS, "fgsm", "pgd", *(c for g in (*GROUPS, "table") for c in choices(g))]:
         assert len(named[name]) > 10, name
     assert {"digits", "mnist", "cifar10", "lenet", "resnet18", "resnet34", "quick", "atmc-mnist"} <= set(named)
 
 
-def test_every_choice_of_method_and_attack_is_a_registered_one() -> None:
-    assert set(catalogue.choices("method")) == set(METHODS)
-    assert catalogue.attacks().keys() == set(ATTACKS)
+def test_every_choice_of_method_and_model_is_a_registered_one() -> None:
+    assert set(choices("method")) == set(METHODS)
+    kinds = {compose_config([f"model={name}"]).model.kind for name in choices("model")}
+    assert kinds == set(MODELS)
+
+
+@pytest.mark.parametrize("group", [["attacks"], []])
+def test_attacks_are_listed_with_the_first_sentence_of_their_docstrings(
+    group: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["list", *group]) == 0
+    suites, attacks = capsys.readouterr().out.split("attacks of a suite")
+    lines = [line.split(maxsplit=1) for line in attacks.splitlines() if line.startswith("  ")]
+    said = {name: " ".join(inspect.getdoc(cls).split("\n\n")[0].split()) for name, cls in ATTACKS.items()}
+    assert len(lines) == len(said)
+    assert dict(lines) == said
+    assert not any(text.startswith(f"{ATTACKS[name].__name__}(") for name, text in said.items())  # a signature
+    for suite in choices("attack"):
+        assert re.search(rf"^  {suite} ", suites, re.MULTILINE), suite
 
 
 def test_list_of_one_group(capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,7 +154,15 @@ def test_list_of_one_group(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unknown group 'method'" in refused(capsys, "list", "method")
 
 
-def test_no_verb_is_help(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", ["curve", "transfer", "combine", "compare"])
+def test_help_of_an_analysis_gives_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    assert f"robcomp {command} " in text.split("example:")[1]
+
+
+def test_no_command_is_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     assert "usage: robcomp" in capsys.readouterr().out
 
@@ -126,7 +173,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.strip() == f"robcomp {robcomp.__version__}"
 
 
-@pytest.mark.parametrize("arguments", [["trian"], ["train", "--fast"], ["table"], ["train", "--cfg", "hydra"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["trian"], ["train", "--fast"], ["table"], ["train", "--cfg", "hydra"], ["table", "atmc-mnist", "--target", "x"]],
+)
 def test_what_argparse_refuses(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
@@ -294,6 +344,34 @@ def test_evaluate_refuses_other_images(capsys: pytest.CaptureFixture[str]) -> No
 def test_table_refuses_what_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Did you mean atmc-mnist" in refused(capsys, "table", "atmc-minst")
     assert "huge" in refused(capsys, "table", "atmc-mnist", "--scale", "huge")
+    assert "out= is given 2 times" in refused(capsys, "table", "atmc-mnist", "out=a", "out=b")
+
+
+@pytest.mark.parametrize(
+    ("words", "page", "more"),
+    [
+        ([], "results/atmc-mnist-cpu.md", []),
+        (["out=there"], "there/atmc-mnist-cpu.md", []),
+        (["out=there", "runs=elsewhere", "seed=1"], "there/atmc-mnist-cpu.md", ["out=elsewhere"]),
+    ],
+)
+def test_the_page_of_a_table_goes_to_out_and_its_runs_go_to_runs(
+    words: list[str], page: str, more: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = {}
+
+    def build(name: str, scale: str, extra: list[str], run_all: Callable[..., Any], target: Path) -> Path:
+        seen["extra"] = extra
+        run_all([["method=nat", *extra], ["method=da", *extra]])
+        return target / f"{name}-{scale}.md"
+
+    monkeypatch.setattr("robcomp.tables.build.build", build)
+    monkeypatch.setattr("robcomp.runs.sweep.run", lambda jobs, console: seen.update(jobs=jobs))
+    assert main(["table", "atmc-mnist", *words]) == 0
+    assert f"table: {page}" in capsys.readouterr().out
+    extra = [word for word in words if word == "seed=1"]
+    assert seen["extra"] == extra
+    assert seen["jobs"] == [["method=nat", *extra, *more], ["method=da", *extra, *more]]
 
 
 def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -321,8 +399,8 @@ def test_a_wheel_brings_its_configuration_along(sandbox: Path) -> None:
         names = set(archive.namelist())
     groups = [path.relative_to(ROOT) for path in (ROOT / "conf").rglob("*.yaml")]
     assert {f"robcomp/{path}" for path in groups} <= names
-    assert {"robcomp/conf/config.yaml", "robcomp/report/published.csv", "robcomp/data/__init__.py"} <= names
+    assert {"robcomp/conf/config.yaml", "robcomp/tables/published.csv", "robcomp/data/__init__.py"} <= names
     program = "import robcomp.settings.choices as c; print(c.conf_dir(), *c.choices('dataset'))"
     installed = {**os.environ, "PYTHONPATH": str(sandbox / "site")}
     found = subprocess.check_output([sys.executable, "-c", program], env=installed, text=True)
-    assert found.split() == [str(sandbox / "site" / "robcomp" / "conf"), *catalogue.choices("dataset")]
+    assert found.split() == [str(sandbox / "site" / "robcomp" / "conf"), *choices("dataset")]

@@ -1,4 +1,4 @@
-"""Every attack against every law. A new attack is one row in ROWS."""
+"""Every attack against every contract. A new attack is one row in ROWS."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from robcomp.errors import UserError
 
 @dataclass
 class Row:
-    """One attack as a suite would name it, and what it promises beyond the laws of all."""
+    """One attack as a suite would name it, and what it promises beyond the contracts of all."""
 
     name: str
     norm: str
@@ -120,7 +120,7 @@ class TwoClasses(nn.Module):
 
 
 def two_classes(count: int = 40) -> tuple[TwoClasses, Tensor, Tensor]:
-    """All images right, at distances to the boundary that an eps between 0 and 0.1 tells apart."""
+    """All images classified correctly, at distances to the boundary that an eps between 0 and 0.1 tells apart."""
     w = torch.randn(12, generator=rng(2))
     x = 0.5 + 0.02 * torch.randn(count, 3, 2, 2, generator=rng(3))
     margins = x.flatten(1) @ w
@@ -223,22 +223,22 @@ def test_an_empty_batch_is_an_empty_batch(row: Row) -> None:
 
 def test_robust_accuracy_falls_with_eps(in_ball: Row) -> None:
     model, x, y = two_classes()
-    right = [robust(model, in_ball.build(eps, **in_ball.patient), x, y) for eps in (0, 0.01, 0.02, 0.04, 0.08, 0.6)]
-    assert right == sorted(right, reverse=True)
-    assert right[0] == len(x)
-    assert right[-1] <= len(x) * in_ball.slack / 10
-    assert len(set(right)) >= 4
+    correct = [robust(model, in_ball.build(eps, **in_ball.patient), x, y) for eps in (0, 0.01, 0.02, 0.04, 0.08, 0.6)]
+    assert correct == sorted(correct, reverse=True)
+    assert correct[0] == len(x)
+    assert correct[-1] <= len(x) * in_ball.slack / 10
+    assert len(set(correct)) >= 4
 
 
 def test_robust_accuracy_falls_with_steps() -> None:
     """At a fixed step size and from x, n + 1 steps on a linear model reach at least as far as n."""
     model, x, y = two_classes()
     for norm, eps in (("Linf", 0.05), ("L2", 0.15)):
-        right = [
+        correct = [
             robust(model, PGD(eps, norm, steps=n, step_size=eps / 6, random_start=False), x, y) for n in (1, 2, 4, 6, 9)
         ]
-        assert right == sorted(right, reverse=True)
-        assert right[0] > right[3] == right[4]
+        assert correct == sorted(correct, reverse=True)
+        assert correct[0] > correct[3] == correct[4]
 
 
 def test_a_linear_model_is_attacked_to_its_known_optimum(in_ball: Row) -> None:
@@ -277,8 +277,8 @@ def test_the_penalty_form_is_attacked_to_its_known_optimum() -> None:
     model, x, y = two_classes()
     gamma = 0.05
     x_adv = ATTACKS["wrm"](gamma=gamma, steps=400)(model, x, y, rng())
-    right = model(x_adv).softmax(1)[:, 0]  # the gradient of CE along -w is the probability of the wrong class
-    wanted = -gamma * right[:, None] * model.w.detach()
+    wrong = model(x_adv).softmax(1)[:, 0]  # the gradient of CE along -w is the probability of the wrong class
+    wanted = -gamma * wrong[:, None] * model.w.detach()
     assert torch.allclose((x_adv - x).flatten(1), wanted, atol=1e-4)
 
 
@@ -295,9 +295,9 @@ def test_restarts_keep_the_worst_case_of_each_image() -> None:
 
 
 def test_restarts_lose_no_misclassified_image_to_a_higher_loss() -> None:
-    """Logits (0, a, -a) by the sign of the first pixel's move: one side is wrong by a hair, the other is right at more.
+    """Logits (0, a, -a) by the sign of the first pixel's move: one side is wrong by a hair, the other correct at more.
 
-    Right at 1/3 against 1/3 costs log 3, wrong at 0.45 against 0.55 only 0.8: the loss alone takes the right one.
+    Correct at 1/3 against 1/3 costs log 3, wrong at 0.45 against 0.55 only 0.8: the loss alone takes the correct one.
     """
 
     class Sides(nn.Module):

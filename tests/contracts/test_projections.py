@@ -1,4 +1,4 @@
-"""Every projection against every law. A new projection is one row in ROWS."""
+"""Every projection against every contract. A new projection is one row in ROWS."""
 
 import itertools
 import math
@@ -15,7 +15,7 @@ EPS = 0.3
 BITS = 3
 GROUPS = 3
 PHI = 1.0  # random filters of few weights are seldom nearer than that, but some are
-SHAPES = [(6, 5, 3, 2), (4, 7)]  # what a row's tensors look like unless a law says otherwise
+SHAPES = [(6, 5, 3, 2), (4, 7)]  # what a row's tensors look like unless a contract says otherwise
 
 
 @dataclass

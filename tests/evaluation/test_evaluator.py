@@ -39,7 +39,7 @@ class Halving(MinimumNorm):
 
 
 class Centred(nn.Module):
-    """Three classes by three bands of rows: right on `tiny` images, linear, so that attacks are predictable."""
+    """Three classes by three bands of rows: correct on `tiny` images, linear, so that attacks are predictable."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ def outcomes(model: nn.Module, config: SuiteConfig, **settings: object):
         return evaluate_suite(evaluator, config)
 
 
-def test_individual_attacks_meet_every_right_image() -> None:
+def test_individual_attacks_meet_every_correct_image() -> None:
     records, found = outcomes(Centred(), suite(True, **PAIR))
     assert list(records) == ["clean", "strong", "weak", "worst_case"]
     assert records["clean"]["correct"] == records["strong"]["attacked"] == records["weak"]["attacked"] == 24
@@ -77,7 +77,7 @@ def test_individual_attacks_meet_every_right_image() -> None:
     assert np.array_equal(found["worst_case"], found["strong"] & found["weak"])
 
 
-def test_cumulative_attacks_come_cheapest_first_and_meet_what_stands() -> None:
+def test_cumulative_attacks_come_cheapest_first_and_meet_what_survives() -> None:
     alone, each = outcomes(Centred(), suite(True, **PAIR))
     records, found = outcomes(Centred(), suite(False, **PAIR))
     assert list(records) == ["clean", "weak", "strong", "worst_case"]
@@ -88,16 +88,16 @@ def test_cumulative_attacks_come_cheapest_first_and_meet_what_stands() -> None:
     assert np.array_equal(found["worst_case"], each["worst_case"])
 
 
-def test_an_attack_that_stands_aside_changes_no_worst_case() -> None:
-    aside = {"aside": {"attack": "pgd", "eps": 1.0, "aside": True}, "wrm": {"gamma": 1000.0, "steps": 3}}
+def test_an_excluded_attack_changes_no_worst_case() -> None:
+    excluded = {"far": {"attack": "pgd", "eps": 1.0, "excluded": True}, "wrm": {"gamma": 1000.0, "steps": 3}}
     for individual in (True, False):
-        records, _ = outcomes(Centred(), suite(individual, **PAIR, **aside))
+        records, _ = outcomes(Centred(), suite(individual, **PAIR, **excluded))
         without, _ = outcomes(Centred(), suite(individual, **PAIR))
         assert records["worst_case"] == without["worst_case"]
-        assert records["aside"]["aside"]
-        assert records["wrm"]["aside"]
-        assert records["aside"]["correct"] == 0 < records["worst_case"]["correct"]
-        assert records["aside"]["attacked"] == 24
+        assert records["far"]["excluded"]
+        assert records["wrm"]["excluded"]
+        assert records["far"]["correct"] == 0 < records["worst_case"]["correct"]
+        assert records["far"]["attacked"] == 24
 
 
 def test_a_network_that_is_always_wrong_is_not_attacked() -> None:
@@ -132,7 +132,7 @@ def test_a_network_of_nan_is_refused_with_the_image() -> None:
         pass
 
 
-def test_an_image_for_which_the_network_returns_nan_is_not_classified_right() -> None:
+def test_an_image_for_which_the_network_returns_nan_is_not_classified_correctly() -> None:
     class Edge(Centred):
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x) + torch.where(x.flatten(1).amax(1) > 0.9, torch.nan, 0.0)[:, None]
@@ -147,13 +147,13 @@ def test_an_image_for_which_the_network_returns_nan_is_not_classified_right() ->
             return (x + 0.2).clamp(max=1)
 
     with Evaluator(Edge(), split(), 0) as evaluator:
-        assert not evaluator.under("border", Border(0.2), evaluator.clean).right.any()
+        assert not evaluator.under("border", Border(0.2), evaluator.clean).correct.any()
 
 
 def test_minimum_norm_attacks_tell_distances_individually(monkeypatch: pytest.MonkeyPatch) -> None:
     config = suite(True)
     monkeypatch.setattr(SuiteConfig, "build", lambda self: {"halving": Halving(0.04)})
-    monkeypatch.setattr(Evaluator, "right", lambda self, x, y: torch.zeros(len(x), dtype=torch.bool))
+    monkeypatch.setattr(Evaluator, "correct", lambda self, x, y: torch.zeros(len(x), dtype=torch.bool))
     config.attacks = {"halving": {}}
     records, found = outcomes(Centred(), config)
     distance = found["halving.distance"]
@@ -166,7 +166,7 @@ def test_distances_count_only_where_the_network_itself_is_fooled(monkeypatch: py
     with Evaluator(Centred(), split(), 0, 10) as evaluator:
         outcome = evaluator.under("halving", Halving(0.04), evaluator.clean, distances=True)
     assert np.isinf(outcome.distance).all()
-    assert outcome.right.all()
+    assert outcome.correct.all()
 
 
 class StoppedError(Exception):
@@ -202,8 +202,8 @@ def test_a_stopped_evaluation_goes_on_where_it_was(tmp_path: Path, distances: bo
     with Evaluator(Centred(), split(), 0, 5, Ledger(path, "k")) as evaluator:
         outcome = evaluator.under("a", again, evaluator.clean)
     assert again.calls == 2  # batches 4 and 5 of 5
-    assert np.array_equal(outcome.right, wanted.right)
-    assert 0 < outcome.right.sum() < 24
+    assert np.array_equal(outcome.correct, wanted.correct)
+    assert 0 < outcome.correct.sum() < 24
     other = Recorded(0.22)
     with Evaluator(Centred(), split(), 0, 5, Ledger(path, "another network")) as evaluator:
         evaluator.under("a", other, evaluator.clean)

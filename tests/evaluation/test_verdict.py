@@ -121,13 +121,13 @@ def test_one_step_that_beats_many_is_flagged() -> None:
 
 def test_nothing_to_check_is_no_verdict() -> None:
     with Evaluator(two_layers(), images(12, 9), 0) as evaluator:
-        standing = np.ones(12, bool)
-        assert examine(evaluator, QUICK.build(), standing, 0) is None
-        assert examine(evaluator, {"zero": PGD(0)}, standing, 10) is None
-        assert examine(evaluator, {}, standing, 10) is None
+        surviving = np.ones(12, bool)
+        assert examine(evaluator, QUICK.build(), surviving, 0) is None
+        assert examine(evaluator, {"zero": PGD(0)}, surviving, 10) is None
+        assert examine(evaluator, {}, surviving, 10) is None
 
 
-def test_where_nothing_is_right_no_figure_can_be_too_high() -> None:
+def test_where_nothing_is_correct_no_figure_can_be_too_high() -> None:
     class Wrong(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.zeros(len(x), 3) - torch.eye(3)[images(60, 9).labels[: len(x)]] + 0 * x.sum()

@@ -77,12 +77,12 @@ def test_a_table_of_the_papers_marks_and_explains() -> None:
 def test_cumulative_rows_and_other_norms_say_so() -> None:
     report = make_report()
     report["accuracy"]["pgd"] |= {"cumulative": True, "attacked": 31}
-    report["accuracy"]["fgsm"] |= {"aside": True, "attacked": 400, "median_distance": None}
+    report["accuracy"]["fgsm"] |= {"excluded": True, "attacked": 400, "median_distance": None}
     report["accuracy"]["fgsm"]["attack"] |= {"norm": "L2", "eps": 0.5}
     text = " ".join(printed(report).split())
     assert "+ pgd 70.0 %" in text
     assert "31 of 400" in text
-    assert "fgsm (aside)" in text
+    assert "fgsm (excluded)" in text
     assert "L2, eps 0.5" in text
     assert "median distance infinite" in text
 

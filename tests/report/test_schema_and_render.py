@@ -18,9 +18,9 @@ def test_a_complete_report_passes_and_new_keys_are_welcome():
     schema.check({**report, "latency": {}})
 
 
-@pytest.mark.parametrize("given", [{"schema": "robcomp-report/9"}, {}, []])
+@pytest.mark.parametrize("given", [{"schema": "robcomp-report/9"}, {"schema": "robcomp-report/1"}, {}, []])
 def test_another_version_is_refused(given):
-    with pytest.raises(UserError, match=r"reads 'robcomp-report/1'"):
+    with pytest.raises(UserError, match=r"reads 'robcomp-report/2'"):
         schema.check(given)
 
 
@@ -110,18 +110,18 @@ def test_markdown_holds_the_same_cells():
 @pytest.mark.parametrize(
     ("shown", "expected"),
     [
-        (render.share(0.0), "0.0 %"),
-        (render.share(0.00037), "0.037 %"),
-        (render.share(0.5), "50.0 %"),
-        (render.times(0.0), "infinitely"),
-        (render.times(0.25), "4.0x"),
-        (render.times(1 / 1188), "1,188x"),
+        (formatting.share(0.0), "0.0 %"),
+        (formatting.share(0.00037), "0.037 %"),
+        (formatting.share(0.5), "50.0 %"),
+        (formatting.times(0.0), "infinitely"),
+        (formatting.times(0.25), "4.0x"),
+        (formatting.times(1 / 1188), "1,188x"),
         (formatting.byte_size(645), "645 B"),
         (formatting.byte_size(1_724_320), "1.7 MB"),
         (formatting.byte_size(5e9), "5.0 GB"),
-        (render.duration(41.2), "41 s"),
-        (render.duration(59.7), "1 min 00 s"),
-        (render.duration(7500), "2 h 05 min"),
+        (formatting.duration(41.2), "41 s"),
+        (formatting.duration(59.7), "1 min 00 s"),
+        (formatting.duration(7500), "2 h 05 min"),
     ],
 )
 def test_numbers_are_readable(shown, expected):

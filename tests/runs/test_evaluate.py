@@ -1,4 +1,4 @@
-"""`robcomp evaluate`: other suites, networks from elsewhere, stopping and going on; the verdict in a run's report."""
+"""`robcomp evaluate`: other suites, external networks, stopping and going on; the verdict in a run's report."""
 
 import json
 from pathlib import Path
@@ -19,10 +19,10 @@ from robcomp.models.lenet import LeNetConfig
 pytestmark = pytest.mark.usefixtures("sandbox", "no_curves")
 
 TRAINED = ["method=nat", "attack.batch_size=7"]
-GIVEN = [*(o for o in RUN if not o.startswith(("schedule", "training"))), "model.weights=net.safetensors"]
+EXTERNAL = [*(o for o in RUN if not o.startswith(("schedule", "training"))), "model.weights=net.safetensors"]
 
 
-def foreign(path: str = "net.safetensors") -> nn.Module:
+def external(path: str = "net.safetensors") -> nn.Module:
     torch.manual_seed(3)
     model = LeNetConfig(width=0.1).build(SHAPE, CLASSES)
     save_file(model.state_dict(), path)
@@ -62,8 +62,8 @@ def test_distances_lie_beside_the_outcomes() -> None:
     suite = ["~attack.attacks.fgsm", "~attack.attacks.pgd", "+attack.attacks.fab={eps: 0.1, steps: 10}"]
     assert main(["evaluate", f"run={folder}", *suite]) == 0
     with np.load(next(folder.glob("evaluation-*.npz"))) as arrays:
-        distance, right, clean = arrays["fab.distance"], arrays["fab"], arrays["clean"]
-    assert np.array_equal(right, distance > np.float32(0.1))
+        distance, correct, clean = arrays["fab.distance"], arrays["fab"], arrays["clean"]
+    assert np.array_equal(correct, distance > np.float32(0.1))
     assert (distance[~clean] == 0).all()
     assert (distance[clean] > 0).all()
     assert np.isfinite(distance[clean]).any()
@@ -84,15 +84,37 @@ def test_an_evaluation_is_recognised_and_fresh_does_it_again(capsys: pytest.Capt
     assert len(evaluations(folder)) == 1
 
 
-@pytest.mark.parametrize("verb", ["train", "evaluate"])
-def test_a_stopped_evaluation_goes_on(monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+def test_an_evaluation_in_another_folder_leaves_the_runs_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run(TRAINED)
+    before = {path: path.read_bytes() for path in folder.rglob("*")}
+    again = ["evaluate", f"run={folder}", "attack=atmc", "out=there/too"]
+    assert main(again) == 0
+    assert {path: path.read_bytes() for path in folder.rglob("*")} == before
+    (page,) = Path("there/too").glob("evaluation-*.json")
+    assert f"evaluation: {page}" in capsys.readouterr().out.replace("\n", "")
+    (found,) = evaluations(page.parent)
+    assert found["run"] == report(folder)["run"]
+    assert found["evaluation"]["overrides"] == ["attack=atmc"]
+    with np.load(page.with_suffix(".npz")) as arrays:
+        assert arrays["worst_case"].sum() == found["accuracy"]["worst_case"]["correct"]
+    assert {path.suffix for path in page.parent.iterdir()} <= {".json", ".npz", ""}  # the lock has none
+    assert main(again) == 0
+    assert "already evaluated" in capsys.readouterr().out
+    assert main(again[:-1]) == 0
+    assert "already evaluated" not in capsys.readouterr().out
+    assert [path.name for path in folder.glob("evaluation-*.json")] == [page.name]
+    assert "out= is given 2 times" in refused(capsys, *again[1:], "out=elsewhere")
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_a_stopped_evaluation_goes_on(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     whole = run([*TRAINED, "out=whole"])
-    commands = {
+    lines = {
         "train": ["train", *RUN, *TRAINED, "out=stopped"],
         "evaluate": ["evaluate", f"run={whole}", "attack=atmc", "attack.batch_size=7", "attack.verdict=0"],
     }
-    if verb == "evaluate":
-        assert main(commands[verb]) == 0
+    if command == "evaluate":
+        assert main(lines[command]) == 0
         wanted = evaluations(whole)[0]["accuracy"]
         next(whole.glob("evaluation-*.json")).unlink()
     else:
@@ -108,39 +130,39 @@ def test_a_stopped_evaluation_goes_on(monkeypatch: pytest.MonkeyPatch, verb: str
     monkeypatch.setattr(Evaluator, "_attack", counted)
     batches, stop = -(-wanted["clean"]["correct"] // 7), 3
     assert batches > 1
-    assert main(commands[verb]) == 130
+    assert main(lines[command]) == 130
     (part,) = Path().rglob("*.part.npz")
     stop = -1
-    assert main(commands[verb]) == 0
+    assert main(lines[command]) == 0
     assert not part.exists()
-    found = evaluations(whole)[0] if verb == "evaluate" else report(next(Path("stopped").glob("tiny-*/*")))
+    found = evaluations(whole)[0] if command == "evaluate" else report(next(Path("stopped").glob("tiny-*/*")))
     assert {k: v["correct"] for k, v in found["accuracy"].items()} == {k: v["correct"] for k, v in wanted.items()}
     assert len(calls) == 2 * batches + 1  # the interrupted batch twice, all others once
 
 
-def test_a_network_from_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
-    model = foreign()
-    assert main(["evaluate", *GIVEN]) == 0
-    (folder,) = Path("outputs/tiny-lenet-given").iterdir()
+def test_an_external_network(capsys: pytest.CaptureFixture[str]) -> None:
+    model = external()
+    assert main(["evaluate", *EXTERNAL]) == 0
+    (folder,) = Path("outputs/tiny-lenet-external").iterdir()
     found = report(folder)
-    assert (found["run"]["method"], found["stages"], found["run"]["train_epochs"]) == ("given", [], 0)
+    assert (found["run"]["method"], found["stages"], found["run"]["train_epochs"]) == ("external", [], 0)
     assert found["accuracy"]["pgd"]["attack"]["steps"] == 2
     packed = artifact.load(folder / "model.rcz")[0].state_dict()
     assert all(torch.equal(tensor, packed[name]) for name, tensor in model.state_dict().items())
     assert (folder / "report.md").is_file()
     capsys.readouterr()
-    assert main(["evaluate", *GIVEN]) == 0
+    assert main(["evaluate", *EXTERNAL]) == 0
     assert "already evaluated" in capsys.readouterr().out
     assert main(["evaluate", f"run={folder}", "attack=atmc"]) == 0  # and then it is a run like others
     assert main(["compare", str(folder), str(folder)]) == 0
 
 
 def test_other_weights_are_another_evaluation() -> None:
-    foreign()
-    assert main(["evaluate", *GIVEN]) == 0
-    save_file({k: v + 0.01 for k, v in foreign().state_dict().items()}, "net.safetensors")
-    assert main(["evaluate", *GIVEN]) == 0
-    assert len(list(Path("outputs/tiny-lenet-given").iterdir())) == 2
+    external()
+    assert main(["evaluate", *EXTERNAL]) == 0
+    save_file({k: v + 0.01 for k, v in external().state_dict().items()}, "net.safetensors")
+    assert main(["evaluate", *EXTERNAL]) == 0
+    assert len(list(Path("outputs/tiny-lenet-external").iterdir())) == 2
 
 
 def test_one_run_at_a_time(capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,9 +172,9 @@ def test_one_run_at_a_time(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_what_cannot_be_evaluated(capsys: pytest.CaptureFixture[str]) -> None:
     assert "run=DIR" in refused(capsys, *RUN)
-    assert "model.weights=net.safetensors" in refused(capsys, *GIVEN)
+    assert "model.weights=net.safetensors" in refused(capsys, *EXTERNAL)
     save_file({"a": torch.zeros(2)}, "net.safetensors")
-    assert "net.safetensors" in refused(capsys, *GIVEN)
+    assert "net.safetensors" in refused(capsys, *EXTERNAL)
     assert not list(Path("outputs").rglob("report.json"))
 
 
@@ -168,7 +190,7 @@ def test_the_report_of_a_run_has_a_verdict(capsys: pytest.CaptureFixture[str]) -
         "saturated_loss",
         "one_step_beats_many",
         "black_box_beats_white_box",
-        "right_at_any_eps",
+        "correct_at_any_eps",
         "too_few_iterations",
     }
     assert "## Verdict" in (folder / "report.md").read_text()

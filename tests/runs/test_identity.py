@@ -1,7 +1,9 @@
 """What decides a figure is part of the name under which it is kept: nothing stale is taken for a new result."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -9,16 +11,30 @@ import torch
 from tiny import RUN, images, run, two_layers
 from torch import Tensor
 
+from robcomp import storage
+from robcomp.attacks.apgd import APGD
+from robcomp.attacks.base import ATTACKS, Attack, MinimumNorm
 from robcomp.attacks.pgd import PGD
 from robcomp.cli.parser import main
-from robcomp.data import Dataset
+from robcomp.data import Dataset, DatasetConfig
 from robcomp.evaluation import robustness, verdict
 from robcomp.evaluation.accuracy import evaluate_suite
 from robcomp.evaluation.robustness import Evaluator
 from robcomp.evaluation.suite import SuiteConfig
-from robcomp.runs import evaluate as measure
-from robcomp.runs.identity import run_directory
+from robcomp.models import MODELS
+from robcomp.models.base import ModelConfig
+from robcomp.models.parameterisation import Parameterisation
+from robcomp.report import schema
+from robcomp.runs import evaluate, identity
+from robcomp.runs.load import load
+from robcomp.settings.choices import choices
 from robcomp.settings.compose import Config, compose_config
+from robcomp.settings.schema import InnerAttackConfig, ThreatConfig, TrainingConfig
+from robcomp.trainers.compressor import Compressor
+from robcomp.trainers.compressors.layer_budgets import LayerBudgets
+from robcomp.trainers.compressors.sparsity import MaskCompressor
+from robcomp.trainers.objectives import OBJECTIVES, Objective
+from robcomp.trainers.stage import Schedule, Stage
 
 EVERY = np.ones(24, bool)
 PLAIN = {"seed": 0, "batch_size": 10}
@@ -53,10 +69,10 @@ def test_a_ledger_keeps_revisions_apart(monkeypatch: pytest.MonkeyPatch, owner: 
     assert entry() != before
 
 
-def identity(*overrides: str, checksum: str = "0") -> list[Any]:
+def named(*overrides: str, checksum: str = "0") -> list[Any]:
     few = images(2, 0)
     config = compose_config([*RUN, *overrides])
-    return measure.identity(config, Dataset("tiny", ("a",), few, few, few, checksum, True, ""))
+    return identity.evaluation(config, Dataset("tiny", ("a",), few, few, few, checksum, True, ""))
 
 
 CHANGES = [
@@ -66,23 +82,23 @@ CHANGES = [
     "attack.verdict=30",
     "attack.batch_size=9",
     "attack.attacks.pgd.steps=3",
-    "+attack.attacks.pgd.aside=true",
+    "+attack.attacks.pgd.excluded=true",
     "threat.eps=0.11",
 ]
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_an_evaluation_is_named_by_all_that_decides_it(change: str) -> None:
-    assert identity() == identity()
-    assert identity(change) != identity()
-    assert identity(checksum="1") != identity()
+    assert named() == named()
+    assert named(change) != named()
+    assert named(checksum="1") != named()
 
 
 @pytest.mark.parametrize("owner", [PGD, robustness, verdict], ids=["attack", "evaluation", "verdict"])
 def test_revisions_name_evaluations_and_runs(monkeypatch: pytest.MonkeyPatch, owner: Any) -> None:
     def names() -> tuple[list[Any], Path]:
         config: Config = compose_config([*RUN, "method=nat"])
-        return identity(), run_directory(config)
+        return named(), identity.run_directory(config)
 
     before = names()
     monkeypatch.setattr(owner, "revision" if owner is PGD else "REVISION", 99)
@@ -100,34 +116,32 @@ def test_another_network_in_the_same_folder_is_another_evaluation() -> None:
 
 def left_over(path: Path, network: Path, dataset: Dataset, config: Config) -> None:
     """A ledger of a stopped evaluation that claims that nothing withstood anything."""
-    ledger = measure._ledger(path, network, dataset, config)
+    ledger = evaluate._ledger(path, network, dataset, config)
     with Evaluator(two_layers(), dataset.test, config.seed, config.attack.batch_size) as evaluator:
         for name, attack in config.attack.build().items():
             candidates = np.load(network.with_name("outcomes.npz"))["clean"]
             ledger.note(
-                evaluator.entry(name, attack, candidates, False), {"right": candidates & False}, candidates.sum(), 1.0
+                evaluator.entry(name, attack, candidates, False), {"correct": candidates & False}, candidates.sum(), 1.0
             )
 
 
 @pytest.mark.usefixtures("sandbox", "no_curves")
 @pytest.mark.parametrize("fresh", [False, True])
 def test_fresh_starts_from_an_empty_ledger(monkeypatch: pytest.MonkeyPatch, fresh: bool) -> None:
-    from robcomp.runs import load as finished
-
     folder = run(["method=nat"])
-    given = ["attack=atmc", "attack.verdict=0", "threat.eps=0.02"]
-    found = finished.load(folder, given)
+    settings = ["attack=atmc", "attack.verdict=0", "threat.eps=0.02"]
+    found = load(folder, settings)
     names: list[Path] = []
-    ledger = measure._ledger
-    monkeypatch.setattr(measure, "_ledger", lambda path, *rest: names.append(path) or ledger(path, *rest))
-    assert main(["evaluate", f"run={folder}", *given]) == 0
+    ledger = evaluate._ledger
+    monkeypatch.setattr(evaluate, "_ledger", lambda path, *rest: names.append(path) or ledger(path, *rest))
+    assert main(["evaluate", f"run={folder}", *settings]) == 0
     (page,) = folder.glob("evaluation-*.json")
-    honest = measure.schema.read(page)["accuracy"]["worst_case"]["correct"]
+    honest = schema.read(page)["accuracy"]["worst_case"]["correct"]
     assert honest > 0
     page.unlink()
     left_over(names[0], folder / "model.rcz", found.dataset, found.config)
-    assert main(["evaluate", f"run={folder}", *given, f"fresh={str(fresh).lower()}"]) == 0
-    assert measure.schema.read(page)["accuracy"]["worst_case"]["correct"] == (honest if fresh else 0)
+    assert main(["evaluate", f"run={folder}", *settings, f"fresh={str(fresh).lower()}"]) == 0
+    assert schema.read(page)["accuracy"]["worst_case"]["correct"] == (honest if fresh else 0)
 
 
 def test_each_batch_has_noise_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,21 +164,21 @@ class Seen:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
 
-    def __call__(self, e: Evaluator, attacks: dict[str, Any], standing: np.ndarray, images: int) -> None:
-        self.calls.append((set(attacks), standing.copy(), images))
+    def __call__(self, e: Evaluator, attacks: dict[str, Any], surviving: np.ndarray, images: int) -> None:
+        self.calls.append((set(attacks), surviving.copy(), images))
 
 
 @pytest.mark.usefixtures("sandbox", "no_curves")
 def test_the_verdict_is_told_the_attacks_that_count_and_what_withstood_them(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = Seen()
     monkeypatch.setattr(verdict, "examine", seen)
-    suite = ["attack.verdict=20", "threat.eps=0.4", "+attack.attacks.far={attack: fgsm, eps: 1.0, aside: true}"]
+    suite = ["attack.verdict=20", "threat.eps=0.4", "+attack.attacks.far={attack: fgsm, eps: 1.0, excluded: true}"]
     folder = run(["method=nat", *suite])
-    ((attacks, standing, count),) = seen.calls
+    ((attacks, surviving, count),) = seen.calls
     outcomes = np.load(folder / "outcomes.npz")
     assert (attacks, count) == ({"fgsm", "pgd"}, 20)
-    assert np.array_equal(standing, outcomes["worst_case"])
-    assert standing.sum() < outcomes["clean"].sum()
+    assert np.array_equal(surviving, outcomes["worst_case"])
+    assert surviving.sum() < outcomes["clean"].sum()
 
 
 def budget(*attacks: PGD) -> tuple[float, str]:
@@ -190,14 +204,14 @@ def test_the_budget_of_the_verdict_is_the_suites_largest() -> None:
     assert budget(PGD(0.1), PGD(0.3), PGD(0.2)) == (0.3, "Linf")
 
 
-def test_an_attack_in_another_norm_stands_aside() -> None:
+def test_an_attack_in_another_norm_is_excluded() -> None:
     attacks: dict[str, Any] = {"pgd": {"eps": 0.1}, "l2": {"attack": "pgd", "eps": 3, "norm": "L2"}}
-    assert SuiteConfig(attacks=attacks).aside() == {"l2"}
-    assert SuiteConfig(attacks=dict(reversed(attacks.items()))).aside() == {"pgd"}
-    assert SuiteConfig(attacks={"wrm": {"gamma": 1.0, "steps": 2, "norm": "L2"}, **attacks}).aside() == {"wrm", "l2"}
+    assert SuiteConfig(attacks=attacks).excluded() == {"l2"}
+    assert SuiteConfig(attacks=dict(reversed(attacks.items()))).excluded() == {"pgd"}
+    assert SuiteConfig(attacks={"wrm": {"gamma": 1.0, "steps": 2, "norm": "L2"}, **attacks}).excluded() == {"wrm", "l2"}
 
 
-def test_attacks_aside_tell_distances_in_a_cumulative_suite() -> None:
+def test_excluded_attacks_tell_distances_in_a_cumulative_suite() -> None:
     config = SuiteConfig(
         individual=False,
         verdict=0,
@@ -211,7 +225,7 @@ def test_attacks_aside_tell_distances_in_a_cumulative_suite() -> None:
         records, outcomes = evaluate_suite(evaluator, config)
     assert "cw.distance" in outcomes
     assert "fab.distance" not in outcomes
-    assert records["cw"]["aside"]
+    assert records["cw"]["excluded"]
 
 
 @pytest.mark.parametrize(("count", "flag"), [(2, False), (6, True)])
@@ -223,3 +237,175 @@ def test_when_a_count_raises_a_flag(count: int, flag: bool) -> None:
     assert examination.compare("x", broken, "{}").flag == flag
     assert examination.compare("x", np.arange(100) < 3 * count, "{}", verdict.HIDDEN).flag is False
     assert examination.compare("x", np.arange(100) < 21, "{}", verdict.HIDDEN).flag
+
+
+# What may be part of a cache key: these classes with all that derive from them, and these alone. The abstract ones are
+# never built, so they need no kind.
+FAMILIES = (Compressor, Objective, Parameterisation, Attack, ModelConfig)
+SINGLE = (Schedule, Stage, LayerBudgets, DatasetConfig, ThreatConfig, TrainingConfig, InnerAttackConfig)
+ABSTRACT = {MaskCompressor, Objective, Parameterisation, Attack, MinimumNorm, APGD, ModelConfig}
+
+
+def family(base: type) -> list[type]:
+    """`base` and every class of robcomp that derives from it, but for the abstract ones."""
+
+    def below(cls: type) -> Iterator[type]:
+        yield cls
+        for child in cls.__subclasses__():
+            yield from below(child)
+
+    return [cls for cls in dict.fromkeys(below(base)) if cls.__module__.startswith("robcomp.") and cls not in ABSTRACT]
+
+
+def described(value: Any) -> Iterator[type]:
+    """The dataclasses that `storage.describe` meets in `value`."""
+    if is_dataclass(value):
+        yield type(value)
+        value = [getattr(value, f.name) for f in fields(value) if f.init and f.compare]
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else []:
+        yield from described(item)
+
+
+@pytest.mark.parametrize("classes", [*map(family, FAMILIES), SINGLE], ids=[*(c.__name__ for c in FAMILIES), "others"])
+def test_every_class_of_a_cache_key_has_a_kind_of_its_own(classes: list[type]) -> None:
+    assert len(classes) > 3
+    for cls in classes:
+        assert "__dataclass_params__" in vars(cls), f"{cls.__name__} is no dataclass: a key would lack its fields"
+        assert isinstance(vars(cls).get("kind"), str), f"{cls.__name__} has no kind of its own"
+    kinds = [cls.kind for cls in classes]
+    assert len(set(kinds)) == len(kinds), sorted(kinds)
+
+
+def test_abstract_classes_are_never_built() -> None:
+    for registry in (ATTACKS, MODELS):
+        assert ABSTRACT.isdisjoint(cls for _, cls in registry.items())
+        assert all(cls.kind == name for name, cls in registry.items())
+    built = {type(make(PGD(0.1), 0.5)) for make in OBJECTIVES.values()}
+    for method in choices("method"):
+        config = compose_config([f"method={method}"])
+        built |= set(described(config.stages()))
+    assert ABSTRACT.isdisjoint(built)
+
+
+@pytest.mark.parametrize("method", choices("method"))
+def test_a_cache_key_is_made_of_the_classes_above_alone(method: str) -> None:
+    config = compose_config([f"method={method}"])
+    parts = [config.stages(), config.dataset, config.model, config.threat, config.training, config.inner_attack()]
+    assert set(described(parts)) <= {*SINGLE, *(cls for base in FAMILIES for cls in family(base))}
+
+
+@dataclass
+class Former:
+    """A class of a cache key, before it was renamed with one of its fields."""
+
+    kind: ClassVar[str] = "same"
+
+    ratio: float = 0.5
+    parts: list[Any] = field(default_factory=list)
+
+
+@dataclass
+class Latter:
+    """`Former` by another name."""
+
+    kind: ClassVar[str] = "same"
+
+    share: float = field(default=0.5, metadata={"described": "ratio"})
+    parts: list[Any] = field(default_factory=list)
+    message: str = field(default="", compare=False)
+    cache: int = field(default=0, init=False)
+
+
+@dataclass
+class Heir(Former):
+    """Has its parent's kind alone."""
+
+
+def test_a_renamed_class_or_field_is_described_as_before() -> None:
+    assert storage.describe(Former(0.1)) == {"kind": "same", "revision": 1, "ratio": 0.1, "parts": []}
+    assert storage.describe(Latter(0.1, message="for people")) == storage.describe(Former(0.1))
+    assert storage.describe(Latter(0.2)) != storage.describe(Former(0.1))
+
+
+def test_a_kind_and_a_revision_are_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("kind", "other"), ("revision", 2)):
+        with monkeypatch.context() as patch:
+            patch.setattr(Latter, name, value, raising=False)
+            assert storage.describe(Latter()) == storage.describe(Former()) | {name: value}
+
+
+def test_a_class_without_a_kind_of_its_own_is_refused() -> None:
+    @dataclass
+    class Nameless:
+        ratio: float = 0.5
+
+    for value in (Nameless(), Heir(), [Heir()], {"a": Heir()}, Former(parts=[Heir()])):
+        with pytest.raises(TypeError, match=r"(Nameless|Heir) is part of a cache key and has no kind of its own"):
+            storage.describe(value)
+
+
+def test_lists_and_mappings_are_described_to_the_bottom() -> None:
+    inner = storage.describe(Former())
+    assert storage.describe({"a": [Former(), (1, {2: Latter()})], "b": None}) == {
+        "a": [inner, [1, {"2": inner}]],
+        "b": None,
+    }
+    assert storage.describe(Former(parts=[[Latter()], {"x": 1.5}])) == inner | {"parts": [[inner], {"x": 1.5}]}
+
+
+KEYS = {
+    "admm": "1e002032787e",
+    "admm_oneshot": "3763ba901ab8",
+    "al0": "a1c0cd06d878",
+    "alr": "15ac82819e4a",
+    "ap": "c25e4d2dbbf1",
+    "atmc": "bb00dd634dd4",
+    "da": "d0f8944ac869",
+    "dnr": "bbe88ccaec07",
+    "dnr_c": "b28f642a97a9",
+    "l1": "d7875fe2d6f7",
+    "lottery": "e810c367cfa8",
+    "nap": "3be3430172c5",
+    "nat": "606d88c3cf26",
+    "prune_first": "a1a93fb6dffe",
+    "snip": "b587a24b249d",
+    "sparse_momentum": "103ee8489edc",
+}
+
+
+def test_every_method_has_its_key() -> None:
+    assert set(KEYS) == set(choices("method"))
+
+
+@pytest.mark.parametrize(("method", "key"), KEYS.items())
+def test_no_renaming_orphans_the_stage_cache(method: str, key: str) -> None:
+    """A change here means that every cached stage of the method is trained anew.
+
+    Where that is meant (an algorithm or a default has changed), raise a revision on purpose and write the new key down;
+    where only something was renamed, put the name back: by `kind`, or by the field's metadata `described`.
+    """
+    config = compose_config([f"method={method}", "dataset=cifar10", "model=resnet18", "device=cpu"])
+    stage = identity.stage(config, identity.origin(config), config.stages(), checksum="0", precision="float32")
+    assert storage.digest(stage) == key
+
+
+@pytest.mark.usefixtures("sandbox", "no_curves")
+def test_stages_of_an_earlier_naming_are_told_of_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    def said() -> str:
+        assert main(["train", *RUN, "method=al0", "fresh=true"]) == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    assert "earlier version" not in said()
+    cache = Path("outputs/stages")
+    present = [*cache.glob("*/stage.json")]
+    assert len(present) == 2
+    assert "earlier version" not in said()  # nor of the stages that are there now
+    for name in ("a", "b", "c"):
+        storage.write_json(cache / name / "stage.json", {"data": "0"} | ({"naming": 1} if name == "c" else {}))
+    text = said()
+    sentence = (
+        "3 stages in outputs/stages were named by an earlier version of robcomp and are not used any more; they may be "
+        "deleted."
+    )
+    assert text.count(sentence) == text.count("earlier version") == 1
+    assert sorted(cache.glob("?/*")) == [cache / name / "stage.json" for name in ("a", "b", "c")]

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from robcomp.cli import arguments as words
-from robcomp.cli.parser import main
 from robcomp.errors import UserError
 from robcomp.runs.load import load, load_all, same_images
 
@@ -39,7 +37,7 @@ def test_another_suite_takes_nothing_from_that_of_the_training(finished: Runs) -
     assert load_all([finished[0]], ["attack=quick"])[0].config.attack.name == "quick"
 
 
-def test_a_run_that_was_started_over_is_not_measured_anew_each_time(finished: Runs, tmp_path: Path) -> None:
+def test_a_run_that_was_started_over_is_not_evaluated_anew_each_time(finished: Runs, tmp_path: Path) -> None:
     copy = shutil.copytree(finished[0], tmp_path / "copy")
     report = json.loads((copy / "report.json").read_text())
     report["run"]["overrides"].append("fresh=true")
@@ -73,18 +71,3 @@ def test_other_data_than_at_training_are_refused(finished: Runs, tmp_path: Path)
     (copy / "report.json").write_text(json.dumps(report))
     with pytest.raises(UserError, match="was trained on other tiny images"):
         load(copy, [])
-
-
-def test_words_of_ones_own() -> None:
-    mine, rest = words.split(["run=a", "method.ratio=0.1", "run=b,c", "--x"], ["run", "values"])
-    assert mine == {"run": ["a", "b,c"], "values": []}
-    assert rest == ["method.ratio=0.1", "--x"]
-    assert words.numbers("values", "0.5,1/4,0,0.25") == [0, 0.25, 0.5]
-
-
-@pytest.mark.parametrize("verb", ["curve", "transfer", "combine", "compare"])
-def test_help_gives_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main([verb, "--help"])
-    text = capsys.readouterr().out
-    assert f"robcomp {verb} " in text.split("example:")[1]

@@ -33,7 +33,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(tensor, b[name]) for name, tensor in a.items())
 
 
-def test_a_recipe_starts_from_the_weights_of_the_file(tmp_path: Path) -> None:
+def test_a_run_starts_from_the_weights_of_the_file(tmp_path: Path) -> None:
     given = weights_file(tmp_path / "given.pt", seed=7)
     start = run([*UNTRAINED, f"model.weights={tmp_path / 'given.pt'}"])
     assert same(given.state_dict(), packed(start))

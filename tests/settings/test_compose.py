@@ -35,12 +35,12 @@ def test_every_combination_of_choices_composes(dataset: str, method: str) -> Non
         (["dataset=cifar10", "model=resnet18"], 0.05),
         (["dataset=cifar10", "model=lenet"], 0.01),
         (["dataset=cifar10", "model=lenet", "training.lr_scale=1"], 0.05),
-        (["dataset=mnist"], 0.05),  # a recipe for LeNet
+        (["dataset=mnist"], 0.05),  # the rates suit LeNet
         (["dataset=mnist", "schedule.dense.lr=0.1", "training.lr_scale=0.5"], 0.05),
         (["dataset=folder", "dataset.path=folder", "model=lenet"], 1e-3),
     ],
 )
-def test_a_network_without_batch_norm_learns_slower_where_the_recipe_is_not_its_own(
+def test_a_network_without_batch_norm_learns_slower_where_the_rates_are_not_for_it(
     overrides: list[str], rate: float
 ) -> None:
     config = compose_config(overrides)
@@ -50,13 +50,13 @@ def test_a_network_without_batch_norm_learns_slower_where_the_recipe_is_not_its_
 @pytest.mark.parametrize("attack", sorted({*choices("attack")} - {"atmc_panel", "dnr", "iccv", "iccv_cifar"}))
 def test_every_suite_builds_at_the_threat_models_eps(attack: str) -> None:
     config = compose_config([f"attack={attack}", "threat.eps=3/255", "threat.norm=L2"]).attack
-    within = {name: entry for name, entry in config.build().items() if name not in config.aside()}
+    within = {name: entry for name, entry in config.build().items() if name not in config.excluded()}
     assert {entry.eps for entry in within.values()} == {3 / 255}
     assert {entry.norm for entry in within.values()} == {"L2"}
 
 
 def test_suites_of_published_settings() -> None:
-    """ALGORITHMS B: eps, steps and step sizes in grey levels (DNR's step: 0.01 of the range)."""
+    """As papers and codes print them: eps, steps and step sizes in grey levels (DNR's step: 0.01 of the range)."""
     suites = {name: compose_config([f"attack={name}"]).attack for name in ("atmc_panel", "dnr", "iccv", "iccv_cifar")}
     built = {name: suite.build() for name, suite in suites.items()}
     grey = {
@@ -72,9 +72,17 @@ def test_suites_of_published_settings() -> None:
         ("iccv", "pgd"): (pytest.approx(76.5), 40, pytest.approx(2.55), True),
         ("iccv_cifar", "pgd"): (pytest.approx(8), 10, pytest.approx(2), True),
     }
-    assert suites["atmc_panel"].aside() == {"wrm"}
+    assert suites["atmc_panel"].excluded() == {"wrm"}
     assert (built["atmc_panel"]["wrm"].gamma, built["atmc_panel"]["wrm"].steps) == (1.3, 7)
     assert 255 * built["atmc_panel"]["fgsm_4"].eps == pytest.approx(4)
+
+
+@pytest.mark.parametrize("dataset", choices("dataset"))
+def test_the_suite_of_the_atmc_figures_takes_as_many_steps_as_training(dataset: str) -> None:
+    for steps in ([], ["training.attack.steps=3"]):
+        config = compose_config([f"dataset={dataset}", "attack=atmc", *steps, *OWN.get(dataset, [])])
+        assert config.attack.build()["pgd"].steps == config.training.attack.steps == config.inner_attack().steps
+        assert not steps or config.training.attack.steps == 3
 
 
 def test_the_suites_of_autoattack_and_the_thesis() -> None:
@@ -98,7 +106,7 @@ def test_the_defaults() -> None:
     assert not config.fresh
 
 
-def test_a_data_set_brings_its_model_and_recipe_and_the_command_line_wins() -> None:
+def test_a_data_set_brings_its_model_and_defaults_and_the_command_line_wins() -> None:
     assert compose_config(["dataset=cifar10"]).model.name == "resnet34"
     chosen = compose_config(["model=resnet18", "dataset=cifar10", "ratio=0.5", "training.attack.steps=3"])
     assert (chosen.model.name, chosen.method.ratio, chosen.inner_attack().steps) == ("resnet18", 0.5, 3)
@@ -129,6 +137,18 @@ def test_eps_in_yaml(tmp_path: Path) -> None:
 
 def test_the_node_keeps_its_interpolations() -> None:
     assert OmegaConf.to_container(compose_node([]), resolve=False)["method"]["ratio"] == "${ratio}"
+
+
+def test_what_a_run_does_otherwise_than_its_method_is_said_in_words() -> None:
+    assert compose_config(["method=da"]).said() == []
+    chosen = ["objective=mixed", "objective.beta=0.3", "training.weight_average=0.99"]
+    quirks = "method.quirks=[train_mode_attack,no_random_start]"
+    assert compose_config(["method=da", *chosen, quirks]).said() == [
+        "objective mixed (beta 0.3)",
+        "weights averaged (tau 0.99)",
+        "quirk no_random_start",
+        "quirk train_mode_attack",
+    ]
 
 
 def test_what_names_a_run() -> None:
@@ -199,7 +219,7 @@ WRONG = {
     "attack_reserved": ("+attack.attacks.clean={eps: 0.1}", "'clean'", "letters"),
     "no_attacks": ("attack.attacks=null", "attack.attacks", ""),
     "attacks_taken_out": ("~attack.attacks.pgd ~attack.attacks.fgsm ~attack.attacks.margin", "is empty", "quick"),
-    "attacks_aside": (
+    "attacks_excluded": (
         "attack=atmc_panel ~attack.attacks.pgd_2 ~attack.attacks.pgd_8 ~attack.attacks.fgsm_4",
         "no attack of wrm counts in the worst case",
         "+attack.attacks.pgd",
@@ -337,7 +357,7 @@ def test_a_published_recipe_is_a_whole_configuration_and_the_command_line_wins(r
 
 
 def test_recipes_say_what_the_papers_print() -> None:
-    """ALGORITHMS A3 to A5: epochs, learning rate, decay, attack and density of each paper."""
+    """As the papers print them: epochs, learning rate, decay, attack and density of each paper."""
     dnr = compose_config(["recipe=dnr-cifar100"])
     attack = dnr.inner_attack()
     assert (attack.eps, attack.steps, attack.random_start) == (pytest.approx(8 / 255), 7, True)

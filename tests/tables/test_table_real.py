@@ -9,9 +9,11 @@ import pytest
 from robcomp.cli.parser import main
 
 DATA = os.environ.get("ROBCOMP_DATA_DIR", "")
-pytestmark = pytest.mark.skipif(
-    not (Path(DATA) / "mnist.safetensors").is_file(), reason="set ROBCOMP_DATA_DIR to a folder with mnist.safetensors"
-)
+MISSING = not (Path(DATA) / "mnist.safetensors").is_file()
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(MISSING, reason="set ROBCOMP_DATA_DIR to a folder with mnist.safetensors"),
+]
 
 
 def test_the_mnist_table_builds_and_builds_again_from_what_is_there(tmp_path: Path) -> None:
@@ -20,15 +22,16 @@ def test_the_mnist_table_builds_and_builds_again_from_what_is_there(tmp_path: Pa
         "atmc-mnist",
         "--scale",
         "smoke",
-        "--target",
-        str(tmp_path / "page"),
-        f"out={tmp_path}/out",
+        f"out={tmp_path}/page",
+        f"runs={tmp_path}/runs",
         f"data_dir={DATA}",
         "training.attack.steps=2",
+        "dataset.subset=400",
+        "dataset.val=40",
         "attack.verdict=0",
     ]
     assert main(command) == 0
-    reports = list(tmp_path.glob("out/mnist-lenet-*/*/report.json"))
+    reports = list(tmp_path.glob("runs/mnist-lenet-*/*/report.json"))
     assert len(reports) == 15
     page = (tmp_path / "page" / "atmc-mnist-smoke.md").read_text()
     for label, ratio, paper in (("A-l0", "0.0015", "58.7"), ("A-l0", "0.006", "70.2"), ("AP", "0.006", "65.8")):

@@ -1,4 +1,4 @@
-"""The tables of the papers: the recipe's runs, the page, its claims, and runs that failed."""
+"""The tables of the papers: the spec's runs, the page, its claims, and runs that failed."""
 
 import json
 from pathlib import Path
@@ -63,7 +63,7 @@ class Runner:
 
 
 @pytest.mark.parametrize(("scale", "total"), [("smoke", 4), ("cpu", 9), ("gpu", 30), ("paper", 100)])
-def test_every_row_of_the_recipe_trains_equally_long_in_its_own_stages(scale, total):
+def test_every_row_of_the_spec_trains_equally_long_in_its_own_stages(scale, total):
     for job in jobs(load("atmc-mnist"), scale, []):
         epochs = {
             key.split(".")[1]: int(value)
@@ -103,25 +103,25 @@ def test_the_rivals_are_all_the_methods():
 
 
 def test_jobs_are_rows_times_points_and_extra_overrides_come_last():
-    recipe = load("atmc-mnist")
-    assert len(jobs(recipe, "cpu", [])) == 2 + 6 * 2 + 1
-    assert len(jobs(recipe, "paper", [])) == 2 + 6 * 8 + 6
-    low_rank = [job.point["method.ratio"] for job in jobs(recipe, "paper", []) if job.label == "ALR"]
+    spec = load("atmc-mnist")
+    assert len(jobs(spec, "cpu", [])) == 2 + 6 * 2 + 1
+    assert len(jobs(spec, "paper", [])) == 2 + 6 * 8 + 6
+    low_rank = [job.point["method.ratio"] for job in jobs(spec, "paper", []) if job.label == "ALR"]
     assert low_rank == [0.006, 0.01, 0.025, 0.05, 0.1, 0.2]  # rank 1 in every layer takes 0.0056
-    last = jobs(recipe, "cpu", ["seed=1"])[-1]
+    last = jobs(spec, "cpu", ["seed=1"])[-1]
     assert (last.label, last.point) == ("ATMC-4", {"method.ratio": 0.006})
     assert last.overrides[-2:] == ["method.ratio=0.006", "seed=1"]
-    assert not any("ratio" in override for override in jobs(recipe, "cpu", [])[0].overrides)
+    assert not any("ratio" in override for override in jobs(spec, "cpu", [])[0].overrides)
 
 
 def test_each_published_eight_bit_size_stands_for_the_ratio_of_its_rank():
-    recipe = load("atmc-mnist")
-    row = next(row for row in recipe.rows if row.label == "ATMC-8")
-    for metric in recipe.columns.accuracy.values():
+    spec = load("atmc-mnist")
+    row = next(row for row in spec.rows if row.label == "ATMC-8")
+    for metric in spec.columns.accuracy.values():
         rows = published.figures(paper="ATMC", dataset="MNIST", method="ATMC-8bits", metric=metric)
         ranked = [entry["value"] for entry in sorted(rows, key=lambda entry: entry["compression"])]
-        ratios = recipe.scales["paper"].grid["method.ratio"]
-        assert [printed_figure(recipe, row, {"method.ratio": ratio}, metric) for ratio in ratios] == ranked
+        ratios = spec.scales["paper"].grid["method.ratio"]
+        assert [printed_figure(spec, row, {"method.ratio": ratio}, metric) for ratio in ratios] == ranked
 
 
 def test_two_published_figures_for_one_cell_are_refused():
@@ -130,11 +130,11 @@ def test_two_published_figures_for_one_cell_are_refused():
 
 
 def test_the_published_point_of_rank_one_everywhere_is_found():
-    recipe = load("atmc-mnist")
-    row = next(row for row in recipe.rows if row.label == "ALR")
+    spec = load("atmc-mnist")
+    row = next(row for row in spec.rows if row.label == "ALR")
     for metric, value in (("benign_accuracy", 11.35), ("pgd_accuracy", 11.35)):
-        assert printed_figure(recipe, row, {"method.ratio": 0.006}, metric) == value
-        assert printed_figure(recipe, row, {"method.ratio": 0.01}, metric) is None
+        assert printed_figure(spec, row, {"method.ratio": 0.006}, metric) == value
+        assert printed_figure(spec, row, {"method.ratio": 0.01}, metric) is None
 
 
 def test_build_writes_page_figure_and_records(tmp_path):
@@ -243,13 +243,13 @@ def test_unknown_tables_and_scales_are_named():
         ("comparisons: [{claim: c, metric: pgd, better: DA, at_least: 2}]", "exactly one bound"),
     ],
 )
-def test_a_recipe_with_a_slip_is_refused(addition, message):
+def test_a_spec_with_a_slip_is_refused(addition, message):
     text = "title: t\nsource: s\noverrides: []\npublished: {}\nscales: {}\nrows: [{label: DA}]\n"
     with pytest.raises(UserError, match=message):
         parse(f"{text}columns: {{accuracy: {{}}, size: [a], x: a}}\n{addition}", "conf/table/x.yaml")
 
 
-def test_a_recipe_without_a_title_is_refused():
+def test_a_spec_without_a_title_is_refused():
     with pytest.raises(UserError, match="title"):
         parse("source: s", "conf/table/x.yaml")
 

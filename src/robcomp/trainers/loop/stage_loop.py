@@ -15,10 +15,10 @@ from robcomp.errors import UserError
 from robcomp.models.parameterisation import form_of, to_spec
 from robcomp.seeding import generator
 from robcomp.trainers import compressor
-from robcomp.trainers.loop.stage_store import StageResult, StageStore
 from robcomp.trainers.loop.finalise import STATISTICS_IMAGES, WeightAverage, finalise, finalised
 from robcomp.trainers.loop.graphs import ObjectiveGradients
 from robcomp.trainers.loop.progress import TrainingProgress
+from robcomp.trainers.loop.stage_store import StageResult, StageStore
 from robcomp.trainers.meters import Meters
 from robcomp.trainers.objectives import Natural
 from robcomp.trainers.stage import Schedule, Stage
