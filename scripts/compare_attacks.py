@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from robcomp.data import Split, to_float
 from robcomp.errors import UserError
-from robcomp.evaluation.robustness import Evaluator
+from robcomp.evaluation.evaluator import Evaluator
 from robcomp.evaluation.suite import SuiteConfig
 from robcomp.hardware import machine
 from robcomp.models.parameterisation import effective_weight, weight_layers

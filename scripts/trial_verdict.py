@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from robcomp.errors import UserError
 from robcomp.evaluation.accuracy import evaluate_suite
-from robcomp.evaluation.robustness import Evaluator
+from robcomp.evaluation.evaluator import Evaluator
 from robcomp.evaluation.verdict import examine
 from robcomp.runs.load import load
 

@@ -56,11 +56,11 @@ def test_exact_numbers(pair: tuple[Path, Path]) -> None:
     assert pgd["paired"]["difference"] == pytest.approx(0.4)
     assert (pgd["paired"]["only_a"], pgd["paired"]["only_b"]) == (16, 0)
     assert pgd["paired"]["p_value"] == pytest.approx(2 / 2**16)
-    assert pgd["verdict"] == "A is more robust"
+    assert pgd["conclusion"] == "A is more robust"
     clean = result["accuracy"]["clean"]
     assert (clean["paired"]["only_a"], clean["paired"]["only_b"], clean["paired"]["p_value"]) == (1, 1, 1)
-    assert clean["verdict"] == "no difference shown at 95 %"
-    assert compare(*reversed(pair))["accuracy"]["pgd"]["verdict"] == "B is more robust"
+    assert clean["conclusion"] == "no difference shown at 95 %"
+    assert compare(*reversed(pair))["accuracy"]["pgd"]["conclusion"] == "B is more robust"
     assert result["a"]["size"]["c"]["bytes"] == 2400
 
 
@@ -116,8 +116,8 @@ def test_what_is_in_doubt_is_marked(tmp_path: Path) -> None:
     flagged = {"trusted": False, "images": 100, "checks": []}
     doubted, plain = made(tmp_path / "a", one, verdict=flagged), made(tmp_path / "b", other)
     for result in (compare(doubted, plain), compare(plain, doubted)):
-        assert result["accuracy"]["pgd"]["verdict"].endswith("more robust (!)")
-        assert result["accuracy"]["clean"]["verdict"].endswith("more accurate")
+        assert result["accuracy"]["pgd"]["conclusion"].endswith("more robust (!)")
+        assert result["accuracy"]["clean"]["conclusion"].endswith("more accurate")
     assert compare(doubted, plain)["a"]["label"].endswith("(!)")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from robcomp.cli import arguments
+from robcomp.cli.parser import main
 from robcomp.errors import UserError
 
 
@@ -15,12 +16,22 @@ def run_directory(path: Path) -> Path:
 
 
 def test_a_commands_own_arguments_are_told_from_the_others() -> None:
-    mine, rest = arguments.split(["run=a", "method.ratio=0.1", "run=b,c", "--x"], ["run", "values"])
-    assert mine == {"run": ["a", "b,c"], "values": []}
+    mine, rest = arguments.split("sensitivity", ["run=a", "method.ratio=0.1", "run=b,c", "--x"])
+    assert mine == {"run": ["a", "b,c"], "values": [], "out": []}
     assert rest == ["method.ratio=0.1", "--x"]
-    assert arguments.only(["run=a", "bins=3"], ["run", "bins"]) == {"run": ["a"], "bins": ["3"]}
-    with pytest.raises(UserError, match=r"unknown key 'method\.ratio'; choose from bins, run"):
-        arguments.only(["run=a", "method.ratio=0.1"], ["run", "bins"])
+    assert arguments.only("losses", ["run=a", "out=b"]) == {"run": ["a"], "out": ["b"]}
+    with pytest.raises(UserError, match=r"unknown key 'method\.ratio'; choose from out, run"):
+        arguments.only("losses", ["run=a", "method.ratio=0.1"])
+
+
+@pytest.mark.parametrize("command", arguments.KEYS)
+def test_help_shows_the_keys_that_a_command_reads(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    shown = capsys.readouterr().out.partition("keys:\n")[2]
+    assert [line.split("=")[0].strip() for line in shown.splitlines()[: len(arguments.KEYS[command])]] == [
+        *arguments.KEYS[command]
+    ]
 
 
 def test_numbers_rise_and_come_once() -> None:

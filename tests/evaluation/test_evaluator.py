@@ -14,8 +14,8 @@ from robcomp.attacks.pgd import PGD
 from robcomp.data import Split
 from robcomp.errors import UserError
 from robcomp.evaluation.accuracy import evaluate_suite
+from robcomp.evaluation.evaluator import Evaluator, proportion
 from robcomp.evaluation.ledger import Ledger
-from robcomp.evaluation.robustness import Evaluator, proportion
 from robcomp.evaluation.suite import SuiteConfig
 from robcomp.models.resnet import ResNetConfig
 

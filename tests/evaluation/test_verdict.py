@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from robcomp.attacks.pgd import PGD
 from robcomp.data import Split, to_float
 from robcomp.evaluation.accuracy import evaluate_suite
-from robcomp.evaluation.robustness import Evaluator
+from robcomp.evaluation.evaluator import Evaluator
 from robcomp.evaluation.suite import SuiteConfig
 from robcomp.evaluation.verdict import examine
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from robcomp import artifact
 from robcomp.cli.parser import main
-from robcomp.evaluation.robustness import Evaluator
+from robcomp.evaluation.evaluator import Evaluator
 from robcomp.models.lenet import LeNetConfig
 
 pytestmark = pytest.mark.usefixtures("sandbox", "no_curves")

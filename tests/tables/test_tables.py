@@ -13,7 +13,7 @@ from robcomp.settings.choices import choices
 from robcomp.settings.compose import compose_config
 from robcomp.tables import published
 from robcomp.tables.build import build, write
-from robcomp.tables.claims import verdict
+from robcomp.tables.claims import conclusion
 from robcomp.tables.records import collect, printed_figure
 from robcomp.tables.spec import Row, jobs, load, names, parse
 
@@ -179,11 +179,11 @@ def test_the_page_can_be_rebuilt_from_its_records(tmp_path):
     assert again.read_text() == page.read_text()
 
 
-def test_a_failed_run_is_shown_and_its_claims_get_no_verdict(tmp_path):
+def test_a_failed_run_is_shown_and_its_claims_get_no_conclusion(tmp_path):
     pytest.importorskip("matplotlib")
     text = build("atmc-mnist", "cpu", [], Runner(tmp_path / "runs", failing=("ap",)), tmp_path).read_text()
     assert "| AP | 0.006 | failed | 80.7 | failed | 65.8 | - | - | - | - |" in text
-    assert "| A-l0 is above AP | 0.006 | - | - | - | no verdict (the run of AP failed) |" in text
+    assert "| A-l0 is above AP | 0.006 | - | - | - | none (the run of AP failed) |" in text
     assert "- Failed: AP (`dataset=mnist model=lenet attack=atmc method=ap " in text
 
 
@@ -208,8 +208,8 @@ def test_a_table_of_which_every_run_failed_is_still_a_page(tmp_path):
         ((3.5, 5.0), (float("-inf"), 3), "does not hold"),
     ],
 )
-def test_verdicts(interval, bounds, expected):
-    assert verdict(*interval, *bounds) == expected
+def test_conclusions(interval, bounds, expected):
+    assert conclusion(*interval, *bounds) == expected
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_a_claim_is_judged_on_the_runs_outcomes(tmp_path, monkeypatch, al0, ap, 
     monkeypatch.setitem(ACCURACY, "ap", (0.8, ap))
     page = build("atmc-mnist", "smoke", [], Runner(tmp_path / "runs"), tmp_path)
     claims = json.loads(page.with_suffix(".json").read_text())["comparisons"]
-    assert [claim["verdict"] for claim in claims if claim["claim"] == "A-l0 is above AP"] == [expected] * 2
+    assert [claim["conclusion"] for claim in claims if claim["claim"] == "A-l0 is above AP"] == [expected] * 2
 
 
 def test_unknown_tables_and_scales_are_named():

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from robcomp.analyses.result import Result, cells, described
 from robcomp.analyses.source import Source, titled
 from robcomp.attacks.base import Attack
+from robcomp.evaluation.evaluator import Evaluator, proportion
 from robcomp.evaluation.progress import EvaluationProgress
-from robcomp.evaluation.robustness import Evaluator, proportion
 from robcomp.figures.combine import combine as figure
 from robcomp.report.formatting import interval, percent, print_table
 from robcomp.runs.load import LoadedRun, load_all
@@ -89,7 +89,7 @@ def _evaluate(
             alone, through, worst = [], [], whole.clean
             for label, member in pairs:
                 member.advance = titled(progress, f"{name} on {label}")
-                own, other = member.shown(name, attack, member.clean | whole.clean, [member, whole])
+                own, other = member.transferred(name, attack, member.clean | whole.clean, [member, whole])
                 alone.append(_row(name, "alone", label, own.correct))
                 through.append(_row(name, "through", label, other.correct))
                 worst = worst & other.correct

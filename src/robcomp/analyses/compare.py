@@ -17,7 +17,7 @@ from robcomp.report import schema
 from robcomp.report.formatting import byte_size, print_table, share
 from robcomp.report.schema import doubt, threat_of
 
-SCHEMA = "robcomp-compare/1"
+SCHEMA = "robcomp-compare/2"
 LEVEL = 0.95
 
 
@@ -91,7 +91,7 @@ def compare(a: Path, b: Path) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any], console: Console, as_json: bool) -> None:
-    """Print a comparison: a table, what could not be compared, a verdict for each figure, the sizes."""
+    """Print a comparison: a table, what could not be compared, a conclusion for each figure, the sizes."""
     if as_json:
         print(json.dumps(result, indent=2, allow_nan=False, ensure_ascii=False))
         return
@@ -106,7 +106,7 @@ def show(result: dict[str, Any], console: Console, as_json: bool) -> None:
         [_line(*item) for item in compared.items()],
     )
     for name, entry in result["accuracy"].items():
-        said = entry["verdict"] if name in compared else f"not comparable: {entry['not_comparable']}"
+        said = entry["conclusion"] if name in compared else f"not comparable: {entry['not_comparable']}"
         console.print(f"{name.replace('_', ' ')}: {said}", markup=False, highlight=False)
     for key in ("a", "b"):
         if only := result[f"only_{key}"]:
@@ -150,11 +150,11 @@ def _paired(name: str, a: Evaluated, b: Evaluated) -> dict[str, Any]:
     return {
         **{key: side.report["accuracy"][name]["value"] for key, side in (("a", a), ("b", b))},
         "paired": paired,
-        "verdict": verdict(paired["low"], paired["high"], "accurate" if name == "clean" else "robust") + mark,
+        "conclusion": conclusion(paired["low"], paired["high"], "accurate" if name == "clean" else "robust") + mark,
     }
 
 
-def verdict(low: float, high: float, what: str) -> str:
+def conclusion(low: float, high: float, what: str) -> str:
     """What the interval of the difference a - b says, in words."""
     if low > 0 or high < 0:
         return f"{'A' if low > 0 else 'B'} is more {what}"

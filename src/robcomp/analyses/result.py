@@ -12,8 +12,8 @@ import robcomp
 from robcomp import storage
 from robcomp.analyses import files
 from robcomp.attacks.base import Attack
+from robcomp.evaluation.evaluator import REVISION
 from robcomp.evaluation.ledger import Ledger
-from robcomp.evaluation.robustness import REVISION
 from robcomp.hardware import machine
 from robcomp.report.formatting import as_csv
 from robcomp.runs.load import LoadedRun

@@ -17,8 +17,8 @@ from robcomp.analyses.result import Result, cells, described
 from robcomp.analyses.source import Source, titled
 from robcomp.attacks.base import Attack
 from robcomp.errors import UserError
+from robcomp.evaluation.evaluator import Outcome, proportion
 from robcomp.evaluation.progress import EvaluationProgress
-from robcomp.evaluation.robustness import Outcome, proportion
 from robcomp.figures.transfer import transfer as figure
 from robcomp.report.formatting import interval, percent, print_table
 from robcomp.runs.load import LoadedRun, load_all
@@ -42,14 +42,14 @@ def transfer(
     by_place = {folder.resolve(): folder for folder in [*sources, *targets]}
     runs = load_all(list(by_place.values()), overrides)
     of = dict(zip(by_place, runs, strict=True))
-    givers, takers = ([of[folder.resolve()] for folder in folders] for folders in (sources, targets))
+    source_runs, target_runs = ([of[folder.resolve()] for folder in folders] for folders in (sources, targets))
     attacks = list(_attacks(runs[0].config, values))
-    sides = [[run.label for run in side] for side in (givers, takers)]
+    sides = [[run.label for run in side] for side in (source_runs, target_runs)]
     record = Result(SCHEMA, runs, [sides, [described(name, attack) for name, attack in attacks]], overrides, out)
     result = record.present(console)
     if result is None:
         with EvaluationProgress(console) as progress:
-            result = record.write(_evaluate(runs, givers, takers, attacks, record, progress))
+            result = record.write(_evaluate(runs, source_runs, target_runs, attacks, record, progress))
     _show(result, console)
     return record.complete(list(_rows(result)), lambda path: figure(result, path), console)
 
@@ -65,8 +65,8 @@ def _attacks(config: Config, values: Sequence[float]) -> Iterator[tuple[str, Att
 
 def _evaluate(
     runs: list[LoadedRun],
-    givers: list[LoadedRun],
-    takers: list[LoadedRun],
+    sources: list[LoadedRun],
+    targets: list[LoadedRun],
     attacks: list[tuple[str, Attack]],
     record: Result,
     progress: EvaluationProgress,
@@ -80,14 +80,14 @@ def _evaluate(
             )
             for part, run in enumerate(runs)
         }
-        judges = [nets[run.label] for run in takers]
-        clean = [{"target": run.label, **proportion(nets[run.label].clean)} for run in takers]
+        nets_of_targets = [nets[run.label] for run in targets]
+        clean = [{"target": run.label, **proportion(nets[run.label].clean)} for run in targets]
         matrices = []
         for name, attack in attacks:
             found = []
-            for run in givers:
+            for run in sources:
                 nets[run.label].advance = titled(progress, f"{name} at eps {attack.eps:.4g} on {run.label}")
-                found.append(_row(nets[run.label], name, attack, judges))
+                found.append(_row(nets[run.label], name, attack, nets_of_targets))
             matrices.append(
                 {
                     "name": name,
@@ -95,25 +95,25 @@ def _evaluate(
                     "attack": attack.settings(),
                     "cells": [
                         {
-                            "source": giver.label,
-                            "target": taker.label,
-                            "white_box": giver is taker,
+                            "source": source.label,
+                            "target": target.label,
+                            "white_box": source is target,
                             **proportion(outcome.correct),
                             "seconds": round(outcome.seconds, 2),
                         }
-                        for giver, row in zip(givers, found, strict=True)
-                        for taker, outcome in zip(takers, row, strict=True)
+                        for source, row in zip(sources, found, strict=True)
+                        for target, outcome in zip(targets, row, strict=True)
                     ],
                 }
             )
     return {"clean": clean, "matrices": matrices}
 
 
-def _row(source: Source, name: str, attack: Attack, judges: list[Source]) -> list[Outcome]:
+def _row(source: Source, name: str, attack: Attack, targets: list[Source]) -> list[Outcome]:
     """The outcome of each target on the images made on `source`; at eps 0 these are the clean ones."""
     if attack.bounded and attack.eps == 0:
-        return [Outcome(judge.clean, 0, 0.0) for judge in judges]
-    return source.shown(name, attack, np.ones(len(source), bool), judges)
+        return [Outcome(target.clean, 0, 0.0) for target in targets]
+    return source.transferred(name, attack, np.ones(len(source), bool), targets)
 
 
 def _rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:

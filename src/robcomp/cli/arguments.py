@@ -7,11 +7,61 @@ from robcomp.errors import UserError, unknown
 from robcomp.units import fraction
 
 EXAMPLE = "outputs/digits-lenet-atmc/HASH"
+RUNS = ("DIR[,DIR]", "finished runs; may be repeated")
+OUT = ("DIR", "where the result goes (default: the first run's directory)")
+
+# Of each command its own keys: the form of the value, and what --help says of it
+KEYS: dict[str, dict[str, tuple[str, str]]] = {
+    "evaluate": {
+        "run": ("DIR", "a finished run; without it model.weights=FILE brings a network from elsewhere"),
+        "out": ("DIR", "where the evaluation goes (default: the run's directory)"),
+    },
+    "curve": {
+        "run": RUNS,
+        "over": ("eps|steps", "what rises (default: eps)"),
+        "values": ("0,1/255", "its values (default: from 0 to the whole range for eps, from 1 to 100 for steps)"),
+        "out": OUT,
+    },
+    "transfer": {
+        "source": ("DIR[,DIR]", "runs on which the images are made; may be repeated"),
+        "targets": ("DIR[,DIR]", "runs that classify them; may be repeated"),
+        "values": ("1/255,0.1", "several eps (default: the suite's own)"),
+        "out": OUT,
+    },
+    "combine": {"run": ("DIR[,DIR]", "two finished runs or more; may be repeated"), "out": OUT},
+    "sensitivity": {
+        "run": RUNS,
+        "values": (
+            "0.5,0.95",
+            "which share of a layer's weights, the smallest, becomes zero (default: 0.5,0.8,0.95)",
+        ),
+        "out": OUT,
+    },
+    "histogram": {
+        "run": ("DIR[,DIR]", "finished runs, also of several data sets and models; may be repeated"),
+        "bins": ("N", "bins of equal width (default: 100)"),
+        "layers": ("PATTERN", "the layers whose names match, as in layers='conv*' (default: all)"),
+        "normalised": ("true", "each run's weights divided by their largest magnitude"),
+        "out": OUT,
+    },
+    "losses": {"run": ("DIR[,DIR]", "finished runs that were trained adversarially; may be repeated"), "out": OUT},
+    "table": {
+        "out": ("DIR", "where page, figure and records go (default: results)"),
+        "runs": ("DIR", "where the runs go (default: outputs)"),
+    },
+}
 
 
-def split(arguments: Sequence[str], own: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """(key -> the values entered for it, for each key of `own`; all other arguments, in order)."""
-    mine: dict[str, list[str]] = {key: [] for key in own}
+def keys_help(command: str, *more: tuple[str, str]) -> str:
+    """The command's own keys as --help shows them, a line each, and `more` lines of (KEY=FORM, what it says)."""
+    lines = [(f"{key}={form}", said) for key, (form, said) in KEYS[command].items()]
+    width = max(len(head) for head, _ in [*lines, *more])
+    return "\n".join(["keys:", *(f"  {head:<{width}}  {said}" for head, said in [*lines, *more])])
+
+
+def split(command: str, arguments: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """(key -> the values entered for it, for each of the command's own keys; all other arguments, in order)."""
+    mine: dict[str, list[str]] = {key: [] for key in KEYS[command]}
     rest = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
@@ -19,11 +69,11 @@ def split(arguments: Sequence[str], own: Sequence[str]) -> tuple[dict[str, list[
     return mine, rest
 
 
-def only(arguments: Sequence[str], own: Sequence[str]) -> dict[str, list[str]]:
-    """The values of the keys `own`; UserError for any other argument, where a command takes no overrides."""
-    mine, others = split(arguments, own)
+def only(command: str, arguments: Sequence[str]) -> dict[str, list[str]]:
+    """The values of the command's own keys; UserError for any other argument, where a command takes no overrides."""
+    mine, others = split(command, arguments)
     if others:
-        raise unknown("key", others[0].partition("=")[0], own)
+        raise unknown("key", others[0].partition("=")[0], KEYS[command])
     return mine
 
 

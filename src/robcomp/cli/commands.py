@@ -17,10 +17,10 @@ def train(args: argparse.Namespace) -> int:
 
     from robcomp.runs import sweep
     from robcomp.settings.compose import compose_config, compose_node
-    from robcomp.settings.overrides import rooted
+    from robcomp.settings.override_paths import absolute_paths
 
     jobs = sweep.expand(args.overrides) if args.multirun else [args.overrides]
-    jobs = [rooted(job) for job in jobs]
+    jobs = [absolute_paths(job) for job in jobs]
     if args.cfg:
         for job in jobs:
             compose_config(job)
@@ -36,16 +36,15 @@ def train(args: argparse.Namespace) -> int:
 
 
 def evaluate(args: argparse.Namespace) -> int:
-    mine, overrides = arguments.split(args.overrides, ("run",))
+    mine, overrides = arguments.split("evaluate", args.overrides)
     if not mine["run"]:
-        return _evaluate_external(overrides)
-    folder = arguments.folder("run", mine["run"])
-    mine, overrides = arguments.split(overrides, ("out",))
+        return _evaluate_external(args.overrides)  # there out= is where all runs go, as in train
+    folder, out = arguments.folder("run", mine["run"]), arguments.output(mine["out"])
     from robcomp.runs.evaluate import evaluate_run
-    from robcomp.settings.overrides import rooted
+    from robcomp.settings.override_paths import absolute_paths
 
     console = _console()
-    page = evaluate_run(folder, rooted(overrides), arguments.output(mine["out"]), console)
+    page = evaluate_run(folder, absolute_paths(overrides), out, console)
     console.print(f"evaluation: {page}")
     return 0
 
@@ -53,58 +52,58 @@ def evaluate(args: argparse.Namespace) -> int:
 def _evaluate_external(overrides: list[str]) -> int:
     from robcomp.runs.external import evaluate_external
     from robcomp.settings.compose import compose_config
-    from robcomp.settings.overrides import rooted
+    from robcomp.settings.override_paths import absolute_paths
 
-    overrides = rooted(overrides)
+    overrides = absolute_paths(overrides)
     evaluate_external(compose_config(overrides), overrides, _console())
     return 0
 
 
 def curve(args: argparse.Namespace) -> int:
-    mine, overrides = arguments.split(args.overrides, ("run", "over", "values", "out"))
+    mine, overrides = arguments.split("curve", args.overrides)
     runs, out = arguments.folders("run", mine["run"]), arguments.output(mine["out"])
     over, values = arguments.single("over", mine["over"], "eps"), arguments.numbers("values", mine["values"])
     from robcomp.analyses.curve import curve
-    from robcomp.settings.overrides import rooted
+    from robcomp.settings.override_paths import absolute_paths
 
-    curve(runs, rooted(overrides), over, values, out, _console())
+    curve(runs, absolute_paths(overrides), over, values, out, _console())
     return 0
 
 
 def transfer(args: argparse.Namespace) -> int:
-    mine, overrides = arguments.split(args.overrides, ("source", "targets", "values", "out"))
+    mine, overrides = arguments.split("transfer", args.overrides)
     sources, targets = (arguments.folders(key, mine[key]) for key in ("source", "targets"))
     values, out = arguments.numbers("values", mine["values"]), arguments.output(mine["out"])
     from robcomp.analyses.transfer import transfer
-    from robcomp.settings.overrides import rooted
+    from robcomp.settings.override_paths import absolute_paths
 
-    transfer(sources, targets, rooted(overrides), values, out, _console())
+    transfer(sources, targets, absolute_paths(overrides), values, out, _console())
     return 0
 
 
 def combine(args: argparse.Namespace) -> int:
-    mine, overrides = arguments.split(args.overrides, ("run", "out"))
+    mine, overrides = arguments.split("combine", args.overrides)
     runs, out = arguments.folders("run", mine["run"], at_least=2), arguments.output(mine["out"])
     from robcomp.analyses.combine import combine
-    from robcomp.settings.overrides import rooted
+    from robcomp.settings.override_paths import absolute_paths
 
-    combine(runs, rooted(overrides), out, _console())
+    combine(runs, absolute_paths(overrides), out, _console())
     return 0
 
 
 def sensitivity(args: argparse.Namespace) -> int:
-    mine, overrides = arguments.split(args.overrides, ("run", "values", "out"))
+    mine, overrides = arguments.split("sensitivity", args.overrides)
     runs, out = arguments.folders("run", mine["run"]), arguments.output(mine["out"])
     values = arguments.numbers("values", mine["values"])
     from robcomp.analyses.sensitivity import sensitivity
-    from robcomp.settings.overrides import rooted
+    from robcomp.settings.override_paths import absolute_paths
 
-    sensitivity(runs, rooted(overrides), values, out, _console())
+    sensitivity(runs, absolute_paths(overrides), values, out, _console())
     return 0
 
 
 def histogram(args: argparse.Namespace) -> int:
-    mine = arguments.only(args.overrides, ("run", "bins", "layers", "normalised", "out"))
+    mine = arguments.only("histogram", args.overrides)
     runs, out = arguments.folders("run", mine["run"]), arguments.output(mine["out"])
     bins, layers = (arguments.single(key, mine[key]) for key in ("bins", "layers"))
     normalised = arguments.single("normalised", mine["normalised"], "false")
@@ -117,7 +116,7 @@ def histogram(args: argparse.Namespace) -> int:
 
 
 def losses(args: argparse.Namespace) -> int:
-    mine = arguments.only(args.overrides, ("run", "out"))
+    mine = arguments.only("losses", args.overrides)
     runs, out = arguments.folders("run", mine["run"]), arguments.output(mine["out"])
     from robcomp.analyses.losses import losses
 
@@ -152,16 +151,20 @@ def listing(args: argparse.Namespace) -> int:
 def table(args: argparse.Namespace) -> int:
     if args.name not in choices.choices("table"):
         raise unknown("table", args.name, choices.choices("table"))
-    mine, overrides = arguments.split(args.overrides, ("out", "runs"))
+    mine, overrides = arguments.split("table", args.overrides)
     out = arguments.output(mine["out"]) or Path("results")
     runs = [f"out={folder}"] if (folder := arguments.single("runs", mine["runs"])) else []
     from robcomp.runs import sweep
-    from robcomp.settings.overrides import rooted
+    from robcomp.settings.override_paths import absolute_paths
     from robcomp.tables.build import build
 
     console = _console()
     page = build(
-        args.name, args.scale, rooted(overrides), lambda jobs: sweep.run([[*j, *runs] for j in jobs], console), out
+        args.name,
+        args.scale,
+        absolute_paths(overrides),
+        lambda jobs: sweep.run([[*j, *runs] for j in jobs], console),
+        out,
     )
     console.print(f"table: {page}")
     return 0

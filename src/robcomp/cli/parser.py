@@ -8,64 +8,25 @@ from pathlib import Path
 
 import robcomp
 from robcomp.cli import commands
+from robcomp.cli.arguments import keys_help
 from robcomp.errors import UserError
 from robcomp.settings.choices import GROUPS, choices, summaries
 
 OVERRIDES_HELP = "KEY=VALUE in Hydra's grammar: group choices (method=al0) and fields (method.ratio=0.01)"
-ANALYSIS_KEYS = """  attack=SUITE     the attack suite (default: pgd100, PGD with 100 steps), its settings as in train
-  out=DIR          where the result goes (default: the first run's directory)
-  fresh=true       evaluate again what is finished
-others are overrides of the runs' own configurations, as in dataset.test_subset=500. The result is JSON, CSV and, with
-matplotlib, a figure; a finished one is shown at once, a stopped one goes on."""
-CURVE_HELP = f"""keys:
-  run=DIR[,DIR]    finished runs; may be repeated
-  over=eps|steps   what rises (default: eps)
-  values=0,1/255   its values (default: from 0 to the whole range for eps, from 1 to 100 for steps)
-{ANALYSIS_KEYS}
-
-example:
-  robcomp curve run=outputs/digits-lenet-atmc/HASH values=0,0.05,0.1,0.2 attack.attacks.pgd.steps=20"""
-TRANSFER_HELP = f"""keys:
-  source=DIR[,DIR]   runs on which the images are made; may be repeated
-  targets=DIR[,DIR]  runs that classify them; may be repeated
-  values=1/255,0.1   several eps (default: the suite's own)
-{ANALYSIS_KEYS}
-
-example:
-  robcomp transfer source=outputs/digits-lenet-nat/HASH targets=outputs/digits-lenet-atmc/HASH"""
-COMBINE_HELP = f"""keys:
-  run=DIR[,DIR]    two finished runs or more; may be repeated
-{ANALYSIS_KEYS}
-
-example:
-  robcomp combine run=outputs/digits-lenet-atmc/HASH run=outputs/digits-lenet-al0/HASH attack=quick"""
-SENSITIVITY_HELP = f"""keys:
-  run=DIR[,DIR]    finished runs; may be repeated
-  values=0.5,0.95  the shares of a layer's weights that become zero, the smallest ones (default: 0.5,0.8,0.95)
-{ANALYSIS_KEYS.replace("pgd100, PGD with 100 steps", "quick, as in train")}
-
-example:
-  robcomp sensitivity run=outputs/digits-lenet-da/HASH values=0.8,0.95 dataset.test_subset=200"""
+FRESH = ("fresh=true", "evaluate again what is finished")
+OTHERS = """others are overrides of the runs' own configurations, as in dataset.test_subset=500.
+The result is JSON, CSV and, with matplotlib, a figure; a finished one is shown at once, a stopped one goes on."""
 FILES = "The result is JSON, CSV and, with matplotlib, a figure; neither the data set nor an attack is needed."
-HISTOGRAM_HELP = f"""keys:
-  run=DIR[,DIR]    finished runs, also of several data sets and models; may be repeated
-  bins=N           bins of equal width (default: 100)
-  layers=PATTERN   the layers whose names match, as in layers='conv*' (default: all)
-  normalised=true  each run's weights divided by their largest magnitude
-  out=DIR          where the result goes (default: the first run's directory)
-{FILES}
-
-example:
-  robcomp histogram run=outputs/digits-lenet-nat/HASH,outputs/digits-lenet-da/HASH normalised=true"""
-LOSSES_HELP = f"""keys:
-  run=DIR[,DIR]    finished runs that were trained adversarially; may be repeated
-  out=DIR          where the result goes (default: the first run's directory)
-{FILES}
-
-example:
-  robcomp losses run=outputs/digits-lenet-da/HASH,outputs/digits-lenet-atmc/HASH"""
+EXAMPLES = {
+    "curve": "run=outputs/digits-lenet-atmc/HASH values=0,0.05,0.1,0.2 attack.attacks.pgd.steps=20",
+    "transfer": "source=outputs/digits-lenet-nat/HASH targets=outputs/digits-lenet-atmc/HASH",
+    "combine": "run=outputs/digits-lenet-atmc/HASH run=outputs/digits-lenet-al0/HASH attack=quick",
+    "sensitivity": "run=outputs/digits-lenet-da/HASH values=0.8,0.95 dataset.test_subset=200",
+    "histogram": "run=outputs/digits-lenet-nat/HASH,outputs/digits-lenet-da/HASH normalised=true",
+    "losses": "run=outputs/digits-lenet-da/HASH,outputs/digits-lenet-atmc/HASH",
+}
 COMPARE_HELP = """shown for clean images, the worst case and each attack that both met with the same settings:
-  both accuracies, their difference on the same images with its 95 % interval, McNemar's exact p, a verdict
+  both accuracies, their difference on the same images with its 95 % interval, McNemar's exact p, a conclusion
 
 example:
   robcomp compare outputs/digits-lenet-atmc/HASH outputs/digits-lenet-al0/HASH"""
@@ -132,31 +93,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.set_defaults(run=commands.evaluate)
 
-    for name, summary, run, epilog in (
-        ("curve", "accuracy of finished runs while eps or the attack's steps rise", commands.curve, CURVE_HELP),
-        ("transfer", "adversarial images made on one run, classified by others", commands.transfer, TRANSFER_HELP),
-        ("combine", "finished runs as one network, attacked in part and as a whole", commands.combine, COMBINE_HELP),
-        (
-            "sensitivity",
-            "accuracy of finished runs when a single layer is pruned",
-            commands.sensitivity,
-            SENSITIVITY_HELP,
-        ),
+    for name, summary, run in (
+        ("curve", "accuracy of finished runs while eps or the attack's steps rise", commands.curve),
+        ("transfer", "adversarial images made on one run, classified by others", commands.transfer),
+        ("combine", "finished runs as one network, attacked in part and as a whole", commands.combine),
+        ("sensitivity", "accuracy of finished runs when a single layer is pruned", commands.sensitivity),
     ):
-        analysis = _command(subparsers, name, summary, epilog)
+        suite = "quick" if name == "sensitivity" else "pgd100, PGD with 100 steps"
+        attack = ("attack=SUITE", f"the attack suite (default: {suite}), its settings as in train")
+        analysis = _command(subparsers, name, summary, _analysis_help(name, keys_help(name, attack, FRESH), OTHERS))
         analysis.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the keys below, and overrides")
         analysis.set_defaults(run=run)
 
-    for name, summary, run, epilog in (
-        (
-            "histogram",
-            "weights of finished runs, their histograms one over the other",
-            commands.histogram,
-            HISTOGRAM_HELP,
-        ),
-        ("losses", "adversarial loss of finished runs over the epochs of all stages", commands.losses, LOSSES_HELP),
+    for name, summary, run in (
+        ("histogram", "weights of finished runs, their histograms one over the other", commands.histogram),
+        ("losses", "adversarial loss of finished runs over the epochs of all stages", commands.losses),
     ):
-        analysis = _command(subparsers, name, summary, epilog)
+        analysis = _command(subparsers, name, summary, _analysis_help(name, keys_help(name), FILES))
         analysis.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the keys below")
         analysis.set_defaults(run=run)
 
@@ -192,6 +145,10 @@ def _command(subparsers: argparse._SubParsersAction, name: str, summary: str, ep
     )
 
 
+def _analysis_help(name: str, keys: str, more: str) -> str:
+    return f"{keys}\n{more}\n\nexample:\n  robcomp {name} {EXAMPLES[name]}"
+
+
 def _choices() -> str:
     lines = [f"  {group:<9} {', '.join(choices(group))}" for group in GROUPS]
     lines.append("attack= chooses the attack suite, recipe= a published setting as a whole")
@@ -216,8 +173,8 @@ Runs go to out=DIR (default outputs). A finished run is skipped, a stopped one g
 
 
 def _evaluate_help() -> str:
-    return f"""attack suites, for attack= (robcomp list attacks says what each is):
-  {", ".join(choices("attack"))}
+    return f"""{keys_help("evaluate", ("attack=SUITE", "the attack suite; robcomp list attacks says what each is"))}
+others are overrides. Suites: {", ".join(choices("attack"))}
 
 examples:
   robcomp evaluate run=outputs/digits-lenet-atmc/HASH attack=autoattack dataset.test_subset=500
@@ -230,9 +187,7 @@ directory of its own under out=DIR. A finished evaluation is shown again, a stop
 
 def _tables_help() -> str:
     tables = "\n".join(f"  {name:<14} {text}" for name, text in summaries("table").items())
-    return f"""keys:
-  out=DIR          where page, figure and records go (default: results)
-  runs=DIR         where the runs go (default: outputs)
+    return f"""{keys_help("table")}
 others are overrides, as in seed=1.
 
 tables:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from robcomp.attacks.base import Attack
-from robcomp.evaluation.robustness import Evaluator, Outcome, proportion
+from robcomp.evaluation.evaluator import Evaluator, Outcome, proportion
 from robcomp.evaluation.suite import SuiteConfig
 
 Records = dict[str, dict[str, Any]]

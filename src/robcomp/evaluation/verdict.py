@@ -14,7 +14,7 @@ from robcomp.attacks.fgsm import FGSM
 from robcomp.attacks.losses import cross_entropy, gradient, margin
 from robcomp.attacks.pgd import PGD
 from robcomp.attacks.square import Square
-from robcomp.evaluation.robustness import Evaluator
+from robcomp.evaluation.evaluator import Evaluator
 
 MIN_VERDICT_IMAGES = 20  # fewer say nothing: a count raises a flag above 2
 REVISION = 1  # rises when a check, its attack or its threshold changes

@@ -107,7 +107,10 @@ def check(report: dict[str, Any]) -> dict[str, Any]:
     """The report itself, when its schema is the one above and no required key is missing; UserError otherwise."""
     found = report.get("schema") if isinstance(report, dict) else None
     if found != SCHEMA:
-        raise UserError(f"this report has schema {found!r}; this robcomp reads '{SCHEMA}'. Run the evaluation again.")
+        raise UserError(
+            f"this report has schema {found!r} and this robcomp reads '{SCHEMA}': another version wrote it; train or "
+            "evaluate again with fresh=true."
+        )
     required = [path for path in KEYS if not path.endswith("?")]
     missing = dict.fromkeys(place for path in required for place in _missing(report, path.split("."), ""))
     if missing:

@@ -14,9 +14,10 @@ from torch import nn
 
 import robcomp
 from robcomp import artifact, data, storage
-from robcomp.evaluation import robustness, verdict
+from robcomp.evaluation import verdict
 from robcomp.evaluation.accuracy import evaluate_suite
 from robcomp.evaluation.cost import macs
+from robcomp.evaluation.evaluator import Evaluator
 from robcomp.evaluation.ledger import Ledger
 from robcomp.evaluation.progress import EvaluationProgress
 from robcomp.evaluation.size import sizes
@@ -96,7 +97,7 @@ def attacked(
     suite = config.attack
     with (
         EvaluationProgress(console) as progress,
-        robustness.Evaluator(model, dataset.test, config.seed, suite.batch_size, ledger, progress.advance) as evaluator,
+        Evaluator(model, dataset.test, config.seed, suite.batch_size, ledger, progress.advance) as evaluator,
     ):
         progress.plan({name: attack.cost for name, attack in suite.build().items()}, int(evaluator.clean.sum()))
         accuracy, outcomes = evaluate_suite(evaluator, suite)

@@ -9,7 +9,7 @@ from typing import Any
 
 from robcomp import data, storage
 from robcomp.errors import UserError
-from robcomp.evaluation import robustness, verdict
+from robcomp.evaluation import evaluator, verdict
 from robcomp.hardware import choose_device, choose_precision
 from robcomp.settings.schema import Config
 from robcomp.trainers.loop import stage_loop
@@ -63,7 +63,7 @@ def evaluation(config: Config, dataset: data.Dataset) -> list[Any]:
 
 def suite(config: Config) -> list[Any]:
     """The attack suite with the revisions of what runs it."""
-    return [config.attack.identity(), robustness.REVISION, verdict.REVISION]
+    return [config.attack.identity(), evaluator.REVISION, verdict.REVISION]
 
 
 def training(config: Config) -> dict[str, Any]:

@@ -100,8 +100,8 @@ class Run:
         stages, cache = self.config.stages(), Path(self.config.out) / "stages"
         if orphaned := stage_store.orphaned(cache):
             self.console.print(
-                f"{orphaned} stages in {cache} were named by an earlier version of robcomp and are not used any "
-                "more; they may be deleted.",
+                f"{cache} holds stages of an earlier version of robcomp ({orphaned}), which are not used any more and "
+                "may be deleted.",
                 highlight=False,
             )
         results: dict[str, StageResult | None] = {"init": None, "previous": None}

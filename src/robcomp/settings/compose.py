@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -18,19 +18,12 @@ from robcomp.errors import UserError, unknown
 from robcomp.models import MODELS
 from robcomp.models.base import ModelConfig
 from robcomp.settings.choices import GROUPS, choices, conf_dir
+from robcomp.settings.hydra_errors import as_user_error
 from robcomp.settings.schema import Config
 from robcomp.trainers.compressors.codebook import FULL_BITS
 from robcomp.trainers.method import Method
 from robcomp.trainers.methods import METHODS
 from robcomp.trainers.stage import SCHEDULES
-
-TYPES = {
-    "Float": "a number",
-    "Integer": "a whole number",
-    "Boolean": "true or false",
-    "String": "a string",
-    "Union[int, float, str]": "a number or a fraction such as 8/255",
-}
 
 
 def _register() -> None:
@@ -60,7 +53,7 @@ def compose_node(overrides: Sequence[str]) -> DictConfig:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             node = compose("config", overrides=list(overrides))
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise _sentence(error, overrides) from None
+        raise _user_error(error, overrides) from None
     _check_node(node, "")
     return node
 
@@ -70,7 +63,7 @@ def to_config(node: DictConfig) -> Config:
     try:
         return OmegaConf.to_object(node)
     except OmegaConfBaseException as error:
-        raise _sentence(error) from None
+        raise _user_error(error) from None
 
 
 def validate(config: Config) -> None:
@@ -137,7 +130,7 @@ def _check_choices(overrides: Sequence[str]) -> None:
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
-        raise _sentence(error, overrides) from None
+        raise _user_error(error, overrides) from None
     for override in parsed:
         if override.key_or_group.split(".")[0].split("/")[0] == "hydra":
             raise UserError(f"{override.input_line}: robcomp writes its own run directories; use out=DIR.")
@@ -168,49 +161,6 @@ def _check_node(node: DictConfig, where: str) -> None:
                 raise UserError(f"{path}={number} is not a finite number; write one, as in 0.05.")
 
 
-def _sentence(error: Exception, overrides: Sequence[str] = ()) -> UserError:
-    """The innermost cause of a Hydra or OmegaConf error, in one sentence with what is allowed."""
-    while isinstance(error.__cause__, Exception):
-        error = error.__cause__
-    text = str(error)
-    if isinstance(error, MissingConfigException):
-        return UserError(text.splitlines()[0])
-    if "override_grammar" in text or not isinstance(error, HydraException | OmegaConfBaseException):
-        return UserError(
-            f"cannot read '{' '.join(overrides)}'; write KEY=VALUE, as in method.ratio=0.01 or seed=0,1,2, with quotes "
-            "inside quotes around what is not plain letters and digits: \"dataset.path='photos, größe M'\"."
-        )
-    full_key = re.search(r"full_key: (\S+)", text)
-    key = full_key[1] if full_key else "the configuration"
-    message = re.sub(r"\s+", " ", text.split("\n    full_key")[0]).strip().rstrip(".")
-    missing = re.search(r"Key '(.+?)' (?:is not in struct|not in '\w+')", message)
-    if missing:
-        parent = key.rpartition(".")[0]
-        recipe = next((o for o in overrides if o.startswith("recipe=") and o != "recipe=none"), None)
-        typed = {o.lstrip("+~").partition("=")[0] for o in overrides} - set(GROUPS)
-        if recipe and not any(f"{name}.".startswith(f"{key}.") or f"{key}.".startswith(f"{name}.") for name in typed):
-            return UserError(
-                f"{recipe} sets {key}, which is not in the {parent or 'configuration'} that was chosen; leave "
-                f"{parent}= to the recipe, or take recipe=none."
-            )
-        if parent == "schedule":
-            shared = unknown("schedule", missing[1], SCHEDULES)
-            return UserError(f"{shared} For a stage of that name alone: ++schedule.{missing[1]}.epochs=20.")
-        if known := _keys(parent, overrides):
-            return unknown(f"key of {parent or 'the configuration'}", missing[1], known)
-        return UserError(f"{parent} has no key '{missing[1]}' yet; add it by '+{parent}={{{missing[1]}: ...}}'.")
-    if "is not a ListConfig" in message:
-        return UserError(f"{key} has the wrong type; a list is allowed, as in [0.5].")
-    if not_bool := re.search(r"Value '(.*)' is not a valid bool", message):
-        return UserError(f"{key}={not_bool[1]} has the wrong type; {TYPES['Boolean']} is allowed.")
-    wrong = re.search(
-        r"Value '(.*)' of type '\w+' (?:could not be converted to|is incompatible with type hint) '?(.+?)'?$", message
-    )
-    if wrong:
-        return UserError(f"{key}={wrong[1]} has the wrong type; {TYPES.get(wrong[2], wrong[2])} is allowed.")
-    return UserError(f"{key}: {message}.")
-
-
 def _keys(parent: str, overrides: Sequence[str]) -> list[str]:
     """The keys that stand under `parent` ('' for the root) with the groups chosen as in `overrides`."""
     chosen = [o for o in overrides if o.partition("=")[0] in GROUPS]
@@ -219,3 +169,7 @@ def _keys(parent: str, overrides: Sequence[str]) -> list[str]:
     node = compose_node(chosen)
     node = OmegaConf.select(node, parent) if parent else node
     return sorted(map(str, node)) if isinstance(node, DictConfig) else []
+
+
+def _user_error(error: Exception, overrides: Sequence[str] = ()) -> UserError:
+    return as_user_error(error, overrides, lambda parent: _keys(parent, overrides))

@@ -16,7 +16,7 @@ from robcomp.tables.page import page
 from robcomp.tables.records import Record, collect, published_curves, summary
 from robcomp.tables.spec import TableSpec, jobs, load
 
-SCHEMA = "robcomp-table/1"
+SCHEMA = "robcomp-table/2"
 
 
 def build(

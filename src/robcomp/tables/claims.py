@@ -16,7 +16,7 @@ def compare(spec: TableSpec, scale: str, records: list[Record]) -> list[dict[str
     return [_judge(claim, point, records) for claim in spec.comparisons for point in ([claim.at] if claim.at else grid)]
 
 
-def verdict(low: float, high: float, floor: float, ceiling: float) -> str:
+def conclusion(low: float, high: float, floor: float, ceiling: float) -> str:
     """Whether a quantity in the interval [low, high] lies between floor and ceiling, in words."""
     if low > floor and high < ceiling:
         return HOLDS
@@ -30,9 +30,9 @@ def _judge(claim: Comparison, point: Point, records: list[Record]) -> dict[str, 
     found = [_record(records, label, point) for label in claim.rows()]
     trouble = _trouble(claim, found)
     if trouble:
-        return {**result, "verdict": f"no verdict ({trouble})"}
+        return {**result, "conclusion": f"none ({trouble})"}
     measured = _difference(claim, found) if claim.row is None else _single(claim, found[0])
-    return {**result, **measured, "verdict": verdict(measured["low"], measured["high"], *_bounds(claim))}
+    return {**result, **measured, "conclusion": conclusion(measured["low"], measured["high"], *_bounds(claim))}
 
 
 def _record(records: list[Record], label: str, point: Point) -> Record | None:

@@ -96,7 +96,7 @@ def _title(key: str) -> str:
 def _claims(table: dict[str, Any]) -> Iterator[str]:
     if not table["comparisons"]:
         return
-    heads = ["claim", *(key.split(".")[-1] for key in table["grid"]), "measured", "95 % interval", "p", "verdict"]
+    heads = ["claim", *(key.split(".")[-1] for key in table["grid"]), "measured", "95 % interval", "p", "conclusion"]
     yield "## Claims"
     yield markdown_table(heads, [_claim(entry, table) for entry in table["comparisons"]])
     yield (
@@ -108,11 +108,11 @@ def _claims(table: dict[str, Any]) -> Iterator[str]:
 def _claim(entry: dict[str, Any], table: dict[str, Any]) -> list[str]:
     cells = [entry["claim"], *(f"{entry['point'].get(key, '-')}" for key in table["grid"])]
     if entry["estimate"] is None:
-        return [*cells, "-", "-", "-", entry["verdict"]]
+        return [*cells, "-", "-", "-", entry["conclusion"]]
     sign, unit = ("+", "points") if entry["pair"] else ("", "%")
     p_value = "-" if entry["p_value"] is None else f"{entry['p_value']:.2g}"
     measured = f"{_title(entry['metric'])} {entry['estimate']:{sign}.1f} {unit}"
-    return [*cells, measured, f"[{entry['low']:{sign}.1f}, {entry['high']:{sign}.1f}]", p_value, entry["verdict"]]
+    return [*cells, measured, f"[{entry['low']:{sign}.1f}, {entry['high']:{sign}.1f}]", p_value, entry["conclusion"]]
 
 
 def _provenance(table: dict[str, Any]) -> str:

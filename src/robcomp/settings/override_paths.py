@@ -10,16 +10,16 @@ from hydra.errors import HydraException
 PATHS = ("dataset.path", "model.weights")
 
 
-def rooted(overrides: Sequence[str]) -> list[str]:
+def absolute_paths(overrides: Sequence[str]) -> list[str]:
     """The overrides with the relative paths among them made absolute, where something lies there."""
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException:
         return list(overrides)  # composing says what is wrong
-    return [_rooted(override) for override in parsed]
+    return [_absolute(override) for override in parsed]
 
 
-def _rooted(override: Override) -> str:
+def _absolute(override: Override) -> str:
     value = override.value()
     text = value.text if isinstance(value, QuotedString) else value
     if override.key_or_group not in PATHS or not isinstance(text, str) or not text:
