@@ -17,6 +17,7 @@ from robcomp.attacks.base import ATTACKS, Attack, MinimumNorm
 from robcomp.attacks.pgd import PGD
 from robcomp.cli.parser import main
 from robcomp.data import Dataset, DatasetConfig
+from robcomp.evaluation import evaluator as evaluation
 from robcomp.evaluation import verdict
 from robcomp.evaluation.accuracy import evaluate_suite
 from robcomp.evaluation.evaluator import Evaluator
@@ -62,7 +63,7 @@ def test_a_ledger_keeps_apart_what_differs(changed: dict[str, Any]) -> None:
     assert entry(**changed) != entry()
 
 
-@pytest.mark.parametrize("owner", [PGD, evaluator])
+@pytest.mark.parametrize("owner", [PGD, evaluation])
 def test_a_ledger_keeps_revisions_apart(monkeypatch: pytest.MonkeyPatch, owner: Any) -> None:
     before = entry()
     monkeypatch.setattr(owner, "revision" if owner is PGD else "REVISION", 99)
@@ -94,7 +95,7 @@ def test_an_evaluation_is_named_by_all_that_decides_it(change: str) -> None:
     assert named(checksum="1") != named()
 
 
-@pytest.mark.parametrize("owner", [PGD, evaluator, verdict], ids=["attack", "evaluation", "verdict"])
+@pytest.mark.parametrize("owner", [PGD, evaluation, verdict], ids=["attack", "evaluation", "verdict"])
 def test_revisions_name_evaluations_and_runs(monkeypatch: pytest.MonkeyPatch, owner: Any) -> None:
     def names() -> tuple[list[Any], Path]:
         config: Config = compose_config([*RUN, "method=nat"])
