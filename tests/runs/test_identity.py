@@ -405,7 +405,7 @@ def test_stages_of_an_earlier_naming_are_told_of_in_one_sentence(capsys: pytest.
         storage.write_json(cache / name / "stage.json", {"data": "0"} | ({"naming": 1} if name == "c" else {}))
     text = said()
     sentence = (
-        "3 stages in outputs/stages were named by an earlier version of robcomp and are not used any more; they may be "
+        "outputs/stages holds stages of an earlier version of robcomp (3), which are not used any more and may be "
         "deleted."
     )
     assert text.count(sentence) == text.count("earlier version") == 1
