@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TOP = Path(__file__).parents[1]
 
 
@@ -18,6 +20,7 @@ def new_files(page: str) -> dict[str, str]:
     return {path: "".join(line[1:] + "\n" for line in body.splitlines()) for path, body in parts}
 
 
+@pytest.mark.slow
 def test_the_shown_diff_adds_a_method(tmp_path: Path) -> None:
     for part in ("src", "conf"):
         shutil.copytree(TOP / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))

@@ -43,6 +43,7 @@ def exact_distances(model: Linear, x: Tensor, y: Tensor) -> Tensor:
     return ((z.gather(1, y[:, None]) - z) / across).nan_to_num(torch.inf).amin(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 10])
 @pytest.mark.parametrize("scale", [0.1, 10.0])
 def test_linear_models_are_attacked_at_the_exact_distance(classes: int, scale: float) -> None:

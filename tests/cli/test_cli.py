@@ -98,6 +98,7 @@ def test_help_and_lists_do_not_import_torch() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
 
 
+@pytest.mark.slow
 def test_a_wrong_configuration_answers_soon() -> None:
     result, seconds = shell("train", "method=atcm")
     assert result.returncode == 2

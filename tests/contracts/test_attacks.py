@@ -221,6 +221,7 @@ def test_an_empty_batch_is_an_empty_batch(row: Row) -> None:
     assert row.build(0.1)(network(), x[:0], y[:0], rng()).shape == x[:0].shape
 
 
+@pytest.mark.slow
 def test_robust_accuracy_falls_with_eps(in_ball: Row) -> None:
     model, x, y = two_classes()
     correct = [robust(model, in_ball.build(eps, **in_ball.patient), x, y) for eps in (0, 0.01, 0.02, 0.04, 0.08, 0.6)]

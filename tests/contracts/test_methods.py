@@ -119,7 +119,7 @@ def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-pytestmark = pytest.mark.usefixtures("sandbox", "no_curves")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("sandbox", "no_curves")]
 
 
 @pytest.fixture(scope="module")

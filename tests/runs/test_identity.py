@@ -88,6 +88,7 @@ CHANGES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_an_evaluation_is_named_by_all_that_decides_it(change: str) -> None:
     assert named() == named()

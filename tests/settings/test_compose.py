@@ -19,6 +19,7 @@ pytestmark = pytest.mark.usefixtures("sandbox")
 OWN = {"folder": ["dataset.path=folder"]}  # which asks for a folder of images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", choices("method"))
 @pytest.mark.parametrize("dataset", choices("dataset"))
 def test_every_combination_of_choices_composes(dataset: str, method: str) -> None:

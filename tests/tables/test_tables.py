@@ -74,6 +74,7 @@ def test_every_row_of_the_spec_trains_equally_long_in_its_own_stages(scale, tota
         assert sum(epochs.values()) == total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("table", "scale", "total"),
     [
