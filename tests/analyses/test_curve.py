@@ -25,6 +25,8 @@ VALUES = (0, 0.05, 0.1, 0.2, 0.3, 0.6, 1)
 OVER_EPS = f"values={','.join(map(str, VALUES))}"
 Runs = tuple[Path, Path]
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def curves(finished: Runs, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:

@@ -26,6 +26,8 @@ SHARES = (0.3, 0.9, 1.0)
 WORDS = [f"values={','.join(map(str, SHARES))}", "~attack.attacks.margin"]
 LAYERS = ["conv1", "conv2", "fc1", "fc2"]
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def result(finished: Runs, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
@@ -67,7 +69,6 @@ def by_hand(folder: Path, layer: str, x: float) -> tuple[int, int, int]:
     return int(weight.count_nonzero()), int(correct.sum()), int(robust.sum())
 
 
-@pytest.mark.slow
 def test_every_figure_is_that_of_the_layer_pruned_by_hand(result: tuple[dict[str, Any], Path], finished: Runs) -> None:
     seen = set()
     for network, folder in zip(result[0]["networks"], finished, strict=True):
@@ -161,7 +162,6 @@ def test_a_layer_that_is_sparse_already_does_not_change_and_is_not_attacked(
             assert (point["clean"], point["robust"]) == (network["unpruned"]["clean"], network["unpruned"]["robust"])
 
 
-@pytest.mark.slow
 def test_a_stopped_analysis_goes_on_and_ends_the_same(
     result: tuple[dict[str, Any], Path],
     finished: Runs,

@@ -16,7 +16,7 @@ from robcomp.cli.parser import main
 from robcomp.evaluation.evaluator import Evaluator
 from robcomp.models.lenet import LeNetConfig
 
-pytestmark = pytest.mark.usefixtures("sandbox", "no_curves")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("sandbox", "no_curves")]
 
 TRAINED = ["method=nat", "attack.batch_size=7"]
 EXTERNAL = [*(o for o in RUN if not o.startswith(("schedule", "training"))), "model.weights=net.safetensors"]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from robcomp.cli.parser import main
 
-pytestmark = pytest.mark.usefixtures("sandbox", "no_curves")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("sandbox", "no_curves")]
 
 TINY = [
     "dataset=folder",

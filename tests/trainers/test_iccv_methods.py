@@ -18,7 +18,7 @@ from robcomp.settings.compose import compose_config
 from robcomp.trainers.objectives import Adversarial, Natural
 from robcomp.trainers.stage import Stage
 
-pytestmark = pytest.mark.usefixtures("sandbox", "no_curves")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("sandbox", "no_curves")]
 SIZES = {"conv1.weight": 50, "conv2.weight": 250, "fc1.weight": 250, "fc2.weight": 150}
 
 
