@@ -64,11 +64,12 @@ class Ours:
     def __init__(self, config: Config, data: Dataset, env: Environment) -> None:
         torch.manual_seed(0)
         model = config.model.build(tuple(config.dataset.shape), config.dataset.classes)
-        stage = config.stages()[-1]
+        stage = config.method.stages(config.recipe_context())[-1]
         parameterise(model, stage.parameterisation)
         model.to(env.device, memory_format=env.memory_format)
         state = TrainState(stage.name, model, data, config.dataset, env, 0, config.training.batch_size, epochs=10_000)
         self.loop = StageLoop(stage, state, LoopSettings(config.inner_attack()))
+        state.step = state.total_steps - 10_000  # near its end, where warm-ups and curricula are past
 
     def steps(self, count: int) -> None:
         for _ in range(count):

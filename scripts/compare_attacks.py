@@ -66,15 +66,15 @@ class Bench:
 
     @classmethod
     def of(cls, run: Path, images: int) -> "Bench":
-        finished = load(run, ["attack=autoattack", f"dataset.test_subset={images}", "device=cpu"])
-        facts, eps, test = finished.report["run"], finished.report["threat"]["eps"], finished.dataset.test
+        loaded = load(run, ["attack=autoattack", f"dataset.test_subset={images}", "device=cpu"])
+        facts, eps, test = loaded.report["run"], loaded.report["threat"]["eps"], loaded.dataset.test
         where = machine(torch.device("cpu"), "float32")
         header = (
             f"{facts['dataset']} {facts['model']} {facts['method']} {facts['id']}: {len(test)} test images, "
             f"Linf eps {eps:.4g}, batches of {BATCH}; "
             f"{where['name']}, {where['threads']} thread(s), torch {where['torch']}"
         )
-        return cls(_plain(finished), test, eps, header)
+        return cls(_plain(loaded), test, eps, header)
 
     def robust(self, x_adv: Tensor) -> float:
         """The share of images that are correct, also at x_adv; a point out of bounds counts as no attack."""

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Does the verdict tell masked gradients from honest ones? Each finished run given, as it is and masked in five ways.
+"""Does the verdict tell masked gradients from honest ones? Each finished run named, as it is and masked in five ways.
 
     python scripts/trial_verdict.py RUN_DIR [RUN_DIR ...] > results/verdict.txt
 
@@ -61,11 +61,11 @@ def main() -> None:
 
 
 def line(run: Path, mask: str, images: int) -> str:
-    finished = load(run, ["attack=quick", f"dataset.test_subset={images}", "device=cpu"])
-    report, suite = finished.report, finished.config.attack
+    loaded = load(run, ["attack=quick", f"dataset.test_subset={images}", "device=cpu"])
+    report, suite = loaded.report, loaded.config.attack
     torch.manual_seed(0)
     started = time.monotonic()
-    with Evaluator(MASKS[mask](finished.model), finished.dataset.test, 0) as evaluator:
+    with Evaluator(MASKS[mask](loaded.model), loaded.dataset.test, 0) as evaluator:
         records, outcomes = evaluate_suite(evaluator, suite)
         attacked = time.monotonic()
         verdict = examine(evaluator, suite.counted(), outcomes["worst_case"], images)

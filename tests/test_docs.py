@@ -48,6 +48,6 @@ def test_the_shown_diff_adds_a_method(tmp_path: Path) -> None:
     (report,) = tmp_path.glob("out/digits-lenet-ap_layer/*/report.json")
     layers = json.loads(report.read_text())["density"]["layers"]
     assert [layer["nonzero"] for layer in layers] == [int(0.1 * layer["weights"]) for layer in layers]
-    # the third place is the row in the table of laws, which names what stands there
+    # the third place is the row in the table of contracts, which names what stands there
     row = re.search(r"\+    \"ap_layer\": Row\((\w+)\)", (TOP / "docs" / "adding-a-method.md").read_text())
     assert re.search(rf"\"ap\": Row\({row[1]}\)", (TOP / "tests" / "contracts" / "test_methods.py").read_text())

@@ -24,15 +24,17 @@ class Registry(Generic[T]):
     def register(self, name: str) -> Callable[[T], T]:
         """Decorator: enter the class under `name`, which also becomes its `kind` (`storage.describe`).
 
-        ValueError where the name is taken.
+        ValueError where the name is taken, or the class registered already.
         """
 
         def enter(entry: T) -> T:
             if name in self._entries:
                 raise ValueError(f"{self.kind} '{name}' is registered twice")
-            self._entries[name] = entry
             if isinstance(entry, type):
+                if "kind" in vars(entry):
+                    raise ValueError(f"{entry.__name__} is registered as '{entry.kind}' and as '{name}'")
                 entry.kind = name
+            self._entries[name] = entry
             return entry
 
         return enter

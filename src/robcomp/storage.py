@@ -40,6 +40,13 @@ def digest(value: Any, length: int = 12) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
+def kind_of(cls: type) -> str:
+    """The `kind` that a class gives itself; TypeError where it has none of its own but, perhaps, its parent's."""
+    if "kind" not in vars(cls):
+        raise TypeError(f"{cls.__name__} names results and has no kind of its own; give it one, or register it")
+    return cls.kind
+
+
 def describe(value: Any) -> Any:
     """`value` as JSON that changes when the results it leads to would.
 
@@ -50,14 +57,12 @@ def describe(value: Any) -> Any:
     """
     if is_dataclass(value):
         cls = type(value)
-        if "kind" not in vars(cls):
-            raise TypeError(f"{cls.__name__} is part of a cache key and has no kind of its own; give it one")
         shown = {
             f.metadata.get("described", f.name): describe(getattr(value, f.name))
             for f in fields(value)
             if f.init and f.compare
         }
-        return {"kind": cls.kind, "revision": getattr(value, "revision", 1), **shown}
+        return {"kind": kind_of(cls), "revision": getattr(value, "revision", 1), **shown}
     if isinstance(value, Mapping):
         return {str(key): describe(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

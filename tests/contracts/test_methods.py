@@ -42,7 +42,7 @@ from robcomp.trainers.method import METHODS
 from robcomp.trainers.objectives import Adversarial, Loss, Natural, NaturalWarmup, Objective, Trades
 from robcomp.trainers.state import TrainState
 
-# What the published recipe of ATMC gives each stage (code README, CIFAR-10): epochs, learning rate, milestones.
+# What the published setting of ATMC gives each stage (code README, CIFAR-10): epochs, learning rate, milestones.
 PUBLISHED = {
     "dense": (200, 0.05, [80, 120, 150]),
     "sparse": (200, 0.01, [30, 60, 90, 120]),
@@ -165,11 +165,11 @@ def test_the_published_adversary_of_training() -> None:
     assert objective.natural == 0.5
     assert (attack.norm, attack.eps, attack.steps, attack.restarts) == ("Linf", pytest.approx(4 / 255), 7, 1)
     assert attack.step_size == pytest.approx(1.25 * 4 / 255 / 7)
-    assert not attack.random_start  # a slip in the published code, and part of its recipe
+    assert not attack.random_start  # a slip in the published code, and part of its setting
     assert (config.model.name, config.dataset.pad, config.dataset.flip) == ("resnet34", 4, True)
 
 
-def test_one_factor_shortens_the_whole_recipe(name: str) -> None:
+def test_one_factor_shortens_all_stages(name: str) -> None:
     config = compose_config([f"method={name}", "dataset=cifar10", "method.epochs_scale=0.1"])
     for stage in config.method.stages(config.recipe_context()):
         epochs, _, milestones = PUBLISHED[stage.schedule_name]

@@ -1,4 +1,4 @@
-"""Every data set with every model, by the data set's own recipe shortened to seconds: it trains and is above chance.
+"""Every data set with every model, by the data set's own defaults shortened to seconds: it trains and is above chance.
 
 The methods take turns over the pairs. Images are made up, in the shape of the data set: four kinds of stripes in noise.
 """
@@ -98,7 +98,7 @@ def turn(dataset: str, model: str) -> str:
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_curves")
 @pytest.mark.parametrize(("dataset", "model"), PAIRS, ids=["-".join(pair) for pair in PAIRS])
-def test_a_pair_trains_by_its_recipe(dataset: str, model: str, tmp_path: Path) -> None:
+def test_a_pair_trains_by_its_defaults(dataset: str, model: str, tmp_path: Path) -> None:
     method = turn(dataset, model)
     shape = SHAPES.get(dataset, [3, 32, 32])
     overrides = [

@@ -375,8 +375,8 @@ KEYS = {
 }
 
 
-def test_every_method_has_its_key() -> None:
-    assert set(KEYS) == set(choices("method"))
+def test_the_keys_are_of_methods_that_there_are() -> None:
+    assert set(KEYS) <= set(choices("method"))
 
 
 @pytest.mark.parametrize(("method", "key"), KEYS.items())

@@ -25,7 +25,7 @@ def composed(*overrides: str) -> tuple[object, Stage]:
     return config, stage
 
 
-def test_the_recipes() -> None:
+def test_the_stages() -> None:
     config, stage = composed("method=dnr")
     assert stage.objective == NaturalWarmup(Adversarial(config.inner_attack(), 0.5), 0.025)
     published = Rewiring(0.005, "irregular", "all", 0.5, 1e-4, 0.5, 0.025)

@@ -1,4 +1,4 @@
-"""The recipes around ADMM pruning, run for real on `tiny`."""
+"""The methods around ADMM pruning, run for real on `tiny`."""
 
 import json
 import math

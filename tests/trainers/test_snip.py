@@ -152,7 +152,7 @@ def test_resumed_is_as_if_uninterrupted(tmp_path: Path, monkeypatch: pytest.Monk
     assert all(torch.equal(a, b) for a, b in zip(first.masks, second.masks, strict=True))
 
 
-def test_the_recipe() -> None:
+def test_the_stages() -> None:
     config = compose_config(["dataset=cifar10", "method=snip", "method.images=64"])
     (stage,) = config.method.stages(config.recipe_context())
     assert (stage.name, stage.objective, stage.compressor) == ("snip", Natural(), Snip(0.005, 64))

@@ -167,7 +167,7 @@ def _climb(
 def _distances(
     evaluator: Evaluator, ladder: Ladder, over: str, run: LoadedRun, progress: EvaluationProgress
 ) -> list[dict[str, Any]]:
-    """The points of a minimum-norm attack: an image stands at eps where its nearest adversarial one is further away."""
+    """The points of a minimum-norm attack: an image survives eps where its nearest adversarial one is further away."""
     evaluator.advance = _told(progress, f"{ladder.name} on {run.label}", 0, 1, len(evaluator))
     outcome = evaluator.under(ladder.name, ladder.attack, evaluator.clean, distances=True)
     spent = {"attacked": outcome.attacked, "seconds": round(outcome.seconds, 2)}

@@ -24,7 +24,7 @@ from robcomp.report.formatting import percent, print_table
 
 SCHEMA = "robcomp-histogram/1"
 BINS = 100
-MOST_BINS = 10_000
+MAX_BINS = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,11 +68,11 @@ def histogram(
     return files.write(SCHEMA, identity, place, result, list(_rows(result)), figure, console)
 
 
-def number_of_bins(given: str) -> int:
+def number_of_bins(text: str) -> int:
     """The whole number of bins=N, `BINS` for nothing."""
-    number = int(given) if given.isdecimal() else 0
-    if given and not 1 <= number <= MOST_BINS:
-        raise UserError(f"bins={given} is no number of bins; give a whole number from 1 to {MOST_BINS}.")
+    number = int(text) if text.isdecimal() else 0
+    if text and not 1 <= number <= MAX_BINS:
+        raise UserError(f"bins={text} is no number of bins; give a whole number from 1 to {MAX_BINS}.")
     return number or BINS
 
 

@@ -15,8 +15,8 @@ from robcomp import storage
 from robcomp.analyses import files, reported
 from robcomp.errors import UserError
 from robcomp.figures.losses import losses as figure
-from robcomp.figures.training import epochs
 from robcomp.report.formatting import print_table
+from robcomp.report.log import epochs
 
 SCHEMA = "robcomp-losses/1"
 KEYS = ("loss", "adversarial_loss", "clean", "robust", "val_clean", "val_robust", "lr")

@@ -11,6 +11,7 @@ from robcomp.errors import UserError
 from robcomp.models import MODELS
 from robcomp.models.base import ModelConfig
 from robcomp.models.parameterisation import form_of, restore, to_spec
+from robcomp.storage import kind_of
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class NetworkSpec:
 def save(model: nn.Module, spec: NetworkSpec, bits: int, path: Path) -> int:
     """Pack `model` into `path`; returns the file's bytes. `bits` is the nominal width of a stored weight."""
     header: dict[str, Any] = {
-        "model": {"kind": spec.model.kind, **asdict(spec.model), "weights": None},
+        "model": {"kind": kind_of(type(spec.model)), **asdict(spec.model), "weights": None},
         "shape": list(spec.shape),
         "classes": spec.classes,
         "form": to_spec(form_of(model)),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from robcomp.errors import UserError
 from robcomp.projections import box_, l2_ball_, linf_box_
 from robcomp.registry import Registry
+from robcomp.storage import kind_of
 from robcomp.units import Fraction, fraction
 
 ATTACKS: Registry[type["Attack"]] = Registry("attack")
@@ -74,7 +75,7 @@ class Attack:
 
     def settings(self) -> dict[str, Any]:
         """The attack as JSON: its registered name, the revision of its algorithm and every setting."""
-        return {"name": self.kind, "revision": self.revision, **asdict(self)}
+        return {"name": kind_of(type(self)), "revision": self.revision, **asdict(self)}
 
     def at_least_one(self, *names: str) -> None:
         """UserError unless each of the named settings is 1 or more."""

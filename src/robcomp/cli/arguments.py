@@ -25,7 +25,7 @@ KEYS: dict[str, dict[str, tuple[str, str]]] = {
     "transfer": {
         "source": ("DIR[,DIR]", "runs on which the images are made; may be repeated"),
         "targets": ("DIR[,DIR]", "runs that classify them; may be repeated"),
-        "values": ("1/255,0.1", "several eps (default: the suite's own)"),
+        "values": ("1/255,0.1", "several eps (default: the attack suite's own)"),
         "out": OUT,
     },
     "combine": {"run": ("DIR[,DIR]", "two finished runs or more; may be repeated"), "out": OUT},

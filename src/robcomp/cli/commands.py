@@ -153,21 +153,21 @@ def table(args: argparse.Namespace) -> int:
         raise unknown("table", args.name, choices.choices("table"))
     mine, overrides = arguments.split("table", args.overrides)
     out = arguments.output(mine["out"]) or Path("results")
-    runs = [f"out={folder}"] if (folder := arguments.single("runs", mine["runs"])) else []
+    runs = arguments.single("runs", mine["runs"])
     from robcomp.runs import sweep
-    from robcomp.settings.override_paths import absolute_paths
+    from robcomp.settings.override_paths import absolute_paths, quoted
     from robcomp.tables.build import build
 
-    console = _console()
-    page = build(
-        args.name,
-        args.scale,
-        absolute_paths(overrides),
-        lambda jobs: sweep.run([[*j, *runs] for j in jobs], console),
-        out,
-    )
+    console, folders = _console(), []
+
+    def run_all(jobs: list[list[str]]) -> list[Path | None]:
+        there = [quoted("out", runs)] if runs else []
+        folders.extend(sweep.run([[*job, *there] for job in jobs], console))
+        return folders
+
+    page = build(args.name, args.scale, absolute_paths(overrides), run_all, out)
     console.print(f"table: {page}")
-    return 0
+    return int(None in folders)
 
 
 def _section(title: str, lines: dict[str, str]) -> None:

@@ -91,8 +91,8 @@ class Evaluator:
         distances = distances and isinstance(attack, MinimumNorm)
         entry = self.entry(name, attack, candidates, distances)
         arrays, done, seconds = self.ledger.recall(entry)
-        if not arrays:
-            arrays = {"correct": np.zeros(len(self), bool)}
+        if "correct" not in arrays:  # new, or noted by a version that called it otherwise
+            arrays, done, seconds = {"correct": np.zeros(len(self), bool)}, 0, 0.0
             arrays |= {"distance": np.full(len(self), np.nan, np.float32)} if distances else {}
         began = time.monotonic()
         for chosen, x_adv, y, distance in self.batches(name, attack, candidates, done, distances):

@@ -28,7 +28,7 @@ def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """Two-sided exact p-value for "a and b are right equally often", from the counts of images only one is right on.
+    """Two-sided exact p-value for "a and b are correct equally often", from how many images one alone has correct.
 
     Twice the smaller binomial tail at probability 1/2, at most 1; 1 where no image tells them apart.
     Source: McNemar, 1947, in its exact (binomial) form.
@@ -42,7 +42,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> dict[str, Any]:
-    """How much more often `a` is right than `b` on the same images, with an interval and a test.
+    """How much more often `a` is correct than `b` on the same images, with an interval and a test.
 
     `a`, `b`: bool [n], outcome i of both belonging to image i, n > 0; else ValueError. The result is JSON-able:
     difference (mean of a minus mean of b, a fraction), low and high (interval at `level`), p_value (exact McNemar),
@@ -74,9 +74,9 @@ def paired_difference(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> dict
 def _square_and_add(both: int, only_a: int, only_b: int, neither: int, level: float) -> tuple[float, float]:
     """Newcombe's interval: the two Wilson intervals' arms, added like the sides of a triangle with angle acos(phi)."""
     n = both + only_a + only_b + neither
-    right_a, right_b = both + only_a, both + only_b
-    p_a, p_b, difference = right_a / n, right_b / n, (only_a - only_b) / n
-    (low_a, high_a), (low_b, high_b) = wilson(right_a, n, level), wilson(right_b, n, level)
+    correct_a, correct_b = both + only_a, both + only_b
+    p_a, p_b, difference = correct_a / n, correct_b / n, (only_a - only_b) / n
+    (low_a, high_a), (low_b, high_b) = wilson(correct_a, n, level), wilson(correct_b, n, level)
     phi = _correlation(both, only_a, only_b, neither)
 
     def side(x: float, y: float) -> float:

@@ -17,14 +17,16 @@ class SuiteConfig:
 
     Without `attack`, the name itself is the attack. With `individual` each attack is run on all images; without, only
     on those that survived the cheaper ones. An attack marked `excluded: true` takes no part in the worst case, nor does
-    one without a ball, or in another norm than the first attack that does. `verdict` images are used to check
-    whether the figures can be trusted; 0: no check.
+    one without a ball, or in another norm than the first attack that does. `verdict` images are used to check whether
+    the figures can be trusted; 0: no check. `published_steps`, for suites to refer to, is how many steps the PGD takes
+    in what was published on the data set; each data set brings it.
     """
 
     name: str = "suite"
     individual: bool = True
     verdict: int = 100
     batch_size: int = 250
+    published_steps: int | None = None
     attacks: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -77,7 +79,7 @@ def _attack(name: str, entry: Any, eps: float | None) -> Attack:
     allowed = {f.name: f for f in fields(cls)}
     for key, value in settings.items():
         if key not in allowed:
-            raise unknown(f"setting of {where}", key, allowed)
+            raise unknown(f"setting of {where}", key, [*allowed, "attack", "excluded"])
         _check_type(f"{where}.{key}", value, allowed[key].type)
     if "eps" not in settings and allowed["eps"].default is MISSING:
         raise UserError(f"{where} has no eps; give one, for example {where}.eps=8/255.")

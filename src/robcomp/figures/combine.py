@@ -16,7 +16,7 @@ from robcomp.figures.style import (
 COLOUR_OF = {"clean": BLUE, "alone": BLUE, "through": GREEN}  # of a way of attack; vermilion for what counts
 
 
-def combine(result: dict[str, Any], target: Path) -> None:
+def combine(result: dict[str, Any], path: Path) -> None:
     """Each network and way of attack as a point with its interval, a panel an attack; the adaptive one stands out."""
     groups = list(dict.fromkeys(row["attack"] for row in result["rows"]))
     rows = {name: [row for row in result["rows"] if row["attack"] == name] for name in groups}
@@ -48,4 +48,4 @@ def combine(result: dict[str, Any], target: Path) -> None:
             axes.set_title("worst case over all" if name == "worst_case" else name, loc="left", fontsize="medium")
             plain(axes, "x")
         panels[-1, 0].set_xlabel("accuracy in %, with 95 % interval")
-        save(figure, f"{images_of(result)}: alone and combined", target)
+        save(figure, f"{images_of(result)}: alone and combined", path)

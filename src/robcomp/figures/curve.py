@@ -18,7 +18,7 @@ from robcomp.figures.style import (
 DASHES = ("-", "--", ":", "-.")
 
 
-def curve(result: dict[str, Any], target: Path) -> None:
+def curve(result: dict[str, Any], path: Path) -> None:
     """Accuracy over the rising budget: a colour a run, a dash an attack, a band for the interval; a panel a norm."""
     over, lines, chance = result["over"], result["curves"], 1 / result["data"]["classes"]
     norms = list(dict.fromkeys(line["attack"]["norm"] for line in lines)) if over == "eps" else [""]
@@ -47,7 +47,7 @@ def curve(result: dict[str, Any], target: Path) -> None:
                 label = "steps of the attack"
                 _steps(axes, sorted({point[over] for line in chosen for point in line["points"]}))
             accuracy_axes(axes, label, chance)
-        save(figure, f"{images_of(result)}: accuracy over {over}", target)
+        save(figure, f"{images_of(result)}: accuracy over {over}", path)
 
 
 def _down_to(points: list[dict[str, Any]], chance: float) -> list[dict[str, Any]]:

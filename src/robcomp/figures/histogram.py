@@ -13,7 +13,7 @@ from robcomp.figures.style import (
 from robcomp.report.formatting import percent
 
 
-def histogram(result: dict[str, Any], target: Path) -> None:
+def histogram(result: dict[str, Any], path: Path) -> None:
     """The non-zero weights of each run as steps over the weight's value, counts on a logarithmic axis."""
     edges = result["edges"]
     with subplots(figsize=(8, 4.6 + 0.25 * len(result["runs"]))) as (figure, axes):
@@ -36,5 +36,5 @@ def histogram(result: dict[str, Any], target: Path) -> None:
         save(
             figure,
             f"Weights of the layers {result['layers']}" if result["layers"] else "Conv and linear weights",
-            target,
+            path,
         )

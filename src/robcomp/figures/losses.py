@@ -16,7 +16,7 @@ from robcomp.figures.style import (
 MARKED_EPOCHS = 60  # up to so many epochs each has a marker
 
 
-def losses(result: dict[str, Any], target: Path) -> None:
+def losses(result: dict[str, Any], path: Path) -> None:
     """The adversarial loss over the epochs, a line a run; below it a bar a run with the names of its stages."""
     runs = result["runs"]
     with subplots(
@@ -48,7 +48,7 @@ def losses(result: dict[str, Any], target: Path) -> None:
         plain(upper, "y")
         lower.spines[["top", "right", "left"]].set_visible(False)
         figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
-        save(figure, "Adversarial loss on the training batches", target)
+        save(figure, "Adversarial loss on the training batches", path)
 
 
 def _stages(upper: Any, lower: Any, stages: Sequence[dict[str, Any]], place: int, colour: str) -> None:

@@ -20,7 +20,7 @@ BAR = "#D9D9D9"
 MIN_DENSITY = 1.0  # percent: the axis of the densities begins here, or lower where a layer is sparser
 
 
-def sensitivity(result: dict[str, Any], target: Path) -> None:
+def sensitivity(result: dict[str, Any], path: Path) -> None:
     """The reduction over the layers: a column of panels a run, a row a share x; grey bars are the layers' densities."""
     networks, shares = result["networks"], result["values"]
     widths = [max(5.2, 1.5 + 0.4 * len(network["layers"])) for network in networks]
@@ -57,7 +57,7 @@ def sensitivity(result: dict[str, Any], target: Path) -> None:
                 va="bottom",
             )
         _legend(figure, panels[0, 0])
-        save(figure, f"{images_of(result)}: pruning sensitivity", target)
+        save(figure, f"{images_of(result)}: pruning sensitivity", path)
 
 
 def _reductions(axes: Any, points: Sequence[dict[str, Any]]) -> None:

@@ -53,11 +53,11 @@ def subplots(*shape: int, **settings: Any) -> Iterator[tuple[Any, Any]]:
         plt.close(figure)
 
 
-def save(figure: Any, title: str, target: Path) -> None:
-    """Write the figure to the PNG `target`, whole or not at all; `title` stands above it where it is not empty."""
+def save(figure: Any, title: str, path: Path) -> None:
+    """Write the figure to the PNG `path`, whole or not at all; `title` stands above it where it is not empty."""
     if title:
         figure.suptitle(title, fontsize="large")
-    write_atomic(target, lambda path: figure.savefig(path, dpi=150, format="png"))
+    write_atomic(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png"))
 
 
 def plain(axes: Any, grid: str = "both") -> None:

@@ -8,8 +8,8 @@ from robcomp.figures.style import STYLES, plain, save, subplots
 GREYS = ("#9A9A9A", "#5A5A5A", "#C4C4C4", "#2E2E2E")
 
 
-def draw(table: dict[str, Any], target: Path) -> Path:
-    """Draw an assembled table to the PNG `target`: one panel an accuracy, ours solid, published dashed; returns it.
+def draw(table: dict[str, Any], path: Path) -> Path:
+    """Draw an assembled table to the PNG `path`: one panel an accuracy, ours solid, published dashed; returns it.
 
     A row without a grid has one size only and is drawn as a level line. UserError where matplotlib is not installed.
     """
@@ -29,8 +29,8 @@ def draw(table: dict[str, Any], target: Path) -> Path:
             frameon=False,
             fontsize="small",
         )
-        save(figure, f"{table['title']}, scale {table['scale']}", target)
-    return target
+        save(figure, f"{table['title']}, scale {table['scale']}", path)
+    return path
 
 
 def _looks(table: dict[str, Any]) -> dict[str, tuple[str, str | None]]:
@@ -43,7 +43,7 @@ def _looks(table: dict[str, Any]) -> dict[str, tuple[str, str | None]]:
 
 
 def _ours(axes: Any, table: dict[str, Any], label: str, key: str, look: tuple[str, str | None]) -> None:
-    """Our runs of a row that finished and measured `key`, with 95 % bars."""
+    """Our runs of a row that finished and have `key`, with 95 % bars."""
     colour, marker = look
     runs = [record for record in table["records"] if record["label"] == label and key in record.get("accuracy", {})]
     shown = (

@@ -16,8 +16,8 @@ ACCURACIES = [
 ]
 
 
-def training_curves(log: Path, target: Path) -> Path:
-    """Draw loss and clean and robust accuracy over the epochs in `log` (log.jsonl) to the PNG `target`; returns it.
+def training_curves(log: Path, path: Path) -> Path:
+    """Draw loss and clean and robust accuracy over the epochs in `log` (log.jsonl) to the PNG `path`; returns it.
 
     Raises UserError when the log holds no epoch or matplotlib is not installed.
     """
@@ -36,8 +36,8 @@ def training_curves(log: Path, target: Path) -> Path:
         for axes in (upper, lower):
             plain(axes)
         figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize="small")
-        save(figure, "", target)
-    return target
+        save(figure, "", path)
+    return path
 
 
 def _line(axes: Any, events: list[dict[str, Any]], key: str, label: str, colour: str, style: str, scale: float) -> None:

@@ -16,16 +16,16 @@ from robcomp.figures.style import (
 )
 
 
-def transfer(result: dict[str, Any], target: Path) -> None:
+def transfer(result: dict[str, Any], path: Path) -> None:
     """A heat map for each attack where there is one eps; else accuracy over eps, a panel a source, a line a target."""
     by_attack: dict[str, list[dict[str, Any]]] = {}
     for matrix in result["matrices"]:
         by_attack.setdefault(matrix["name"], []).append(matrix)
     draw = _heat_maps if all(len(matrices) == 1 for matrices in by_attack.values()) else _transfer_lines
-    draw(result, by_attack, target)
+    draw(result, by_attack, path)
 
 
-def _heat_maps(result: dict[str, Any], by_attack: dict[str, list[dict[str, Any]]], target: Path) -> None:
+def _heat_maps(result: dict[str, Any], by_attack: dict[str, list[dict[str, Any]]], path: Path) -> None:
     targets = [cell["target"] for cell in result["clean"]]
     sources = list(dict.fromkeys(cell["source"] for cell in result["matrices"][0]["cells"]))
     width, height = 2.4 + 1.5 * len(targets), 2.2 + 0.75 * (len(sources) + 1)
@@ -49,7 +49,7 @@ def _heat_maps(result: dict[str, Any], by_attack: dict[str, list[dict[str, Any]]
             axes.set_title(f"{name}, {matrix['attack']['norm']} eps {matrix['eps']:.4g}", fontsize="medium")
             axes.spines[:].set_visible(False)
         figure.colorbar(shown, ax=panels[0], label="accuracy in %", fraction=0.05)
-        save(figure, f"{images_of(result)}: transfer (framed: white box)", target)
+        save(figure, f"{images_of(result)}: transfer (framed: white box)", path)
 
 
 def _write(axes: Any, i: int, j: int, cell: dict[str, Any]) -> None:
@@ -64,7 +64,7 @@ def _write(axes: Any, i: int, j: int, cell: dict[str, Any]) -> None:
         axes.add_patch(Rectangle((j - 0.46, i - 0.42), 0.92, 0.84, fill=False, ec=VERMILION, lw=2.5))
 
 
-def _transfer_lines(result: dict[str, Any], by_attack: dict[str, list[dict[str, Any]]], target: Path) -> None:
+def _transfer_lines(result: dict[str, Any], by_attack: dict[str, list[dict[str, Any]]], path: Path) -> None:
     targets = [cell["target"] for cell in result["clean"]]
     sources = list(dict.fromkeys(cell["source"] for cell in result["matrices"][0]["cells"]))
     styles = looks(targets)
@@ -89,4 +89,4 @@ def _transfer_lines(result: dict[str, Any], by_attack: dict[str, list[dict[str, 
                     )
                 accuracy_axes(axes, eps_label(norm, unit), 1 / result["data"]["classes"])
                 axes.set_title(f"{name} made on {source}", fontsize="medium")
-        save(figure, f"{images_of(result)}: transfer", target)
+        save(figure, f"{images_of(result)}: transfer", path)

@@ -58,10 +58,10 @@ class Snapshot(nn.Module):
         shell = copy.copy(module)
         shell._modules = {name: self._copy(child) for name, child in module.named_children()}
         for kind, wrap in (("_parameters", nn.Parameter), ("_buffers", Tensor.detach)):
-            held = {name: tensor for name, tensor in getattr(module, kind).items() if tensor is not None}
-            copies = {name: wrap(tensor.detach().clone()) for name, tensor in held.items()}
+            tensors = {name: tensor for name, tensor in getattr(module, kind).items() if tensor is not None}
+            copies = {name: wrap(tensor.detach().clone()) for name, tensor in tensors.items()}
             setattr(shell, kind, copies)
-            self.kept += [(held[name], tensor) for name, tensor in copies.items()]
+            self.kept += [(tensors[name], tensor) for name, tensor in copies.items()]
         return shell
 
     def _layer(self, layer: WeightLayer, bn: nn.BatchNorm2d | None) -> nn.Module:

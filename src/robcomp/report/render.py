@@ -104,7 +104,7 @@ def trust(report: dict[str, Any]) -> str:
     flags = [check for check in verdict["checks"] if check["flag"]]
     seen = f"{len(verdict['checks'])} checks on {verdict['images']} images"
     if verdict["trusted"] is None:
-        return f"Verdict: open. {seen} saw nothing, but so few images cannot tell; measure on more."
+        return f"Verdict: open. {seen} saw nothing, but so few images cannot tell; evaluate on more."
     if not flags:
         return f"Verdict: no sign that the figures under attack are too high ({seen})."
     said = " ".join(f"{_words(check['name'])}: {check['evidence']}" for check in flags)

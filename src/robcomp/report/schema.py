@@ -103,20 +103,18 @@ KEYS = {
 }
 
 
-def check(report: dict[str, Any]) -> dict[str, Any]:
+def check(report: dict[str, Any], name: str = "this report") -> dict[str, Any]:
     """The report itself, when its schema is the one above and no required key is missing; UserError otherwise."""
     found = report.get("schema") if isinstance(report, dict) else None
     if found != SCHEMA:
         raise UserError(
-            f"this report has schema {found!r} and this robcomp reads '{SCHEMA}': another version wrote it; train or "
-            "evaluate again with fresh=true."
+            f"{name} has schema {found!r}, and this robcomp reads '{SCHEMA}': another version wrote it. Train again; "
+            "the new run has a directory of its own."
         )
     required = [path for path in KEYS if not path.endswith("?")]
     missing = dict.fromkeys(place for path in required for place in _missing(report, path.split("."), ""))
     if missing:
-        raise UserError(
-            f"the report lacks {', '.join(missing)}; docs/report.md lists all keys. Run the evaluation again."
-        )
+        raise UserError(f"{name} lacks {', '.join(missing)}; docs/report.md lists all keys. Run the evaluation again.")
     return report
 
 
@@ -128,7 +126,7 @@ def read(path: Path) -> dict[str, Any]:
         raise UserError(f"no report at {path}; give the directory of a finished run.") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not JSON ({error}); delete it and run the evaluation again.") from None
-    return check(report)
+    return check(report, str(path))
 
 
 def threat_of(report: dict[str, Any]) -> dict[str, Any]:

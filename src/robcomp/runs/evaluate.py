@@ -117,7 +117,7 @@ def evaluate_run(folder: Path, overrides: Sequence[str], out: Path | None, conso
         out or folder
     ) / f"evaluation-{storage.digest([identity.evaluation(config, run.dataset), run.network])}.json"
     page.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(page.parent / "lock"):
+    with FileLock(page.with_suffix(".lock") if out else folder / "lock"):
         if page.exists() and not config.fresh:
             console.print("already evaluated (fresh=true attacks again)")
             report = schema.read(page)

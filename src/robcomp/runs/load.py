@@ -14,7 +14,8 @@ from robcomp.artifact import NetworkSpec
 from robcomp.errors import UserError
 from robcomp.hardware import choose_device
 from robcomp.report import schema
-from robcomp.settings.compose import Config, compose_config
+from robcomp.settings.compose import compose_config
+from robcomp.settings.schema import Config
 
 SUITE = "pgd100"  # the attack suite of every analysis, unless attack= chooses another
 

@@ -12,6 +12,8 @@ from rich.console import Console
 
 from robcomp import storage
 from robcomp.errors import UserError
+from robcomp.runs.identity import run_directory
+from robcomp.runs.train import train
 from robcomp.settings.compose import compose_config
 
 
@@ -20,7 +22,7 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
         values = {override.get_key_element(): _values(override) for override in parsed}  # the last one of a key
-    except HydraException:
+    except (HydraException, ValueError):
         raise UserError(
             f"cannot read the sweep '{' '.join(overrides)}'; write KEY=A,B or KEY=choice(A,B) or KEY=range(1,4)."
         ) from None
@@ -37,9 +39,6 @@ def run(jobs: Sequence[Sequence[str]], console: Console) -> list[Path | None]:
     directory, the sweep goes on, and the failures are listed at the end. Finished runs are skipped, so the same
     command takes up a sweep that was stopped.
     """
-    from robcomp.runs.identity import run_directory
-    from robcomp.runs.train import train
-
     configs = [compose_config(job) for job in jobs]
     targets = [run_directory(config) for config in configs]
     folders: list[Path | None] = []

@@ -28,6 +28,7 @@ from robcomp.trainers.stage import Stage
 from robcomp.trainers.state import Environment, TrainState
 
 _started_over: set[Path] = set()  # stages that fresh=true has discarded in this process, each once
+_looked_at: set[Path] = set()  # caches in which this process has looked for stages of an earlier version
 
 
 def train(config: Config, overrides: Sequence[str], console: Console) -> Path:
@@ -98,12 +99,13 @@ class Run:
     def _train(self) -> tuple[StageResult, list[dict[str, Any]]]:
         """Every stage in turn, or from the cache where a run has been there; the last result, and the stages' story."""
         stages, cache = self.config.stages(), Path(self.config.out) / "stages"
-        if orphaned := stage_store.orphaned(cache):
+        if cache not in _looked_at and (orphaned := stage_store.orphaned(cache)):
             self.console.print(
                 f"{cache} holds stages of an earlier version of robcomp ({orphaned}), which are not used any more and "
                 "may be deleted.",
                 highlight=False,
             )
+        _looked_at.add(cache)
         results: dict[str, StageResult | None] = {"init": None, "previous": None}
         story = []
         for position, stage in enumerate(stages):

@@ -1,4 +1,4 @@
-"""What can be named on the command line, read from conf/: without torch, so that lists and help are instant."""
+"""What can be named on the command line, read from conf/ without torch, so that help and lists of it are instant."""
 
 from functools import cache
 from pathlib import Path

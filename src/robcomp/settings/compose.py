@@ -96,7 +96,7 @@ def validate(config: Config) -> None:
         raise UserError(f"out={config.out} is a file; give a folder, which is made if it is not there.")
     if not config.attack.attacks:
         raise UserError(
-            "attack.attacks is empty; choose a suite (attack=quick) or add one: +attack.attacks.pgd.steps=20."
+            "attack.attacks is empty; choose an attack suite (attack=quick) or add one: +attack.attacks.pgd.steps=20."
         )
     try:
         config.inner_attack()

@@ -27,4 +27,9 @@ def _absolute(override: Override) -> str:
     path = os.path.expanduser(text)
     if not os.path.exists(path):
         return override.input_line
-    return f"{override.get_key_element()}={QuotedString(os.path.realpath(path), Quote.single).with_quotes()}"
+    return quoted(override.get_key_element(), os.path.realpath(path))
+
+
+def quoted(key: str, text: str) -> str:
+    """The override key=text, whatever characters the text has."""
+    return f"{key}={QuotedString(text, Quote.single).with_quotes()}"

@@ -20,9 +20,9 @@ SCHEMA = "robcomp-table/2"
 
 
 def build(
-    name: str, scale: str, extra: list[str], run_all: Callable[[list[list[str]]], list[Path | None]], target: Path
+    name: str, scale: str, extra: list[str], run_all: Callable[[list[list[str]]], list[Path | None]], out: Path
 ) -> Path:
-    """Run the table `name` at `scale` and write its three files into `target`; returns the path of the page.
+    """Run the table `name` at `scale` and write its three files into `out`; returns the path of the page.
 
     `run_all` gets one list of overrides a run and returns the run directories in the same order, None for a failed run.
     """
@@ -30,7 +30,7 @@ def build(
     spec = load(name)
     todo = jobs(spec, scale, extra)
     records = collect(todo, run_all([job.overrides for job in todo]))
-    return write(assemble(name, spec, scale, extra, records), target)
+    return write(assemble(name, spec, scale, extra, records), out)
 
 
 def assemble(name: str, spec: TableSpec, scale: str, extra: list[str], records: list[Record]) -> dict[str, Any]:
@@ -56,10 +56,10 @@ def assemble(name: str, spec: TableSpec, scale: str, extra: list[str], records: 
     }
 
 
-def write(table: dict[str, Any], target: Path) -> Path:
-    """Write an assembled table into `target` as JSON, figure and page; returns the path of the page."""
+def write(table: dict[str, Any], out: Path) -> Path:
+    """Write an assembled table into `out` as JSON, figure and page; returns the path of the page."""
     stem = f"{table['name']}-{table['scale']}"
-    write_json(target / f"{stem}.json", table)
-    draw(table, target / f"{stem}.png")
-    write_text(target / f"{stem}.md", page(table, f"{stem}.png"))
-    return target / f"{stem}.md"
+    write_json(out / f"{stem}.json", table)
+    draw(table, out / f"{stem}.png")
+    write_text(out / f"{stem}.md", page(table, f"{stem}.png"))
+    return out / f"{stem}.md"

@@ -11,7 +11,7 @@ HOLDS, FAILS, OPEN = "holds", "does not hold", "not decided"
 
 
 def compare(spec: TableSpec, scale: str, records: list[Record]) -> list[dict[str, Any]]:
-    """One result for each claim and point of the grid: estimate, low, high (in points), p_value and the verdict."""
+    """One result for each claim and point of the grid: estimate, low, high (in points), p_value and the conclusion."""
     grid = points(spec.scales[scale])
     return [_judge(claim, point, records) for claim in spec.comparisons for point in ([claim.at] if claim.at else grid)]
 
@@ -31,8 +31,8 @@ def _judge(claim: Comparison, point: Point, records: list[Record]) -> dict[str, 
     trouble = _trouble(claim, found)
     if trouble:
         return {**result, "conclusion": f"none ({trouble})"}
-    measured = _difference(claim, found) if claim.row is None else _single(claim, found[0])
-    return {**result, **measured, "conclusion": conclusion(measured["low"], measured["high"], *_bounds(claim))}
+    bounds = _difference(claim, found) if claim.row is None else _single(claim, found[0])
+    return {**result, **bounds, "conclusion": conclusion(bounds["low"], bounds["high"], *_bounds(claim))}
 
 
 def _record(records: list[Record], label: str, point: Point) -> Record | None:
@@ -50,7 +50,7 @@ def _trouble(claim: Comparison, found: list[Record | None]) -> str | None:
         if claim.metric not in record.report["accuracy"] or claim.metric not in record.outcomes:
             return f"{label} has no {claim.metric} outcomes"
     if len({record.outcomes[claim.metric].shape for record in found}) > 1:
-        return "the runs were measured on different test images"
+        return "the runs were evaluated on different test images"
     return None
 
 

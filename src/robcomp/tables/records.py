@@ -1,4 +1,4 @@
-"""What the runs of a table measured, and what the paper printed for the same points."""
+"""What the runs of a table came to, and what the paper printed for the same points."""
 
 import math
 from dataclasses import dataclass

@@ -12,7 +12,7 @@ from robcomp.models.parameterisation import dense_weight_count
 if TYPE_CHECKING:
     from robcomp.trainers.state import TrainState
 
-# Metadata of a run state's field that is no part of checkpoints, because `start` makes it anew: the model's own tensors
+# Metadata of a run state's field that is no part of checkpoints: the model's own tensors, and what each step makes anew
 TRANSIENT = {"checkpoint": False}
 
 
@@ -71,7 +71,7 @@ def restore(compression: Any, saved: dict[str, Any]) -> None:
     ValueError where the fields differ: a run state that changes its fields needs a compressor of another `revision`.
     """
     if saved.keys() != capture(compression).keys():
-        raise ValueError(f"a checkpoint of {sorted(saved)} does not fit {type(compression).__name__}; delete it")
+        raise ValueError(f"a checkpoint of {sorted(saved)} does not fit {type(compression).__name__}")
     for name, value in saved.items():
         setattr(compression, name, value)
 

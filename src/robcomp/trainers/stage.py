@@ -9,12 +9,7 @@ from robcomp.models.parameterisation import Dense, Parameterisation
 from robcomp.trainers.compressor import Compressor
 from robcomp.trainers.objectives import Objective
 
-SCHEDULES = (
-    "dense",
-    "sparse",
-    "factored",
-    "quantised",
-)  # the schedules that methods share, as the configuration has them
+SCHEDULES = ("dense", "sparse", "factored", "quantised")  # shared by the methods, set in the configuration
 DECAYS = ("milestones", "linear", "cosine", "constant")
 OPTIMIZERS = ("sgd", "adam")
 

@@ -55,7 +55,10 @@ def run_stage(
     """
     loop = StageLoop(stage, state, settings)
     if (saved := store.checkpoint(state.env.device)) is not None:
-        loop.resume(saved)
+        try:
+            loop.resume(saved)
+        except ValueError as error:
+            raise UserError(f"{store.folder}: {error}; fresh=true starts the stage over.") from None
     for record in loop.records:
         on_epoch(record)
     progress.begin(stage.name, state)
