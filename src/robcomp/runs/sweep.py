@@ -12,8 +12,8 @@ from rich.console import Console
 
 from robcomp import storage
 from robcomp.errors import UserError
+from robcomp.runs import train
 from robcomp.runs.identity import run_directory
-from robcomp.runs.train import train
 from robcomp.settings.compose import compose_config
 
 
@@ -46,7 +46,7 @@ def run(jobs: Sequence[Sequence[str]], console: Console) -> list[Path | None]:
     for number, (job, config, target) in enumerate(zip(jobs, configs, targets, strict=True), 1):
         console.rule(f"run {number} of {len(jobs)}: {' '.join(job) or 'defaults'}", align="left")
         try:
-            folders.append(train(config, job, console))
+            folders.append(train.train(config, job, console))
         except Exception as error:
             folders.append(None)
             failures.append(_record(target, job, error))
