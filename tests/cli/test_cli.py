@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 from tiny import RUN
 
 import robcomp
@@ -349,29 +350,41 @@ def test_table_refuses_what_there_is_not(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize(
-    ("words", "page", "more"),
+    ("arguments", "page", "more"),
     [
         ([], "results/atmc-mnist-cpu.md", []),
         (["out=there"], "there/atmc-mnist-cpu.md", []),
-        (["out=there", "runs=elsewhere", "seed=1"], "there/atmc-mnist-cpu.md", ["out=elsewhere"]),
+        (["out=there", "runs=else=where, too", "seed=1"], "there/atmc-mnist-cpu.md", ["out='else=where, too'"]),
     ],
 )
+@pytest.mark.parametrize("failed", [False, True])
 def test_the_page_of_a_table_goes_to_out_and_its_runs_go_to_runs(
-    words: list[str], page: str, more: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    page: str,
+    more: list[str],
+    failed: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """And the exit code says whether a run failed."""
     seen = {}
 
-    def build(name: str, scale: str, extra: list[str], run_all: Callable[..., Any], target: Path) -> Path:
+    def build(name: str, scale: str, extra: list[str], run_all: Callable[..., Any], out: Path) -> Path:
         seen["extra"] = extra
-        run_all([["method=nat", *extra], ["method=da", *extra]])
-        return target / f"{name}-{scale}.md"
+        seen["folders"] = run_all([["method=nat", *extra], ["method=da", *extra]])
+        return out / f"{name}-{scale}.md"
+
+    def run_jobs(jobs: list[list[str]], console: Console) -> list[Path | None]:
+        seen["jobs"] = jobs
+        return [Path("a"), None if failed else Path("b")]
 
     monkeypatch.setattr("robcomp.tables.build.build", build)
-    monkeypatch.setattr("robcomp.runs.sweep.run", lambda jobs, console: seen.update(jobs=jobs))
-    assert main(["table", "atmc-mnist", *words]) == 0
+    monkeypatch.setattr("robcomp.runs.sweep.run", run_jobs)
+    assert main(["table", "atmc-mnist", *arguments]) == int(failed)
     assert f"table: {page}" in capsys.readouterr().out
-    extra = [word for word in words if word == "seed=1"]
+    extra = [argument for argument in arguments if argument == "seed=1"]
     assert seen["extra"] == extra
+    assert seen["folders"] == [Path("a"), None if failed else Path("b")]
     assert seen["jobs"] == [["method=nat", *extra, *more], ["method=da", *extra, *more]]
 
 
