@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import images, randomise_batch_norm, rng
+from tiny import images, randomise_batch_norm, rng, two_layers
 from torch import Tensor, nn
 
 from robcomp.attacks.base import Attack, MinimumNorm
@@ -265,3 +265,13 @@ def test_proportions_have_wilson_intervals() -> None:
     entry = proportion(np.array([True, True, False, True]))
     assert (entry["value"], entry["correct"], entry["images"]) == (0.75, 3, 4)
     assert entry["interval"] == pytest.approx([0.3006, 0.9544], abs=1e-4)
+
+
+def test_what_another_version_noted_under_another_name_is_evaluated_anew(tmp_path: Path) -> None:
+    model, attack = two_layers(), PGD(0.1, steps=1)
+    with Evaluator(model, images(24, 5), 0, 8) as evaluator:
+        whole = evaluator.under("pgd", attack, evaluator.clean)
+        ledger = Ledger(tmp_path / "part.npz", "key")
+        ledger.note(evaluator.entry("pgd", attack, evaluator.clean, False), {"right": evaluator.clean}, 24, 1.0)
+    with Evaluator(model, images(24, 5), 0, 8, Ledger(tmp_path / "part.npz", "key")) as evaluator:
+        assert np.array_equal(evaluator.under("pgd", attack, evaluator.clean).correct, whole.correct)

@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import run
+import torch
+from tiny import CPU, run
+
+from robcomp.settings.compose import compose_config
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 TESTED = {"bench_projections", "bench_training", "compare_attacks", "render_results", "trial_verdict"}
@@ -47,6 +50,18 @@ def test_bench_training(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     rows = [line for line in out.splitlines() if line.startswith(("textbook", "robcomp"))]
     assert [row.split("  ")[0] for row in rows] == ["textbook float32", "textbook bf16 autocast", "robcomp float32"]
     assert all(float(row.split()[-1]) > 0 for row in rows)
+
+
+@pytest.mark.parametrize(("method", "steps"), [("dnr", 2), ("admm_oneshot", 3)])
+def test_bench_training_times_the_attack_at_its_full_strength(method: str, steps: int) -> None:
+    """No warm-up on clean images, no first part of an attack curriculum."""
+    script = runpy.run_path(str(SCRIPTS / "bench_training.py"))
+    small = ["model.width=0.1", "training.batch_size=8", f"training.attack.steps={steps}", "dataset.val=0"]
+    config = compose_config([f"method={method}", *small])
+    data = script["random_data"](config, 40, torch.device("cpu"))
+    ours = script["Ours"](config, data, CPU)
+    ours.steps(1)
+    assert ours.loop.gradients.now.attack.steps == steps
 
 
 def test_compare_attacks(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,8 +26,8 @@ class SuiteConfig:
     individual: bool = True
     verdict: int = 100
     batch_size: int = 250
-    published_steps: int | None = None
     attacks: dict[str, Any] = field(default_factory=dict)
+    published_steps: int | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or 0 < self.verdict < MIN_VERDICT_IMAGES or self.verdict < 0:
