@@ -31,7 +31,7 @@ def test_missing_keys_are_named_with_their_place():
     del report["size"]
     report["stages"] = None
     places = r"stages, accuracy\.pgd\.interval, size, density\.layers\[0\]\.tensors\[0\]\.distinct;"
-    with pytest.raises(UserError, match=f"the report lacks {places}"):
+    with pytest.raises(UserError, match=f"this report lacks {places}"):
         schema.check(report)
 
 
@@ -40,6 +40,9 @@ def test_read_tells_an_absent_file_from_a_broken_one(tmp_path):
         schema.read(tmp_path / "report.json")
     (tmp_path / "report.json").write_text("{")
     with pytest.raises(UserError, match="is not JSON"):
+        schema.read(tmp_path / "report.json")
+    (tmp_path / "report.json").write_text('{"schema": "robcomp-report/1"}')
+    with pytest.raises(UserError, match=rf"{tmp_path}/report\.json has schema 'robcomp-report/1'.*Train again"):
         schema.read(tmp_path / "report.json")
     (tmp_path / "report.json").write_text(json.dumps(make_report()))
     assert schema.read(tmp_path / "report.json") == make_report()

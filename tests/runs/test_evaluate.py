@@ -97,7 +97,7 @@ def test_an_evaluation_in_another_folder_leaves_the_runs_as_it_was(capsys: pytes
     assert found["evaluation"]["overrides"] == ["attack=atmc"]
     with np.load(page.with_suffix(".npz")) as arrays:
         assert arrays["worst_case"].sum() == found["accuracy"]["worst_case"]["correct"]
-    assert {path.suffix for path in page.parent.iterdir()} <= {".json", ".npz", ""}  # the lock has none
+    assert {path.suffix for path in page.parent.iterdir()} <= {".json", ".npz", ".lock"}
     assert main(again) == 0
     assert "already evaluated" in capsys.readouterr().out
     assert main(again[:-1]) == 0

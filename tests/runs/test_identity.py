@@ -26,7 +26,7 @@ from robcomp.models import MODELS
 from robcomp.models.base import ModelConfig
 from robcomp.models.parameterisation import Parameterisation
 from robcomp.report import schema
-from robcomp.runs import evaluate, identity
+from robcomp.runs import evaluate, identity, train
 from robcomp.runs.load import load
 from robcomp.settings.choices import choices
 from robcomp.settings.compose import Config, compose_config
@@ -342,7 +342,7 @@ def test_a_class_without_a_kind_of_its_own_is_refused() -> None:
         ratio: float = 0.5
 
     for value in (Nameless(), Heir(), [Heir()], {"a": Heir()}, Former(parts=[Heir()])):
-        with pytest.raises(TypeError, match=r"(Nameless|Heir) is part of a cache key and has no kind of its own"):
+        with pytest.raises(TypeError, match=r"(Nameless|Heir) names results and has no kind of its own"):
             storage.describe(value)
 
 
@@ -404,6 +404,8 @@ def test_stages_of_an_earlier_naming_are_told_of_in_one_sentence(capsys: pytest.
     assert "earlier version" not in said()  # nor of the stages that are there now
     for name in ("a", "b", "c"):
         storage.write_json(cache / name / "stage.json", {"data": "0"} | ({"naming": 1} if name == "c" else {}))
+    assert "earlier version" not in said()  # this process has looked already
+    train._looked_at.clear()
     text = said()
     sentence = (
         "outputs/stages holds stages of an earlier version of robcomp (3), which are not used any more and may be "
