@@ -19,7 +19,7 @@ from robcomp.runs.train import train
 from robcomp.settings.compose import compose_config
 from robcomp.trainers.compressor import Compressor
 from robcomp.trainers.loop import stage_loop as loop
-from robcomp.trainers.loop.progress import TrainingProgress
+from robcomp.trainers.loop.bars import TrainingProgress
 from robcomp.trainers.loop.stage_store import StageResult, StageStore
 from robcomp.trainers.objectives import Loss, Natural
 from robcomp.trainers.stage import Stage

@@ -17,8 +17,8 @@ from robcomp.attacks import ATTACKS
 from robcomp.attacks.base import MinimumNorm
 from robcomp.attacks.pgd import PGD
 from robcomp.cli.parser import main
+from robcomp.evaluation.bars import EvaluationProgress
 from robcomp.evaluation.evaluator import Evaluator
-from robcomp.evaluation.progress import EvaluationProgress
 from robcomp.runs.load import load
 
 VALUES = (0, 0.05, 0.1, 0.2, 0.3, 0.6, 1)

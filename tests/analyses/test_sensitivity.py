@@ -17,7 +17,7 @@ from robcomp.analyses import sensitivity
 from robcomp.attacks.fgsm import FGSM
 from robcomp.attacks.pgd import PGD
 from robcomp.cli.parser import main
-from robcomp.evaluation.progress import EvaluationProgress
+from robcomp.evaluation.bars import EvaluationProgress
 from robcomp.runs.load import load
 from robcomp.seeding import generator
 

@@ -13,8 +13,8 @@ from robcomp.analyses.combine import Average
 from robcomp.attacks.pgd import PGD
 from robcomp.cli.parser import main
 from robcomp.data import to_float
+from robcomp.evaluation.bars import EvaluationProgress
 from robcomp.evaluation.evaluator import Evaluator
-from robcomp.evaluation.progress import EvaluationProgress
 from robcomp.models.snapshot import Snapshot
 from robcomp.runs.load import LoadedRun, load
 

@@ -37,7 +37,7 @@ from robcomp.trainers.compressors.low_rank import RankBudget
 from robcomp.trainers.compressors.rewiring import Rewiring
 from robcomp.trainers.compressors.snip import Snip
 from robcomp.trainers.compressors.sparsity import GlobalL0, MagnitudeMask
-from robcomp.trainers.loop import stage_loop as loop
+from robcomp.trainers.loop import stage_store
 from robcomp.trainers.method import METHODS
 from robcomp.trainers.objectives import Adversarial, Loss, Natural, NaturalWarmup, Objective, Trades
 from robcomp.trainers.state import TrainState
@@ -416,7 +416,7 @@ def test_killed_in_every_stage_and_resumed_is_as_if_uninterrupted(
     average = [f"training.weight_average={0.9 if selection == 'best' else 0}"]
     settings = [f"training.selection={selection}", "dataset.pad=1", *average, *sgd, *coarse]
     whole = finished(name, shared, *settings)
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 1e9 if lost else -1.0)
+    monkeypatch.setattr(stage_store, "CHECKPOINT_SECONDS", 1e9 if lost else -1.0)
     for stage in ROWS[name].stages:
         with monkeypatch.context() as patch:
             kill_at(patch, stage, STEPS + 2)
@@ -473,7 +473,7 @@ def test_killed_in_an_epoch_beyond_its_own(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(Adversarial, "loss", falling)
     whole = finished("admm_oneshot", tmp_path / "whole", "method.limit=1")
     assert whole[1]["run"]["train_epochs"] == 4  # two of its own
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(stage_store, "CHECKPOINT_SECONDS", -1.0)
     with monkeypatch.context() as patch:
         kill_at(patch, "oneshot", 2 * STEPS + 2)
         with pytest.raises(Killed):
@@ -488,10 +488,10 @@ def test_killed_for_real(shared: Path, tmp_path: Path) -> None:
     program = (
         "import os, signal, sys, torch\n"
         "from robcomp.cli.parser import main\n"
-        "from robcomp.trainers.loop import stage_loop\n"
+        "from robcomp.trainers.loop import stage_store\n"
         "from robcomp.trainers.state import TrainState\n"
         "torch.set_num_threads(1)\n"
-        "stage_loop.CHECKPOINT_SECONDS = -1.0\n"
+        "stage_store.CHECKPOINT_SECONDS = -1.0\n"
         "batch = TrainState.batch\n"
         "def dying(state):\n"
         "    if (state.stage, state.step) == ('quantised', 6): os.kill(os.getpid(), signal.SIGKILL)\n"

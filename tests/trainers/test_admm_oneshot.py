@@ -15,7 +15,7 @@ from robcomp.models.parameterisation import weights
 from robcomp.projections import funnel, redundant
 from robcomp.trainers.compressor import capture
 from robcomp.trainers.compressors.admm_oneshot import ADMMOneShotCompressor
-from robcomp.trainers.loop import stage_loop as loop
+from robcomp.trainers.loop import stage_store
 from robcomp.trainers.objectives import Loss, Natural
 from robcomp.trainers.stage import Schedule, Stage
 from robcomp.trainers.state import TrainState
@@ -251,7 +251,7 @@ def test_the_stage_goes_on_while_the_adversarial_loss_falls(tmp_path: Path, loss
 def test_a_stopped_stage_goes_on_to_the_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, step: int
 ) -> None:
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(stage_store, "CHECKPOINT_SECONDS", -1.0)
 
     def trained(folder: Path) -> tuple[dict[str, Tensor], list[Tensor]]:
         stage = Stage("oneshot", Natural(), SCHEDULE, ADMMOneShotCompressor(RATIO, name, RHO, PHI))

@@ -193,7 +193,7 @@ def test_checkpoints_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(StageStore, "save_checkpoint", lambda self, checkpoint: saved.append(checkpoint["step"]))
     for seconds, expected in ((1e9, [4, 8]), (-1.0, list(range(1, 9)))):
         saved.clear()
-        monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", seconds)
+        monkeypatch.setattr("robcomp.trainers.loop.stage_store.CHECKPOINT_SECONDS", seconds)
         state = train_state(two_layers(), batch=10, epochs=2)
         train_stage(Stage("dense", Natural(), Schedule(2, 0.1)), state, tmp_path / str(seconds))
         assert saved == expected

@@ -7,8 +7,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from robcomp.trainers.loop import progress
-from robcomp.trainers.loop.progress import TrainingProgress
+from robcomp.trainers.loop import bars
+from robcomp.trainers.loop.bars import TrainingProgress
 from robcomp.trainers.meters import Meters
 from robcomp.trainers.objectives import Loss
 
@@ -17,7 +17,7 @@ EPOCHS, STEPS = 2, 3
 
 def shown(steps: int, terminal: bool, monkeypatch: pytest.MonkeyPatch, longer: int = 0) -> str:
     """What `steps` steps of a stage of two epochs of three steps put on the screen; it doubles at the step `longer`."""
-    monkeypatch.setattr(progress, "REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr(bars, "REFRESH_SECONDS", 0.0)
     stream = io.StringIO()
     bar = TrainingProgress(Console(file=stream, force_terminal=terminal, width=140))
     meters = Meters(torch.device("cpu"))

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from robcomp.attacks.pgd import PGD
 from robcomp.trainers.compressors.rewiring import Rewiring, RewiringState
-from robcomp.trainers.loop import stage_loop as loop
+from robcomp.trainers.loop import stage_store
 from robcomp.trainers.objectives import Adversarial, NaturalWarmup
 from robcomp.trainers.stage import Schedule, Stage
 from robcomp.trainers.state import TrainState
@@ -161,7 +161,7 @@ def test_resumed_is_as_if_uninterrupted(
         return train_stage(stage, state, folder).tensors, state.compression
 
     whole, first = trained(tmp_path / "whole")
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(stage_store, "CHECKPOINT_SECONDS", -1.0)
     for step in (3, 13, 17):  # within the warm-up, between rewirings, and right after one
         with monkeypatch.context() as patch:
             kill_at(patch, "sparse", step)

@@ -17,7 +17,7 @@ from robcomp.models.base import Dropout
 from robcomp.settings.compose import compose_config
 from robcomp.trainers.compressors.snip import Snip, sensitivities
 from robcomp.trainers.compressors.sparsity import MaskState
-from robcomp.trainers.loop import stage_loop as loop
+from robcomp.trainers.loop import stage_store
 from robcomp.trainers.objectives import Natural
 from robcomp.trainers.stage import Schedule, Stage
 from robcomp.trainers.state import TrainState
@@ -142,7 +142,7 @@ def test_resumed_is_as_if_uninterrupted(tmp_path: Path, monkeypatch: pytest.Monk
         return train_stage(stage, state, folder).tensors, state.compression
 
     whole, first = trained(tmp_path / "whole")
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(stage_store, "CHECKPOINT_SECONDS", -1.0)
     with monkeypatch.context() as patch:
         kill_at(patch, "sparse", 8)
         with pytest.raises(Killed):

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from robcomp.analyses.result import Result, cells, described
 from robcomp.analyses.source import Source, titled
 from robcomp.attacks.base import Attack
+from robcomp.evaluation.bars import EvaluationProgress
 from robcomp.evaluation.evaluator import Evaluator, proportion
-from robcomp.evaluation.progress import EvaluationProgress
 from robcomp.figures.combine import combine as figure
 from robcomp.report.formatting import interval, percent, print_table
 from robcomp.runs.load import LoadedRun, load_all

@@ -16,8 +16,8 @@ from rich.console import Console
 from robcomp.analyses.result import Result, cells, described
 from robcomp.attacks.base import Attack, MinimumNorm
 from robcomp.errors import UserError, unknown
+from robcomp.evaluation.bars import EvaluationProgress
 from robcomp.evaluation.evaluator import Advance, Evaluator, proportion
-from robcomp.evaluation.progress import EvaluationProgress
 from robcomp.evaluation.suite import SuiteConfig
 from robcomp.figures.curve import curve as figure
 from robcomp.report.formatting import interval, percent, print_table

@@ -17,9 +17,9 @@ from torch import nn
 from robcomp.analyses.result import Result, described
 from robcomp.errors import UserError
 from robcomp.evaluation.accuracy import evaluate_suite, order
+from robcomp.evaluation.bars import EvaluationProgress
 from robcomp.evaluation.evaluator import Evaluator, proportion
 from robcomp.evaluation.ledger import Ledger
-from robcomp.evaluation.progress import EvaluationProgress
 from robcomp.evaluation.suite import SuiteConfig
 from robcomp.figures.sensitivity import sensitivity as figure
 from robcomp.models.parameterisation import dense_weight_counts, stored_weights, weight_layers

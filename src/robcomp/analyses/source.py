@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from robcomp.attacks.base import Attack
+from robcomp.evaluation.bars import EvaluationProgress
 from robcomp.evaluation.evaluator import Advance, Evaluator, Outcome
-from robcomp.evaluation.progress import EvaluationProgress
 
 
 class Source(Evaluator):

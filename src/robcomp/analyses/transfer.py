@@ -17,8 +17,8 @@ from robcomp.analyses.result import Result, cells, described
 from robcomp.analyses.source import Source, titled
 from robcomp.attacks.base import Attack
 from robcomp.errors import UserError
+from robcomp.evaluation.bars import EvaluationProgress
 from robcomp.evaluation.evaluator import Outcome, proportion
-from robcomp.evaluation.progress import EvaluationProgress
 from robcomp.figures.transfer import transfer as figure
 from robcomp.report.formatting import interval, percent, print_table
 from robcomp.runs.load import LoadedRun, load_all

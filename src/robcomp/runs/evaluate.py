@@ -16,10 +16,10 @@ import robcomp
 from robcomp import artifact, data, storage
 from robcomp.evaluation import verdict
 from robcomp.evaluation.accuracy import evaluate_suite
+from robcomp.evaluation.bars import EvaluationProgress
 from robcomp.evaluation.cost import macs
 from robcomp.evaluation.evaluator import Evaluator
 from robcomp.evaluation.ledger import Ledger
-from robcomp.evaluation.progress import EvaluationProgress
 from robcomp.evaluation.size import sizes
 from robcomp.hardware import machine
 from robcomp.models.parameterisation import LowRankForm, dense_weight_counts, form_of, stored_weights, weight_layers

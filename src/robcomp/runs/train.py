@@ -21,7 +21,7 @@ from robcomp.report import log, render, schema
 from robcomp.runs import evaluate, identity
 from robcomp.settings.schema import Config
 from robcomp.trainers.loop import stage_store
-from robcomp.trainers.loop.progress import TrainingProgress
+from robcomp.trainers.loop.bars import TrainingProgress
 from robcomp.trainers.loop.stage_loop import LoopSettings, run_stage
 from robcomp.trainers.loop.stage_store import StageResult, StageStore
 from robcomp.trainers.stage import Stage

@@ -15,16 +15,15 @@ from robcomp.errors import UserError
 from robcomp.models.parameterisation import form_of, to_spec
 from robcomp.seeding import generator
 from robcomp.trainers import compressor
+from robcomp.trainers.loop.bars import TrainingProgress
 from robcomp.trainers.loop.finalise import STATISTICS_IMAGES, WeightAverage, finalise, finalised
 from robcomp.trainers.loop.graphs import ObjectiveGradients
-from robcomp.trainers.loop.progress import TrainingProgress
 from robcomp.trainers.loop.stage_store import StageResult, StageStore
 from robcomp.trainers.meters import Meters
 from robcomp.trainers.objectives import Natural
 from robcomp.trainers.stage import Schedule, Stage
 from robcomp.trainers.state import TrainState
 
-CHECKPOINT_SECONDS = 60.0
 VALIDATION_BATCH = 500
 REVISION = 2  # raise when the loop's results change: part of every stage's key
 
@@ -50,8 +49,8 @@ def run_stage(
 ) -> StageResult:
     """Train `state.model` through `stage`, from its checkpoint if it has one; the model ends inside the constraint.
 
-    Saves a checkpoint every minute and at each epoch's end, hands a record of each finished epoch to `on_epoch` (those
-    before the checkpoint too), and raises UserError when the loss stops being finite.
+    Saves a checkpoint at each epoch's end and whenever the store finds one due, hands a record of each finished epoch
+    to `on_epoch` (those before the checkpoint too), and raises UserError when the loss stops being finite.
     """
     loop = StageLoop(stage, state, settings)
     if (saved := store.checkpoint(state.env.device)) is not None:
@@ -62,16 +61,14 @@ def run_stage(
     for record in loop.records:
         on_epoch(record)
     progress.begin(stage.name, state)
-    last_saved = time.monotonic()
     try:
         while state.step < state.end:
             loop.step()
             progress.step(state, loop.meters)
             if state.step_in_epoch == 0:
                 on_epoch(loop.end_epoch())
-            if state.step_in_epoch == 0 or time.monotonic() - last_saved > CHECKPOINT_SECONDS:
+            if state.step_in_epoch == 0 or store.checkpoint_due():
                 store.save_checkpoint(loop.capture())
-                last_saved = time.monotonic()
     finally:
         progress.end()
     result = loop.finish()

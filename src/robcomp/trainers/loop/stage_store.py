@@ -6,6 +6,7 @@
 """
 
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from robcomp.storage import digest, write_atomic, write_json
 
+CHECKPOINT_SECONDS = 60.0  # between two checkpoints within an epoch
 NAMING = 2  # how a stage's description is put into words; rises when every key changes
 
 
@@ -38,6 +40,7 @@ class StageStore:
         self._description = {"naming": NAMING, **description}
         self.key = digest(self._description)
         self.folder = root / self.key
+        self._saved = time.monotonic()
 
     def lock(self) -> FileLock:
         """Held while the stage trains: another run that needs it waits and then finds it finished."""
@@ -68,8 +71,13 @@ class StageStore:
         path = self.folder / "checkpoint.pt"
         return torch.load(path, map_location=device, weights_only=True) if path.exists() else None
 
+    def checkpoint_due(self) -> bool:
+        """Whether the last checkpoint is older than `CHECKPOINT_SECONDS`."""
+        return time.monotonic() - self._saved > CHECKPOINT_SECONDS
+
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         write_atomic(self.folder / "checkpoint.pt", lambda path: torch.save(state, path))
+        self._saved = time.monotonic()
 
     def discard(self) -> None:
         """Forget result and checkpoint (`fresh=true`)."""
