@@ -6,6 +6,7 @@ Nothing on the page is typed: a run appears because its report is there, a figur
 """
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def evaluations(folder: Path) -> list[str]:
         if LATER in report["evaluation"]["overrides"]:
             continue
         columns, cells = render.tables(report)["Accuracy"]
-        command = " ".join(["robcomp evaluate", f"run={path.parent}", *report["evaluation"]["overrides"]])
+        command = shlex.join(["robcomp", "evaluate", f"run={path.parent}", *report["evaluation"]["overrides"]])
         parts += [
             f"[{path.parent.relative_to(folder)}]({path.parent.relative_to(folder)}/report.md), `{command}`, "
             f"{report['evaluation']['finished'][:10]}:",
@@ -111,7 +112,7 @@ def evaluations(folder: Path) -> list[str]:
 
 
 def analyses(folder: Path) -> list[str]:
-    """The figures of curves, transfer and combined networks, each linked to its data."""
+    """The figures of the analyses, each linked to its data."""
     parts = []
     for group in sorted({path.parent for path in folder.glob("analyses-*/*.json")}):
         note = group / "note.md"
@@ -127,7 +128,7 @@ def runs(folder: Path, reports: list[Path]) -> list[str]:
     loaded = [(path, schema.read(path / "report.json"), _config(path)) for path in reports]
     loaded.sort(key=lambda item: (-item[1]["size"]["nonzero"], -item[1]["size"]["bits"]))
     attacks = sorted({_attacks(report) for _, report, _ in loaded})
-    settings = sorted({" ".join(o for o in r["run"]["overrides"] if not o.startswith(PATHS)) for _, r, _ in loaded})
+    settings = sorted({shlex.join(o for o in r["run"]["overrides"] if not o.startswith(PATHS)) for _, r, _ in loaded})
     note = reports[0].parent / "note.md"
     return [
         *([note.read_text(encoding="utf-8").strip()] if note.exists() else []),

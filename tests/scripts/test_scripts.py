@@ -91,12 +91,16 @@ def test_trial_verdict(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
 
 
 def test_render_results(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A page that names the run, and its curves where they are asked for."""
+    """A page that names the run, its command as a shell takes it, and its curves where they are asked for."""
     place = Path("results") / "a-study" / finished.name
     shutil.copytree(finished, place)
+    report = json.loads((place / "report.json").read_text())
+    report["run"]["overrides"] = ["method=admm", "+method.ratios={conv1: 0.5, fc1: 0.1}"]
+    (place / "report.json").write_text(json.dumps(report))
     (place.parent / "note.md").write_text("What was found.\n")
     start(monkeypatch, capsys, "render_results", "results", "--curves")
     page = Path("results/README.md").read_text()
     assert f"tiny/lenet/{finished.name}" in page
     assert "What was found." in page
+    assert "`robcomp train method=admm '+method.ratios={conv1: 0.5, fc1: 0.1}'`" in page
     assert (place / "curves.png").stat().st_size > 1000
