@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from robcomp.report.schema import Report
+
 IMAGES = 400
 
 
@@ -25,10 +27,12 @@ def make_report(
 ) -> dict[str, Any]:
     """A report with the given accuracies; sizes follow from `nonzero` and `bits`."""
     values = accuracy or {"clean": 0.97, "fgsm": 0.81, "pgd": 0.7, "worst_case": 0.69}
+    entries = {key: _entry(key, value, images) for key, value in values.items()}
     layer = {"name": "conv1", "weights": 500, "nonzero": 120, "density": 0.24}
+    counted = {"bits": nonzero * bits, "fraction": nonzero * bits / 13776000}
     tensor = {"name": "U", "shape": [20, 20], "weights": 400, "nonzero": 3, "distinct": 3}
     return {
-        "schema": "robcomp-report/2",
+        "schema": "robcomp-report/3",
         "robcomp": "0.1.0",
         "run": {
             "id": "ab12cd34ef56",
@@ -56,18 +60,27 @@ def make_report(
         "stages": [
             {"name": "dense", "key": "aa", "epochs": 5, "seconds": 140.2, "cached": False, "images_per_second": 700.1}
         ],
-        "accuracy": {key: _entry(key, value, images) for key, value in values.items()},
+        "accuracy": {
+            "clean": entries.pop("clean"),
+            "worst_case": entries.pop("worst_case"),
+            "attacks": entries,
+        },
         "size": {
             "dense_weights": 430500,
             "nonzero": nonzero,
             "bits": bits,
-            "a": {"definition": "non-zeros x bits [a]", "bits": nonzero * bits, "fraction": nonzero * bits / 13776000},
-            "b": {"definition": "(a) and codebooks", "bits": nonzero * bits, "fraction": nonzero * bits / 13776000},
-            "c": {"definition": "real bytes", "bytes": 2400, "dense_bytes": 1724320, "fraction": 2400 / 1724320},
+            "nominal": {**counted, "definition": "non-zeros x bits [all]"},
+            "coded": {**counted, "definition": "nominal and codebooks"},
+            "file": {"definition": "real bytes", "bytes": 2400, "dense_bytes": 1724320, "fraction": 2400 / 1724320},
         },
-        "density": {"total": nonzero / 430500, "layers": [{**layer, "rank": rank, "tensors": [tensor]}]},
+        "density": {"total": nonzero / 430500, "layers": [{**layer, **({"rank": rank} if rank else {}), "tensors": [tensor]}]},
         "macs": {"definition": "products", "dense": 2293000, "executed": 2293000, "nonzero": 12345, "layers": []},
     }
+
+
+def parsed(report: dict[str, Any]) -> Report:
+    """The report as robcomp reads it."""
+    return Report.parse(report, "this report")
 
 
 def make_epoch(stage: str, epoch: int, **values: float | None) -> str:

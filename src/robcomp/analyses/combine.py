@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +21,9 @@ from robcomp.evaluation.bars import EvaluationProgress
 from robcomp.evaluation.evaluator import Evaluator, proportion
 from robcomp.figures.combine import combine as figure
 from robcomp.report.formatting import interval, percent, print_table
+from robcomp.report.results import CombinationRow, CombineResult
 from robcomp.runs.load import LoadedRun, load_all
 
-SCHEMA = "robcomp-combine/1"
 WHOLE = "combined"
 TRUTH = (
     "Only the attack on the whole (adaptive) tells how robust the combination is: through one member it meets images "
@@ -57,21 +56,25 @@ def combine(folders: Sequence[Path], overrides: Sequence[str], out: Path | None,
     suite = runs[0].config.attack
     attacks = suite.build()
     plan = [[described(name, attack) for name, attack in attacks.items()], sorted(suite.excluded())]
-    record = Result(SCHEMA, runs, plan, overrides, out)
+    record = Result(CombineResult, runs, plan, overrides, out)
     result = record.present(console)
     if result is None:
         with EvaluationProgress(console) as progress:
             rows = _evaluate(runs, attacks, suite.excluded(), record, progress)
         settings = {name: attack.settings() for name, attack in attacks.items()}
-        result = record.write({"attacks": settings, "note": TRUTH, "rows": rows})
+        result = record.write(attacks=settings, note=TRUTH, rows=rows)
     _show(result, console)
-    table = [{key: row[key] for key in ("attack", "way", "run")} | cells(row) for row in result["rows"]]
+    table = [{"attack": row.attack, "way": row.way, "run": row.run} | cells(row) for row in result.rows]
     return record.complete(table, lambda path: figure(result, path), console)
 
 
 def _evaluate(
-    runs: list[LoadedRun], attacks: dict[str, Attack], excluded: set[str], record: Result, progress: EvaluationProgress
-) -> list[dict[str, Any]]:
+    runs: list[LoadedRun],
+    attacks: dict[str, Attack],
+    excluded: set[str],
+    record: Result[CombineResult],
+    progress: EvaluationProgress,
+) -> list[CombinationRow]:
     """A row for each attack (worst_case: over all but those excluded), way (of WAYS) and run (or "combined")."""
     first, split = runs[0].config, runs[0].dataset.test
     how = first.seed, first.attack.batch_size
@@ -102,19 +105,18 @@ def _evaluate(
     return [*rows, _row("worst_case", "worst", WHOLE, overall)]
 
 
-def _row(attack: str, way: str, run: str, correct: np.ndarray) -> dict[str, Any]:
-    said = WAYS[way].format(run)
-    return {"attack": attack, "way": way, "run": run, "said": said, **proportion(correct)}
+def _row(attack: str, way: str, run: str, correct: np.ndarray) -> CombinationRow:
+    return proportion(correct, CombinationRow, attack=attack, way=way, run=run, said=WAYS[way].format(run))
 
 
-def _show(result: dict[str, Any], console: Console) -> None:
-    for name in dict.fromkeys(row["attack"] for row in result["rows"]):
+def _show(result: CombineResult, console: Console) -> None:
+    for name in dict.fromkeys(row.attack for row in result.rows):
         title = "Worst case over all attacks and ways" if name == "worst_case" else f"Accuracy, {name}"
         print_table(console, title, ["network", "accuracy", "95 % interval"], _lines(result, name))
-    console.print(f"\n{result['note']}", highlight=False)
+    console.print(f"\n{result.note}", highlight=False)
 
 
-def _lines(result: dict[str, Any], name: str) -> Iterator[list[str]]:
-    for row in result["rows"]:
-        if row["attack"] == name:
-            yield [row["said"], percent(row["value"]), interval(row["interval"])]
+def _lines(result: CombineResult, name: str) -> Iterator[list[str]]:
+    for row in result.rows:
+        if row.attack == name:
+            yield [row.said, percent(row.value), interval(row.interval)]

@@ -3,59 +3,52 @@
 Without torch: all is read from the reports and from the outcomes that stand beside them.
 """
 
-import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
 
 from robcomp.errors import UserError
 from robcomp.evaluation.statistics import paired_difference
-from robcomp.report import schema
 from robcomp.report.formatting import byte_size, print_table, share
-from robcomp.report.schema import doubt, threat_of
+from robcomp.report.results import ComparedAccuracy, ComparedRun, CompareResult, PairedDifference, SizeShare
+from robcomp.report.schema import AttackAccuracy, DataFacts, Report, Settings
 
-SCHEMA = "robcomp-compare/2"
 LEVEL = 0.95
+SIZES = ("nominal", "file")
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """An evaluation: its checked report and, under the accuracies' keys, which images were correct (bool [N])."""
+    """An evaluation: its checked report and, under the accuracies' names, which images were correct (bool [N])."""
 
     path: Path
-    report: dict[str, Any]
+    report: Report
     outcomes: dict[str, np.ndarray]
 
     @property
-    def data(self) -> dict[str, Any]:
+    def data(self) -> DataFacts:
         """The images that were evaluated: those of the later evaluation, where the report is of one."""
-        return self.report.get("evaluation", self.report)["data"]
+        return self.report.evaluated.data
 
     @property
-    def attacks(self) -> dict[str, dict[str, Any]]:
-        """The settings of each attack."""
-        return {name: entry["attack"] for name, entry in self.report["accuracy"].items() if "attack" in entry}
-
-    @property
-    def suite(self) -> dict[str, dict[str, Any]]:
-        """The settings of the attacks that the worst case is over."""
-        excluded = {name for name, entry in self.report["accuracy"].items() if entry.get("excluded")}
-        return {name: settings for name, settings in self.attacks.items() if name not in excluded}
+    def suite(self) -> list[tuple[str, Settings]]:
+        """The settings of the attacks that the worst case is over, in their order."""
+        return [(name, entry.attack) for name, entry in self.report.accuracy.attacks.items() if not entry.excluded]
 
     @property
     def label(self) -> str:
         """What was run, and where it lies."""
-        run = self.report["run"]
-        return f"{run['dataset']} {run['model']} {run['method']}, {self.path}{doubt(self.report)}"
+        run = self.report.run
+        return f"{run.dataset} {run.model} {run.method}, {self.path}{self.report.doubt}"
 
 
 def read(path: Path) -> Evaluated:
     """The evaluation in a run directory, or in a report.json or evaluation-*.json of one."""
     page = path / "report.json" if path.is_dir() else path
-    report = schema.read(page)
+    report = Report.read(page)
     beside = page.with_name("outcomes.npz") if page.name == "report.json" else page.with_suffix(".npz")
     if not beside.is_file():
         raise UserError(f"no outcomes at {beside}; keep them beside {page.name}, or run the evaluation again.")
@@ -64,94 +57,89 @@ def read(path: Path) -> Evaluated:
     return Evaluated(path, report, outcomes)
 
 
-def compare(a: Path, b: Path) -> dict[str, Any]:
-    """A paired comparison for clean images, the worst case and each attack of both; JSON-able (SCHEMA).
-
-    Each entry has the accuracies and the paired difference a - b (fractions), or the reason why there is none.
-    """
+def compare(a: Path, b: Path) -> CompareResult:
+    """A paired comparison for clean images, the worst case and each attack of both."""
     first, second = read(a), read(b)
     _same_images(first, second)
-    names = [name for name in first.report["accuracy"] if name in second.report["accuracy"]]
-    names.sort(key=lambda name: (name != "clean", name == "worst_case"))  # clean first, the worst case last
+    names = [name for name in first.report.accuracy.entries() if name in second.report.accuracy]
     entries = {}
     for name in names:
         reason = _obstacle(name, first, second)
-        entries[name] = {"not_comparable": reason} if reason else _paired(name, first, second)
-    return {
-        "schema": SCHEMA,
-        **{key: _side(side) for key, side in (("a", first), ("b", second))},
-        "images": first.data["test"],
-        "checksum": first.data["checksum"],
-        "accuracy": entries,
-        **{
-            f"only_{key}": sorted(ours.attacks.keys() - theirs.attacks.keys())
-            for key, ours, theirs in (("a", first, second), ("b", second, first))
-        },
-    }
+        entries[name] = ComparedAccuracy(not_comparable=reason) if reason else _paired(name, first, second)
+    ours, theirs = (side.report.accuracy.attacks.keys() for side in (first, second))
+    return CompareResult.make(
+        a=_side(first),
+        b=_side(second),
+        images=first.data.test,
+        checksum=first.data.checksum,
+        accuracy=entries,
+        only_a=sorted(ours - theirs),
+        only_b=sorted(theirs - ours),
+    )
 
 
-def show(result: dict[str, Any], console: Console, as_json: bool) -> None:
+def show(result: CompareResult, console: Console, as_json: bool) -> None:
     """Print a comparison: a table, what could not be compared, a conclusion for each figure, the sizes."""
     if as_json:
-        print(json.dumps(result, indent=2, allow_nan=False, ensure_ascii=False))
+        print(result.to_json())
         return
-    for key in ("a", "b"):
-        console.print(f"{key.upper()}: {result[key]['label']}", style="bold", markup=False, highlight=False)
+    for key, side in (("A", result.a), ("B", result.b)):
+        console.print(f"{key}: {side.label}", style="bold", markup=False, highlight=False)
     columns = ["", "A", "B", "A - B [95 % interval]", "p", "only A / B"]
-    compared = {name: entry for name, entry in result["accuracy"].items() if "paired" in entry}
     print_table(
         console,
-        f"Correct on the same {result['images']:,} images, in %; p by McNemar",
+        f"Correct on the same {result.images:,} images, in %; p by McNemar",
         columns,
-        [_line(*item) for item in compared.items()],
+        [_line(name, entry, entry.paired) for name, entry in result.accuracy.items() if entry.paired],
     )
-    for name, entry in result["accuracy"].items():
-        said = entry["conclusion"] if name in compared else f"not comparable: {entry['not_comparable']}"
+    for name, entry in result.accuracy.items():
+        said = entry.conclusion or f"not comparable: {entry.not_comparable}"
         console.print(f"{name.replace('_', ' ')}: {said}", markup=False, highlight=False)
-    for key in ("a", "b"):
-        if only := result[f"only_{key}"]:
-            console.print(f"only in {key.upper()}: {', '.join(only)}", markup=False, highlight=False)
-    console.print(_sizes(result), markup=False, highlight=False)
+    for key, only in (("A", result.only_a), ("B", result.only_b)):
+        if only:
+            console.print(f"only in {key}: {', '.join(only)}", markup=False, highlight=False)
+    console.print("; ".join(_sizes(result)), markup=False, highlight=False)
 
 
 def _same_images(a: Evaluated, b: Evaluated) -> None:
     """UserError unless both were evaluated on the same images: of the same data, as many of the test set's order."""
-    if a.data["checksum"] != b.data["checksum"]:
+    if a.data.checksum != b.data.checksum:
         raise UserError(
-            f"{a.path} is of {a.data['name']} and {b.path} of {b.data['name']}, of other content; compare runs on the "
+            f"{a.path} is of {a.data.name} and {b.path} of {b.data.name}, of other content; compare runs on the "
             "same data."
         )
     counts = {len(outcome) for side in (a, b) for outcome in side.outcomes.values()}
-    if a.data["test"] != b.data["test"] or counts != {a.data["test"]}:
+    if a.data.test != b.data.test or counts != {a.data.test}:
         raise UserError(
-            f"{a.path} was evaluated on {a.data['test']} test images and {b.path} on {b.data['test']}; evaluate both "
+            f"{a.path} was evaluated on {a.data.test} test images and {b.path} on {b.data.test}; evaluate both "
             "on the same (dataset.test_subset=N) and give the two evaluation-*.json."
         )
 
 
 def _obstacle(name: str, a: Evaluated, b: Evaluated) -> str:
     """Why the figures `name` mean different things; empty where they can be compared."""
-    ours, theirs = (side.report["accuracy"][name] for side in (a, b))
     if name not in a.outcomes or name not in b.outcomes:
         return "outcomes are missing"
-    if ours.get("attack") != theirs.get("attack"):
-        return "settings differ"
-    cumulative = [bool(entry.get("cumulative")) for entry in (ours, theirs)]
-    if cumulative[0] != cumulative[1]:
-        return "one is of a cumulative suite, where only images that survived other attacks are attacked"
-    if (name == "worst_case" or cumulative[0]) and [*a.suite.items()] != [*b.suite.items()]:
-        return "the attacks of the two suites differ"
-    return ""
+    ours, theirs = (side.report.accuracy[name] for side in (a, b))
+    whole_suite = name == "worst_case"
+    if isinstance(ours, AttackAccuracy) and isinstance(theirs, AttackAccuracy):
+        if ours.attack != theirs.attack:
+            return "settings differ"
+        if ours.cumulative != theirs.cumulative:
+            return "one is of a cumulative suite, where only images that survived other attacks are attacked"
+        whole_suite = ours.cumulative
+    return "the attacks of the two suites differ" if whole_suite and a.suite != b.suite else ""
 
 
-def _paired(name: str, a: Evaluated, b: Evaluated) -> dict[str, Any]:
-    mark = "" if name == "clean" else doubt(a.report) or doubt(b.report)
+def _paired(name: str, a: Evaluated, b: Evaluated) -> ComparedAccuracy:
+    mark = "" if name == "clean" else a.report.doubt or b.report.doubt
     paired = paired_difference(a.outcomes[name], b.outcomes[name], LEVEL)
-    return {
-        **{key: side.report["accuracy"][name]["value"] for key, side in (("a", a), ("b", b))},
-        "paired": paired,
-        "conclusion": conclusion(paired["low"], paired["high"], "accurate" if name == "clean" else "robust") + mark,
-    }
+    return ComparedAccuracy(
+        a=a.report.accuracy[name].value,
+        b=b.report.accuracy[name].value,
+        paired=paired,
+        conclusion=conclusion(paired.low, paired.high, "accurate" if name == "clean" else "robust") + mark,
+    )
 
 
 def conclusion(low: float, high: float, what: str) -> str:
@@ -161,42 +149,34 @@ def conclusion(low: float, high: float, what: str) -> str:
     return f"no difference shown at {100 * LEVEL:.0f} %"
 
 
-def _side(side: Evaluated) -> dict[str, Any]:
-    size = side.report["size"]
-    return {
-        "path": str(side.path),
-        "label": side.label,
-        "run": side.report["run"]["id"],
-        "threat": threat_of(side.report),
-        "size": {
-            "a": {"bits": size["a"]["bits"], "fraction": size["a"]["fraction"]},
-            "c": {"bytes": size["c"]["bytes"], "fraction": size["c"]["fraction"]},
-        },
-    }
+def _side(side: Evaluated) -> ComparedRun:
+    sizes = side.report.size.named()
+    return ComparedRun(
+        path=str(side.path),
+        label=side.label,
+        run=side.report.run.id,
+        threat=side.report.evaluated.threat,
+        size={name: SizeShare(bytes=sizes[name].bytes, fraction=sizes[name].fraction) for name in SIZES},
+    )
 
 
-def _line(name: str, entry: dict[str, Any]) -> list[str]:
-    paired = entry["paired"]
-    points = f"{100 * paired['difference']:+.1f} [{100 * paired['low']:+.1f}, {100 * paired['high']:+.1f}]"
-    only = f"{paired['only_a']:,} / {paired['only_b']:,}"
+def _line(name: str, entry: ComparedAccuracy, paired: PairedDifference) -> list[str]:
+    points = f"{100 * paired.difference:+.1f} [{100 * paired.low:+.1f}, {100 * paired.high:+.1f}]"
+    accuracies = (100 * paired.both + 100 * only for only in (paired.only_a, paired.only_b))
     return [
         name.replace("_", " "),
-        f"{100 * entry['a']:.1f}",
-        f"{100 * entry['b']:.1f}",
+        *(f"{accuracy / paired.n:.1f}" for accuracy in accuracies),
         points,
-        f"{paired['p_value']:.2g}",
-        only,
+        f"{paired.p_value:.2g}",
+        f"{paired.only_a:,} / {paired.only_b:,}",
     ]
 
 
-def _sizes(result: dict[str, Any]) -> str:
-    """Sizes (a) and (c) of both in a line."""
-
-    def both(key: str, stored: Any) -> str:
-        sizes = [result[side]["size"][key] for side in ("a", "b")]
-        return ", ".join(
-            f"{side} {byte_size(stored(size))} ({share(size['fraction'])} of dense)"
-            for side, size in zip("AB", sizes, strict=True)
+def _sizes(result: CompareResult) -> Iterator[str]:
+    """Each of SIZES of both in a line."""
+    for name in SIZES:
+        both = (
+            f"{key} {byte_size(side.size[name].bytes)} ({share(side.size[name].fraction)} of dense)"
+            for key, side in (("A", result.a), ("B", result.b))
         )
-
-    return f"size (a): {both('a', lambda size: size['bits'] / 8)}; size (c): {both('c', lambda size: size['bytes'])}"
+        yield f"{name} size: {', '.join(both)}"

@@ -9,7 +9,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -21,10 +20,10 @@ from robcomp.evaluation.evaluator import Advance, Evaluator, proportion
 from robcomp.evaluation.suite import SuiteConfig
 from robcomp.figures.curve import curve as figure
 from robcomp.report.formatting import interval, percent, print_table
+from robcomp.report.results import Curve, CurvePoint, CurveResult
 from robcomp.runs.load import LoadedRun, load_all
 from robcomp.settings.schema import Config
 
-SCHEMA = "robcomp-curve/1"
 STEPS = (1, 2, 5, 10, 20, 50, 100)
 OVER = ("eps", "steps")
 
@@ -57,17 +56,17 @@ def curve(
     runs = load_all(folders, overrides)
     ladders = plan(runs[0].config, runs[0].spec.shape, over, values)
     rungs = [[described(ladder.name, rung or ladder.attack) for rung in [None, *ladder.rungs]] for ladder in ladders]
-    record = Result(SCHEMA, runs, [over, [ladder.values for ladder in ladders], rungs], overrides, out)
+    record = Result(CurveResult, runs, [over, [ladder.values for ladder in ladders], rungs], overrides, out)
     result = record.present(console)
     if result is None:
         with EvaluationProgress(console) as progress:
             curves = [line for i, run in enumerate(runs) for line in _evaluate(run, ladders, over, record, i, progress)]
-        result = record.write({"over": over, "curves": curves})
+        result = record.write(over=over, curves=curves)
     _show(result, console)
     rows = [
-        {"run": line["run"], "attack": line["name"], over: point[over], **cells(point)}
-        for line in result["curves"]
-        for point in line["points"]
+        {"run": line.run, "attack": line.name, over: point.budget, **cells(point)}
+        for line in result.curves
+        for point in line.points
     ]
     return record.complete(rows, lambda path: figure(result, path), console)
 
@@ -121,8 +120,13 @@ def _over_steps(
 
 
 def _evaluate(
-    run: LoadedRun, ladders: list[Ladder], over: str, record: Result, part: int, progress: EvaluationProgress
-) -> list[dict[str, Any]]:
+    run: LoadedRun,
+    ladders: list[Ladder],
+    over: str,
+    record: Result[CurveResult],
+    part: int,
+    progress: EvaluationProgress,
+) -> list[Curve]:
     first = record.runs[0].config
     ledger = record.ledger(str(part))
     with Evaluator(run.model, run.dataset.test, first.seed, first.attack.batch_size, ledger) as evaluator:
@@ -130,49 +134,50 @@ def _evaluate(
         for ladder in ladders:
             climb = _climb if ladder.rungs else _distances
             points = climb(evaluator, ladder, over, run, progress)
-            falls = points[-1]["value"] < 1 / len(run.dataset.classes)
+            falls = points[-1].value < 1 / len(run.dataset.classes)
             whole = ladder.values[-1] >= whole_range(ladder.attack, run.spec.shape)
-            judged = {"falls_to_chance": falls, "whole_range": whole} if over == "eps" else {}
             lines.append(
-                {
-                    "run": run.label,
-                    "name": ladder.name,
-                    "attack": ladder.attack.settings(),
-                    "points": points,
-                    "not_run": ladder.values[len(points) :],
-                    **judged,
-                }
+                Curve(
+                    run=run.label,
+                    name=ladder.name,
+                    attack=ladder.attack.settings(),
+                    points=points,
+                    not_run=ladder.values[len(points) :],
+                    falls_to_chance=falls if over == "eps" else None,
+                    whole_range=whole if over == "eps" else None,
+                )
             )
     return lines
 
 
 def _climb(
     evaluator: Evaluator, ladder: Ladder, over: str, run: LoadedRun, progress: EvaluationProgress
-) -> list[dict[str, Any]]:
+) -> list[CurvePoint]:
     """The points of a ladder, each on the images that the ones before left; over eps none below chance level."""
     surviving, points = evaluator.clean, []
     for done, (value, rung) in enumerate(zip(ladder.values, ladder.rungs, strict=True)):
         evaluator.advance = _told(progress, f"{ladder.name} on {run.label}", done, len(ladder.values), len(evaluator))
-        point = {over: value, "attacked": 0, "seconds": 0.0}
+        spent: dict[str, float] = {"attacked": 0, "seconds": 0.0}
         if rung is not None:
             outcome = evaluator.under(ladder.name, rung, surviving)
             surviving = surviving & outcome.correct
-            point |= {"attacked": outcome.attacked, "seconds": round(outcome.seconds, 2)}
-        points.append(point | proportion(surviving))
-        if over == "eps" and points[-1]["value"] < 1 / len(run.dataset.classes):
+            spent = {"attacked": outcome.attacked, "seconds": round(outcome.seconds, 2)}
+        points.append(proportion(surviving, CurvePoint, **{over: value}, **spent))
+        if over == "eps" and points[-1].value < 1 / len(run.dataset.classes):
             break
     return points
 
 
 def _distances(
     evaluator: Evaluator, ladder: Ladder, over: str, run: LoadedRun, progress: EvaluationProgress
-) -> list[dict[str, Any]]:
+) -> list[CurvePoint]:
     """The points of a minimum-norm attack: an image survives eps where its nearest adversarial one is further away."""
     evaluator.advance = _told(progress, f"{ladder.name} on {run.label}", 0, 1, len(evaluator))
     outcome = evaluator.under(ladder.name, ladder.attack, evaluator.clean, distances=True)
     spent = {"attacked": outcome.attacked, "seconds": round(outcome.seconds, 2)}
     return [
-        {over: value, **spent, **proportion(evaluator.clean & (outcome.distance > value))} for value in ladder.values
+        proportion(evaluator.clean & (outcome.distance > value), CurvePoint, **{over: value}, **spent)
+        for value in ladder.values
     ]
 
 
@@ -185,33 +190,33 @@ def _told(progress: EvaluationProgress, title: str, rung: int, rungs: int, image
     return advance
 
 
-def _show(result: dict[str, Any], console: Console) -> None:
-    over = result["over"]
-    for name in dict.fromkeys(line["name"] for line in result["curves"]):
-        lines = [line for line in result["curves"] if line["name"] == name]
-        values = sorted({point[over] for line in lines for point in line["points"]})
+def _show(result: CurveResult, console: Console) -> None:
+    over = result.over
+    for name in dict.fromkeys(line.name for line in result.curves):
+        lines = [line for line in result.curves if line.name == name]
+        values = sorted({point.budget for line in lines for point in line.points})
         shown = [
-            {point[over]: f"{percent(point['value'])} {interval(point['interval'])}" for point in line["points"]}
+            {point.budget: f"{percent(point.value)} {interval(point.interval)}" for point in line.points}
             for line in lines
         ]
         rows = [[f"{value:.4g}", *(column.get(value, "-") for column in shown)] for value in values]
-        print_table(console, f"Accuracy under {name} over {over}", [over, *(line["run"] for line in lines)], rows)
-    for line in result["curves"]:
-        for remark in _remarks(line, over, 1 / result["data"]["classes"]):
+        print_table(console, f"Accuracy under {name} over {over}", [over, *(line.run for line in lines)], rows)
+    for line in result.curves:
+        for remark in _remarks(line, over, 1 / result.data.classes):
             console.print(remark, markup=False, highlight=False)
 
 
-def _remarks(line: dict[str, Any], over: str, chance: float) -> list[str]:
+def _remarks(line: Curve, over: str, chance: float) -> list[str]:
     """What a reader of a curve over eps must know: where it was stopped, or that it should have fallen and did not."""
-    who, last = f"{line['run']} under {line['name']}", line["points"][-1]
+    who, last = f"{line.run} under {line.name}", line.points[-1]
     remarks = []
-    if line["not_run"]:
+    if line.not_run:
         remarks.append(
-            f"{who}: below chance ({percent(chance)}) at {over} {last[over]:.4g}; the {len(line['not_run'])} larger "
+            f"{who}: below chance ({percent(chance)}) at {over} {last.budget:.4g}; the {len(line.not_run)} larger "
             "values are not run."
         )
-    if not line.get("falls_to_chance", True):
-        so = "any image is allowed there, so this attack fails" if line["whole_range"] else "larger values= go on"
-        still = f"still {percent(last['value'])} at {over} {last[over]:.4g}"
+    if line.falls_to_chance is False:
+        so = "any image is allowed there, so this attack fails" if line.whole_range else "larger values= go on"
+        still = f"still {percent(last.value)} at {over} {last.budget:.4g}"
         remarks.append(f"{who}: {still}, not below chance ({percent(chance)}); {so}.")
     return remarks

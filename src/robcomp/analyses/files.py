@@ -1,45 +1,35 @@
-"""The files of an analysis: JSON, CSV and, with matplotlib, a figure."""
+"""The files of an analysis, written here alone: JSON, CSV and, with matplotlib, a figure."""
 
-import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-import robcomp
 from robcomp import storage
 from robcomp.errors import UserError
 from robcomp.report.formatting import as_csv
+from robcomp.report.records import Document
+
+Rows = Sequence[Mapping[str, object]]
 
 
-def write(
-    kind: str,
-    identity: object,
-    folder: Path,
-    result: dict[str, Any],
-    rows: Sequence[dict[str, Any]],
-    draw: Callable[[dict[str, Any], Path], None],
-    console: Console,
-) -> Path:
-    """Write <name>-<digest of `identity`>.json, .csv and, with matplotlib, .png into `folder`; returns the JSON's path.
-
-    `kind`: the result's schema, robcomp-<name>/1. The files are written anew each time: that takes no longer than a
-    look at the old ones. `draw` takes the JSON's content.
-    """
-    stem = folder / f"{kind.removeprefix('robcomp-').split('/')[0]}-{storage.digest([kind, identity])}"
-    finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    result = {"schema": kind, "robcomp": robcomp.__version__, "finished": finished, **result}
-    page, table, figure = (stem.with_suffix(suffix) for suffix in (".json", ".csv", ".png"))
-    storage.write_json(page, result)
-    storage.write_text(table, as_csv(rows))
-    figure.unlink(missing_ok=True)
-    complete(page, lambda path: draw(result, path), console)
-    return page
+def stem(kind: type[Document], folder: Path, *identity: object) -> Path:
+    """<folder>/<name>-<digest of `identity`>, what the files of a result of this kind are called but for their ends."""
+    name = kind.SCHEMA.removeprefix("robcomp-").split("/")[0]
+    return folder / f"{name}-{storage.digest([kind.SCHEMA, *identity])}"
 
 
-def complete(page: Path, draw: Callable[[Path], None], console: Console) -> None:
-    """Draw the figure beside the JSON `page` where it is missing, and say what lies there."""
+def write(page: Path, result: Document) -> None:
+    """Write the JSON file `page`, which holds all that the other files show; those of a former result go."""
+    for suffix in (".csv", ".png"):
+        page.with_suffix(suffix).unlink(missing_ok=True)
+    result.write(page)
+
+
+def complete(page: Path, rows: Rows, draw: Callable[[Path], None], console: Console) -> Path:
+    """Write the table `rows` and the figure beside `page` where they are missing, and say what lies there."""
+    if not (table := page.with_suffix(".csv")).exists():
+        storage.write_text(table, as_csv(rows))
     if not (figure := page.with_suffix(".png")).exists():
         try:
             draw(figure)
@@ -47,3 +37,4 @@ def complete(page: Path, draw: Callable[[Path], None], console: Console) -> None
             console.print(f"no figure: {error}", markup=False, highlight=False)
     files = " ".join(suffix for suffix in (".csv", ".png") if page.with_suffix(suffix).exists())
     console.print(f"result: {page} (and {files})", markup=False, highlight=False)
+    return page

@@ -21,8 +21,9 @@ from robcomp.errors import UserError
 from robcomp.figures.histogram import histogram as figure
 from robcomp.models.parameterisation import effective_weight, weight_layers
 from robcomp.report.formatting import percent, print_table
+from robcomp.report.records import now
+from robcomp.report.results import HistogramResult, WeightCounts
 
-SCHEMA = "robcomp-histogram/1"
 BINS = 100
 MAX_BINS = 10_000
 
@@ -58,14 +59,23 @@ def histogram(
     reach = max(each.largest / unit for each, unit in zip(weights, units, strict=True)) or 1.0
     edges = np.linspace(-reach, reach, bins + 1)
     found = [
-        run.head() | {"sha256": storage.file_digest(network)} | _accuracies(run.report) | counted(each, edges, unit)
+        WeightCounts(
+            **run.head(),
+            sha256=storage.file_digest(network),
+            clean=run.report.accuracy.clean.value,
+            robust=run.report.accuracy.worst_case.value,
+            **counted(each, edges, unit),
+        )
         for run, network, each, unit in zip(runs, networks, weights, units, strict=True)
     ]
-    result = {"normalised": normalised, "layers": layers, "edges": edges.tolist(), "runs": found}
+    result = HistogramResult.make(
+        finished=now(), normalised=normalised, layers=layers, edges=edges.tolist(), runs=found
+    )
     _show(result, console)
-    identity = [[run["sha256"] for run in result["runs"]], bins, layers, normalised]
-    place = out or folders[0]
-    return files.write(SCHEMA, identity, place, result, list(_rows(result)), figure, console)
+    identity = [[run.sha256 for run in found], bins, layers, normalised]
+    page = files.stem(HistogramResult, out or folders[0], identity).with_suffix(".json")
+    files.write(page, result)
+    return files.complete(page, list(_rows(result)), lambda path: figure(result, path), console)
 
 
 def number_of_bins(text: str) -> int:
@@ -92,7 +102,8 @@ def load(network: Path, pattern: str) -> Weights:
 def counted(weights: Weights, edges: np.ndarray, unit: float) -> dict[str, Any]:
     """The counts of the non-zero weights, divided by `unit`, between the edges; and what all of them are like.
 
-    A bin holds its lower edge, the last one its upper edge too. The moments are in the weights' own unit.
+    The fields of `WeightCounts` that the weights alone decide. A bin holds its lower edge, the last one its upper edge
+    too. The moments are in the weights' own unit.
     """
     values = weights.values
     nonzero = values[values != 0]
@@ -115,25 +126,25 @@ def counted(weights: Weights, edges: np.ndarray, unit: float) -> dict[str, Any]:
     }
 
 
-def _accuracies(report: dict[str, Any]) -> dict[str, Any]:
-    return {key: report["accuracy"][name]["value"] for key, name in (("clean", "clean"), ("robust", "worst_case"))}
-
-
-def _rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _rows(result: HistogramResult) -> Iterator[dict[str, object]]:
     """The table: a row for each run and bin, the run's own figures repeated in each."""
-    edges = result["edges"]
+    edges = result.edges
     own = ("weights", "zeros", "mean", "standard_deviation", "largest", "divided_by")
-    for run in result["runs"]:
-        for low, high, count in zip(edges[:-1], edges[1:], run["counts"], strict=True):
-            yield {"run": run["label"], "low": low, "high": high, "count": count} | {key: run[key] for key in own}
+    for run in result.runs:
+        for low, high, count in zip(edges[:-1], edges[1:], run.counts, strict=True):
+            yield {"run": run.label, "low": low, "high": high, "count": count} | {key: getattr(run, key) for key in own}
 
 
-def _show(result: dict[str, Any], console: Console) -> None:
-    keys = ("standard_deviation", "nonzero_standard_deviation", "largest")
+def _show(result: HistogramResult, console: Console) -> None:
     rows = [
-        [run["label"], f"{run['weights']:,}", percent(run["zero_share"]), *(f"{run[key]:.3g}" for key in keys)]
-        for run in result["runs"]
+        [
+            run.label,
+            f"{run.weights:,}",
+            percent(run.zero_share),
+            *(f"{value:.3g}" for value in (run.standard_deviation, run.nonzero_standard_deviation, run.largest)),
+        ]
+        for run in result.runs
     ]
-    of = f" of layers {result['layers']}" if result["layers"] else ""
+    of = f" of layers {result.layers}" if result.layers else ""
     columns = ["run", "weights", "zeros", "deviation", "w/o zeros", "largest"]
     print_table(console, f"Conv and linear weights{of}, with their standard deviation", columns, rows)

@@ -5,9 +5,9 @@ training batches, as log.jsonl has it; natural stages have none and leave a gap.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -16,9 +16,10 @@ from robcomp.analyses import files, reported
 from robcomp.errors import UserError
 from robcomp.figures.losses import losses as figure
 from robcomp.report.formatting import print_table
-from robcomp.report.log import epochs
+from robcomp.report.log import Event, epochs
+from robcomp.report.records import now
+from robcomp.report.results import EpochLosses, LossesResult, RunLosses, StageEpochs
 
-SCHEMA = "robcomp-losses/1"
 KEYS = ("loss", "adversarial_loss", "clean", "robust", "val_clean", "val_robust", "lr")
 
 
@@ -37,45 +38,48 @@ def losses(folders: Sequence[Path], out: Path | None, console: Console) -> Path:
         )
     left_out = [run.label for run, has in zip(runs, told, strict=True) if not has]
     drawn = [(run, events) for run, events, has in zip(runs, logs, told, strict=True) if has]
-    lines = [run.head() | {"stages": stages(events), "epochs": _epochs(events)} for run, events in drawn]
-    result = {"runs": lines, "left_out": left_out}
+    lines = [RunLosses(**run.head(), stages=stages(events), epochs=_epochs(events)) for run, events in drawn]
+    result = LossesResult.make(finished=now(), runs=lines, left_out=left_out)
     _show(result, console)
     identity = [storage.file_digest(run.folder / "log.jsonl") for run in runs]
-    place = out or folders[0]
-    return files.write(SCHEMA, identity, place, result, list(_rows(result)), figure, console)
+    page = files.stem(LossesResult, out or folders[0], identity).with_suffix(".json")
+    files.write(page, result)
+    return files.complete(page, list(_rows(result)), lambda path: figure(result, path), console)
 
 
-def stages(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def stages(events: Sequence[Event]) -> list[StageEpochs]:
     """The stages in order, each with its number of finished epochs."""
-    return [{"name": name, "epochs": len(list(part))} for name, part in groupby(event["stage"] for event in events)]
+    parts = groupby(event["stage"] for event in events)
+    return [StageEpochs(name=name, epochs=len(list(part))) for name, part in parts]
 
 
-def _epochs(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _epochs(events: Sequence[Event]) -> list[EpochLosses]:
     """Of each epoch its stage, its number there, and `KEYS`, None where the log has none."""
     return [
-        {"stage": event["stage"], "epoch": event["epoch"]} | {key: event.get(key) for key in KEYS} for event in events
+        EpochLosses(stage=event["stage"], epoch=event["epoch"], **{key: event.get(key) for key in KEYS})
+        for event in events
     ]
 
 
-def _rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for run in result["runs"]:
-        for epoch in run["epochs"]:
-            yield {"run": run["label"]} | epoch
+def _rows(result: LossesResult) -> Iterator[dict[str, object]]:
+    for run in result.runs:
+        for epoch in run.epochs:
+            yield {"run": run.label} | asdict(epoch)
 
 
-def _show(result: dict[str, Any], console: Console) -> None:
-    rows = [row for run in result["runs"] for row in _lines(run)]
+def _show(result: LossesResult, console: Console) -> None:
+    rows = [row for run in result.runs for row in _lines(run)]
     print_table(console, "Adversarial loss", ["run", "stage", "epochs", "first", "lowest", "last"], rows)
-    for label in result["left_out"]:
+    for label in result.left_out:
         console.print(f"{label} is left out: its log has no adversarial loss", markup=False, highlight=False)
 
 
-def _lines(run: dict[str, Any]) -> Iterator[list[str]]:
+def _lines(run: RunLosses) -> Iterator[list[str]]:
     """A line of the table for each stage: its first, lowest and last adversarial loss."""
     start = 0
-    for stage in run["stages"]:
-        part = run["epochs"][start : start + stage["epochs"]]
-        start += stage["epochs"]
-        values = [epoch["adversarial_loss"] for epoch in part if epoch["adversarial_loss"] is not None]
+    for stage in run.stages:
+        part = run.epochs[start : start + stage.epochs]
+        start += stage.epochs
+        values = [epoch.adversarial_loss for epoch in part if epoch.adversarial_loss is not None]
         shown = [f"{value:.4g}" for value in (values[0], min(values), values[-1])] if values else ["-"] * 3
-        yield [run["label"], stage["name"], str(stage["epochs"]), *shown]
+        yield [run.label, stage.name, str(stage.epochs), *shown]

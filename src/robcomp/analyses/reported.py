@@ -4,9 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from robcomp.report import schema
+from robcomp.report.schema import Report
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,17 +14,18 @@ class Reported:
 
     folder: Path
     label: str
-    report: dict[str, Any]
+    report: Report
 
-    def head(self) -> dict[str, Any]:
-        """The run in a result's JSON."""
-        run = {key: self.report["run"][key] for key in ("id", "dataset", "model", "method")}
-        return {"label": self.label, "folder": str(self.folder), **run}
+    def head(self) -> dict[str, str]:
+        """The fields of `NamedRun`."""
+        run = self.report.run
+        place = {"label": self.label, "folder": str(self.folder)}
+        return place | {"id": run.id, "dataset": run.dataset, "model": run.model, "method": run.method}
 
 
 def read_all(folders: Sequence[Path]) -> list[Reported]:
     """The runs in `folders`; those that would be called the same are called by their folders."""
-    reports = [schema.read(folder / "report.json") for folder in folders]
+    reports = [Report.read(folder / "report.json") for folder in folders]
     labels = [_label(report) for report in reports]
     used = Counter(labels)
     return [
@@ -34,6 +34,6 @@ def read_all(folders: Sequence[Path]) -> list[Reported]:
     ]
 
 
-def _label(report: dict[str, Any]) -> str:
-    run = report["run"]
-    return f"{run['dataset']} {run['model']} {run['method']} {run['id'][:6]}{schema.doubt(report)}"
+def _label(report: Report) -> str:
+    run = report.run
+    return f"{run.dataset} {run.model} {run.method} {run.id[:6]}{report.doubt}"

@@ -20,18 +20,18 @@ from robcomp.evaluation.accuracy import evaluate_suite, order
 from robcomp.evaluation.bars import EvaluationProgress
 from robcomp.evaluation.evaluator import Evaluator, proportion
 from robcomp.evaluation.ledger import Ledger
+from robcomp.evaluation.size import layer_sizes
 from robcomp.evaluation.suite import SuiteConfig
 from robcomp.figures.sensitivity import sensitivity as figure
-from robcomp.models.parameterisation import dense_weight_counts, stored_weights, weight_layers
+from robcomp.models.parameterisation import stored_weights, weight_layers
 from robcomp.projections import l0_
 from robcomp.report.formatting import interval, percent, print_table, share
+from robcomp.report.results import Accuracies, LayerSensitivity, NetworkSensitivity, PrunedLayer, SensitivityResult
+from robcomp.report.schema import LayerSize, Proportion
 from robcomp.runs.load import LoadedRun, load_all
 
-SCHEMA = "robcomp-sensitivity/1"
 SUITE = "quick"  # each layer is attacked anew for each share
 SHARES = (0.5, 0.8, 0.95)
-KINDS = ("clean", "robust")
-COUNTS = ("weights", "nonzero", "density")
 DEFINITION = (
     "Of one layer at a time the share x of its weights, those of smallest magnitude, is set to zero; those that are "
     "zero already count among them. The reduction is 100 * (1 - accuracy after / accuracy before), in percent; robust "
@@ -52,14 +52,13 @@ def sensitivity(
     suite = runs[0].config.attack
     attacks = [described(name, attack) for name, attack in suite.build().items()]
     plan = [shares, attacks, sorted(suite.excluded()), suite.individual]
-    record = Result(SCHEMA, runs, plan, overrides, out)
+    record = Result(SensitivityResult, runs, plan, overrides, out)
     result = record.present(console)
     if result is None:
         with EvaluationProgress(console) as progress:
             networks = [_evaluate(run, shares, record, part, progress) for part, run in enumerate(runs)]
         settings = {name: attack.settings() for name, attack in suite.build().items()}
-        evaluated = {"definition": DEFINITION, "attacks": settings, "values": shares, "networks": networks}
-        result = record.write(evaluated)
+        result = record.write(definition=DEFINITION, attacks=settings, values=shares, networks=networks)
     _show(result, console)
     return record.complete(list(_rows(result)), lambda path: figure(result, path), console)
 
@@ -72,15 +71,6 @@ def pruned(model: nn.Module, layer: str, left: int) -> nn.Module:
     copy = deepcopy(model)
     l0_([tensor.data for tensor in stored_weights(weight_layers(copy)[layer]).values()], left)
     return copy
-
-
-def layers(model: nn.Module) -> list[dict[str, Any]]:
-    """Of every conv and linear layer, in the network's order: its counts and its density, as report.json has them."""
-    dense, found = dense_weight_counts(model), []
-    for name, layer in weight_layers(model).items():
-        nonzero = sum(int(tensor.count_nonzero()) for tensor in stored_weights(layer).values())
-        found.append({"name": name, "weights": dense[name], "nonzero": nonzero, "density": nonzero / dense[name]})
-    return found
 
 
 def _checked(values: Sequence[float]) -> list[float]:
@@ -109,7 +99,9 @@ class _Part(Ledger):
 class _Bench:
     """Evaluates `total` networks of a run one after the other, with the settings of the analysis's first run."""
 
-    def __init__(self, run: LoadedRun, record: Result, part: int, total: int, progress: EvaluationProgress) -> None:
+    def __init__(
+        self, run: LoadedRun, record: Result[SensitivityResult], part: int, total: int, progress: EvaluationProgress
+    ) -> None:
         config = record.runs[0].config
         self.suite: SuiteConfig = config.attack
         self.seed, self.split = config.seed, run.dataset.test
@@ -117,7 +109,7 @@ class _Bench:
         self.names = order(self.suite.build(), self.suite.individual)
         self.title, self.total, self.done = f"pruned layers of {run.label}", total, 0
 
-    def evaluate(self, model: nn.Module, *network: Any) -> dict[str, Any]:
+    def evaluate(self, model: nn.Module, *network: Any) -> Accuracies:
         """The clean and the robust accuracy of `model`, which `network` names in the ledger."""
         part = _Part(self.ledger, network)
         arrays, *_ = part.recall("suite")
@@ -127,7 +119,7 @@ class _Bench:
             arrays = {"clean": outcomes["clean"], "robust": outcomes["worst_case"]}
             part.note("suite", arrays, len(self.split), 0.0)
         self.skip()
-        return {kind: proportion(arrays[kind]) for kind in KINDS}
+        return Accuracies(clean=proportion(arrays["clean"]), robust=proportion(arrays["robust"]))
 
     def skip(self) -> None:
         """One network more is done."""
@@ -142,82 +134,100 @@ class _Bench:
 
 
 def _evaluate(
-    run: LoadedRun, shares: list[float], record: Result, part: int, progress: EvaluationProgress
-) -> dict[str, Any]:
+    run: LoadedRun, shares: list[float], record: Result[SensitivityResult], part: int, progress: EvaluationProgress
+) -> NetworkSensitivity:
     """The run's network as it is, and with each share of each layer pruned."""
-    rows = layers(run.model)
-    bench = _Bench(run, record, part, 1 + len(shares) * len(rows), progress)
+    layers = layer_sizes(run.model)
+    bench = _Bench(run, record, part, 1 + len(shares) * len(layers), progress)
     before = bench.evaluate(run.model)
-    for row in rows:
-        row["pruned"] = []
-        for x in shares:
-            left, after = min(row["weights"] - round(x * row["weights"]), row["nonzero"]), before
-            if left < row["nonzero"]:
-                after = bench.evaluate(pruned(run.model, row["name"], left), row["name"], left)
-            else:  # so sparse already that nothing is pruned
-                bench.skip()
-            reductions = {f"{kind}_reduction_percent": _reduction(before[kind], after[kind]) for kind in KINDS}
-            row["pruned"].append({"x": x, "left": left, **after, **reductions})
-    return {"run": run.label, "unpruned": before, "layers": rows}
+    found = [
+        LayerSensitivity(
+            name=layer.name,
+            weights=layer.weights,
+            nonzero=layer.nonzero,
+            density=layer.density,
+            pruned=[_without(run, layer, x, before, bench) for x in shares],
+        )
+        for layer in layers
+    ]
+    return NetworkSensitivity(run=run.label, unpruned=before, layers=found)
 
 
-def _reduction(before: dict[str, Any], after: dict[str, Any]) -> float | None:
+def _without(run: LoadedRun, layer: LayerSize, x: float, before: Accuracies, bench: _Bench) -> PrunedLayer:
+    """The network without the share `x` of the layer's weights."""
+    left, after = min(layer.weights - round(x * layer.weights), layer.nonzero), before
+    if left < layer.nonzero:
+        after = bench.evaluate(pruned(run.model, layer.name, left), layer.name, left)
+    else:  # so sparse already that nothing is pruned
+        bench.skip()
+    return PrunedLayer(
+        x=x,
+        left=left,
+        clean=after.clean,
+        robust=after.robust,
+        clean_reduction_percent=_reduction(before.clean, after.clean),
+        robust_reduction_percent=_reduction(before.robust, after.robust),
+    )
+
+
+def _reduction(before: Proportion, after: Proportion) -> float | None:
     """The relative reduction in percent, below 0 where the accuracy rose; None of an accuracy that was 0."""
-    return 100 * (1 - after["correct"] / before["correct"]) if before["correct"] else None
+    return 100 * (1 - after.correct / before.correct) if before.correct else None
 
 
-def _rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _rows(result: SensitivityResult) -> Iterator[dict[str, object]]:
     """The table: first the unpruned network of each run (no layer, x = 0), then layer by layer."""
-    for network in result["networks"]:
-        counts = dict.fromkeys((*COUNTS, "left"), "")
-        nothing = {"x": 0, **network["unpruned"], **{f"{kind}_reduction_percent": 0.0 for kind in KINDS}}
-        yield {"run": network["run"], "layer": ""} | counts | _cells(nothing)
-        for layer in network["layers"]:
-            for point in layer["pruned"]:
-                counts = {key: layer[key] for key in COUNTS} | {"left": point["left"]}
-                yield {"run": network["run"], "layer": layer["name"]} | counts | _cells(point)
+    for network in result.networks:
+        uncounted = dict.fromkeys(("weights", "nonzero", "density", "left"), "")
+        place: dict[str, object] = {"run": network.run, "layer": ""}
+        yield place | uncounted | _cells(0, network.unpruned, 0.0, 0.0)
+        for layer in network.layers:
+            for point in layer.pruned:
+                place = {"run": network.run, "layer": layer.name}
+                counts = {"weights": layer.weights, "nonzero": layer.nonzero, "density": layer.density}
+                reductions = point.clean_reduction_percent, point.robust_reduction_percent
+                yield place | counts | {"left": point.left} | _cells(point.x, point, *reductions)
 
 
-def _cells(point: dict[str, Any]) -> dict[str, Any]:
-    found = {"x": point["x"], "images": point["clean"]["images"]}
-    for kind in KINDS:
-        low, high = point[kind]["interval"]
-        found |= {
-            f"{kind}_correct": point[kind]["correct"],
-            kind: point[kind]["value"],
+def _cells(x: float, found: Accuracies, *reductions: float | None) -> dict[str, object]:
+    row: dict[str, object] = {"x": x, "images": found.clean.images}
+    for kind, accuracy, reduction in zip(("clean", "robust"), (found.clean, found.robust), reductions, strict=True):
+        low, high = accuracy.interval
+        row |= {
+            f"{kind}_correct": accuracy.correct,
+            kind: accuracy.value,
             f"{kind}_low": low,
             f"{kind}_high": high,
-            f"{kind}_reduction_percent": point[f"{kind}_reduction_percent"],
+            f"{kind}_reduction_percent": reduction,
         }
-    return found
+    return row
 
 
-def _show(result: dict[str, Any], console: Console) -> None:
+def _show(result: SensitivityResult, console: Console) -> None:
     columns = ["layer", "density", "clean", "reduction", "robust", "reduction"]
-    for network in result["networks"]:
-        clean, robust = (_accuracy(network["unpruned"][kind]) for kind in KINDS)
-        console.print(f"\n{network['run']}, unpruned: clean {clean}, robust {robust}", markup=False, highlight=False)
-        for place, x in enumerate(result["values"]):
-            points = [(layer, layer["pruned"][place]) for layer in network["layers"]]
+    for network in result.networks:
+        clean, robust = (_accuracy(entry) for entry in (network.unpruned.clean, network.unpruned.robust))
+        console.print(f"\n{network.run}, unpruned: clean {clean}, robust {robust}", markup=False, highlight=False)
+        for place, x in enumerate(result.values):
+            points = [(layer, layer.pruned[place]) for layer in network.layers]
             rows = [
                 [
-                    layer["name"],
-                    share(layer["density"]),
-                    percent(point["clean"]["value"]),
-                    _said(point, "clean"),
-                    percent(point["robust"]["value"]),
-                    _said(point, "robust"),
+                    layer.name,
+                    share(layer.density),
+                    percent(point.clean.value),
+                    _said(point.clean_reduction_percent),
+                    percent(point.robust.value),
+                    _said(point.robust_reduction_percent),
                 ]
                 for layer, point in points
             ]
-            print_table(console, f"{network['run']} with {100 * x:g} % of one layer pruned", columns, rows)
-    console.print(f"\n{result['definition']}", markup=False, highlight=False)
+            print_table(console, f"{network.run} with {100 * x:g} % of one layer pruned", columns, rows)
+    console.print(f"\n{result.definition}", markup=False, highlight=False)
 
 
-def _accuracy(entry: dict[str, Any]) -> str:
-    return f"{percent(entry['value'])} {interval(entry['interval'])}"
+def _accuracy(entry: Proportion) -> str:
+    return f"{percent(entry.value)} {interval(entry.interval)}"
 
 
-def _said(point: dict[str, Any], kind: str) -> str:
-    reduction = point[f"{kind}_reduction_percent"]
+def _said(reduction: float | None) -> str:
     return "-" if reduction is None else f"{reduction:.1f} %"

@@ -8,7 +8,6 @@ robcomp, so where source and target are one network the figure is its accuracy u
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -21,10 +20,9 @@ from robcomp.evaluation.bars import EvaluationProgress
 from robcomp.evaluation.evaluator import Outcome, proportion
 from robcomp.figures.transfer import transfer as figure
 from robcomp.report.formatting import interval, percent, print_table
+from robcomp.report.results import TargetAccuracy, TransferCell, TransferMatrix, TransferResult
 from robcomp.runs.load import LoadedRun, load_all
 from robcomp.settings.schema import Config
-
-SCHEMA = "robcomp-transfer/1"
 
 
 def transfer(
@@ -45,11 +43,13 @@ def transfer(
     source_runs, target_runs = ([of[folder.resolve()] for folder in folders] for folders in (sources, targets))
     attacks = list(_attacks(runs[0].config, values))
     sides = [[run.label for run in side] for side in (source_runs, target_runs)]
-    record = Result(SCHEMA, runs, [sides, [described(name, attack) for name, attack in attacks]], overrides, out)
+    record = Result(
+        TransferResult, runs, [sides, [described(name, attack) for name, attack in attacks]], overrides, out
+    )
     result = record.present(console)
     if result is None:
         with EvaluationProgress(console) as progress:
-            result = record.write(_evaluate(runs, source_runs, target_runs, attacks, record, progress))
+            result = _evaluate(runs, source_runs, target_runs, attacks, record, progress)
     _show(result, console)
     return record.complete(list(_rows(result)), lambda path: figure(result, path), console)
 
@@ -68,10 +68,10 @@ def _evaluate(
     sources: list[LoadedRun],
     targets: list[LoadedRun],
     attacks: list[tuple[str, Attack]],
-    record: Result,
+    record: Result[TransferResult],
     progress: EvaluationProgress,
-) -> dict[str, Any]:
-    """The blocks "clean" (a cell for each target) and "matrices"."""
+) -> TransferResult:
+    """Every attack on every source, shown to every target; written."""
     first = runs[0].config
     with ExitStack() as stack:
         nets = {
@@ -81,7 +81,7 @@ def _evaluate(
             for part, run in enumerate(runs)
         }
         nets_of_targets = [nets[run.label] for run in targets]
-        clean = [{"target": run.label, **proportion(nets[run.label].clean)} for run in targets]
+        clean = [proportion(nets[run.label].clean, TargetAccuracy, target=run.label) for run in targets]
         matrices = []
         for name, attack in attacks:
             found = []
@@ -89,24 +89,25 @@ def _evaluate(
                 nets[run.label].advance = titled(progress, f"{name} at eps {attack.eps:.4g} on {run.label}")
                 found.append(_row(nets[run.label], name, attack, nets_of_targets))
             matrices.append(
-                {
-                    "name": name,
-                    "eps": attack.eps,
-                    "attack": attack.settings(),
-                    "cells": [
-                        {
-                            "source": source.label,
-                            "target": target.label,
-                            "white_box": source is target,
-                            **proportion(outcome.correct),
-                            "seconds": round(outcome.seconds, 2),
-                        }
+                TransferMatrix(
+                    name=name,
+                    eps=attack.eps,
+                    attack=attack.settings(),
+                    cells=[
+                        proportion(
+                            outcome.correct,
+                            TransferCell,
+                            source=source.label,
+                            target=target.label,
+                            white_box=source is target,
+                            seconds=round(outcome.seconds, 2),
+                        )
                         for source, row in zip(sources, found, strict=True)
                         for target, outcome in zip(targets, row, strict=True)
                     ],
-                }
+                )
             )
-    return {"clean": clean, "matrices": matrices}
+    return record.write(clean=clean, matrices=matrices)
 
 
 def _row(source: Source, name: str, attack: Attack, targets: list[Source]) -> list[Outcome]:
@@ -116,28 +117,28 @@ def _row(source: Source, name: str, attack: Attack, targets: list[Source]) -> li
     return source.transferred(name, attack, np.ones(len(source), bool), targets)
 
 
-def _rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for cell in result["clean"]:
-        yield {"source": "", "target": cell["target"], "attack": "clean", "eps": 0.0, **cells(cell)}
-    for matrix in result["matrices"]:
-        for cell in matrix["cells"]:
-            place = {"source": cell["source"], "target": cell["target"], "attack": matrix["name"], "eps": matrix["eps"]}
+def _rows(result: TransferResult) -> Iterator[dict[str, object]]:
+    for target in result.clean:
+        yield {"source": "", "target": target.target, "attack": "clean", "eps": 0.0, **cells(target)}
+    for matrix in result.matrices:
+        for cell in matrix.cells:
+            place = {"source": cell.source, "target": cell.target, "attack": matrix.name, "eps": matrix.eps}
             yield place | cells(cell)
 
 
-def _show(result: dict[str, Any], console: Console) -> None:
-    targets = [cell["target"] for cell in result["clean"]]
-    clean = ["(clean images)", *map(_cell, result["clean"])]
-    for matrix in result["matrices"]:
+def _show(result: TransferResult, console: Console) -> None:
+    clean = ["(clean images)", *map(_cell, result.clean)]
+    for matrix in result.matrices:
         rows = [
-            [source, *(_cell(cell) for cell in matrix["cells"] if cell["source"] == source)]
-            for source in dict.fromkeys(cell["source"] for cell in matrix["cells"])
+            [source, *(_cell(cell) for cell in matrix.cells if cell.source == source)]
+            for source in dict.fromkeys(cell.source for cell in matrix.cells)
         ]
-        title = f"Accuracy under {matrix['name']} at eps {matrix['eps']:.4g}, made on (row), shown to (column)"
-        print_table(console, title, ["made on", *targets], [clean, *rows])
-    if any(cell["white_box"] for matrix in result["matrices"] for cell in matrix["cells"]):
+        title = f"Accuracy under {matrix.name} at eps {matrix.eps:.4g}, made on (row), shown to (column)"
+        print_table(console, title, ["made on", *(target.target for target in result.clean)], [clean, *rows])
+    if any(cell.white_box for matrix in result.matrices for cell in matrix.cells):
         console.print("* attacked and classified by the same network (white box)", highlight=False)
 
 
-def _cell(cell: dict[str, Any]) -> str:
-    return f"{percent(cell['value'])} {interval(cell['interval'])}{'*' if cell.get('white_box') else ''}"
+def _cell(cell: TargetAccuracy) -> str:
+    white = isinstance(cell, TransferCell) and cell.white_box
+    return f"{percent(cell.value)} {interval(cell.interval)}{'*' if white else ''}"

@@ -81,6 +81,18 @@ def unpack(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, header
 
 
+def section_bytes(path: Path) -> dict[str, int]:
+    """How many bytes of the payload each tensor takes, by its name; UserError as in `unpack`."""
+    head, payload = _parts(path)
+    _, records = json.loads(zlib.decompress(head))
+    reader, found = Reader(payload), {}
+    for record in records:
+        before = reader.offset
+        _tensor(record, reader)
+        found[record[0]] = reader.offset - before
+    return found
+
+
 def dense_bytes(tensors: Mapping[str, Tensor]) -> int:
     """Bytes of these tensors as a plain safetensors file, really serialised: floats as float32, others as they are."""
     plain = {}

@@ -1,19 +1,40 @@
 """Accuracy under each attack of a suite, and the worst case over them, image by image."""
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from robcomp.attacks.base import Attack
+from robcomp.evaluation import verdict
 from robcomp.evaluation.evaluator import Evaluator, Outcome, proportion
 from robcomp.evaluation.suite import SuiteConfig
+from robcomp.report.schema import Accuracy, AttackAccuracy, Verdict, WorstCase
 
-Records = dict[str, dict[str, Any]]
 Outcomes = dict[str, np.ndarray]
 
 
-def evaluate_suite(evaluator: Evaluator, suite: SuiteConfig) -> tuple[Records, Outcomes]:
-    """The report's "accuracy" block and, under the same keys, whether each image was classified correctly (bool [N]).
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """The accuracies of a suite, what the checks say of them (None: not asked), and the outcome of each image.
+
+    outcomes: under the accuracies' names whether each image is classified correctly (bool [N]); under `NAME.distance`
+    what a minimum-norm attack found (float32 [N]).
+    """
+
+    accuracy: Accuracy
+    verdict: Verdict | None
+    outcomes: Outcomes
+
+
+def measure(evaluator: Evaluator, suite: SuiteConfig) -> Measured:
+    """Run the suite, then the checks of its verdict."""
+    accuracy, outcomes = evaluate_suite(evaluator, suite)
+    judged = verdict.examine(evaluator, suite.counted(), outcomes["worst_case"], suite.verdict)
+    return Measured(accuracy, judged, outcomes)
+
+
+def evaluate_suite(evaluator: Evaluator, suite: SuiteConfig) -> tuple[Accuracy, Outcomes]:
+    """The accuracies and, under the same names, whether each image was classified correctly (bool [N]).
 
     An image that is wrong without an attack counts as wrong under every attack and is not attacked. Individually, each
     attack meets all other images and minimum-norm attacks tell their distances (`NAME.distance`, float32 [N]); else
@@ -22,7 +43,7 @@ def evaluate_suite(evaluator: Evaluator, suite: SuiteConfig) -> tuple[Records, O
     """
     attacks, counted = suite.build(), suite.counted()
     clean = worst = evaluator.clean
-    records: Records = {"clean": proportion(clean)}
+    found: dict[str, AttackAccuracy] = {}
     outcomes: Outcomes = {"clean": clean}
     for name in order(attacks, suite.individual):
         alone = suite.individual or name not in counted
@@ -30,13 +51,26 @@ def evaluate_suite(evaluator: Evaluator, suite: SuiteConfig) -> tuple[Records, O
         if name in counted:
             worst = worst & outcome.correct
         outcomes[name] = outcome.correct
-        records[name] = _record(attacks[name], outcome, clean) | ({} if alone else {"cumulative": True})
-        if name not in counted:
-            records[name]["excluded"] = True
+        found[name] = proportion(
+            outcome.correct,
+            AttackAccuracy,
+            attack=attacks[name].settings(),
+            attacked=outcome.attacked,
+            seconds=round(outcome.seconds, 2),
+            cumulative=not alone,
+            excluded=name not in counted,
+            median_distance=_median(outcome, clean),
+        )
         if outcome.distance is not None:
             outcomes[f"{name}.distance"] = np.where(clean, outcome.distance, 0).astype(np.float32)
-    outcomes["worst_case"], records["worst_case"] = worst, proportion(worst)
-    return records, outcomes
+    outcomes["worst_case"] = worst
+    accuracy = Accuracy(
+        clean=proportion(clean),
+        attacks=found,
+        worst_case=proportion(worst),
+        worst_cases=_worst_cases(suite, outcomes) if suite.individual else [],
+    )
+    return accuracy, outcomes
 
 
 def order(attacks: dict[str, Attack], individual: bool) -> list[str]:
@@ -44,14 +78,23 @@ def order(attacks: dict[str, Attack], individual: bool) -> list[str]:
     return list(attacks) if individual else sorted(attacks, key=lambda name: attacks[name].cost)
 
 
-def _record(attack: Attack, outcome: Outcome, clean: np.ndarray) -> dict[str, Any]:
-    record = {
-        **proportion(outcome.correct),
-        "attack": attack.settings(),
-        "attacked": outcome.attacked,
-        "seconds": round(outcome.seconds, 2),
-    }
-    if outcome.distance is not None and clean.any():
-        median = float(np.median(outcome.distance[clean]))
-        record["median_distance"] = median if np.isfinite(median) else None
-    return record
+def _worst_cases(suite: SuiteConfig, outcomes: Outcomes) -> list[WorstCase]:
+    """One for each norm and eps, where there are several."""
+    groups: dict[tuple[str, float], list[str]] = {}
+    for name, attack in suite.with_ball().items():
+        groups.setdefault((attack.norm, attack.eps), []).append(name)
+    if len(groups) < 2:
+        return []
+    return [
+        proportion(
+            np.logical_and.reduce([outcomes[name] for name in names]), WorstCase, norm=norm, eps=eps, attacks=names
+        )
+        for (norm, eps), names in groups.items()
+    ]
+
+
+def _median(outcome: Outcome, clean: np.ndarray) -> float | None:
+    """The median distance over the images that are correct without an attack; None where none was asked for."""
+    if outcome.distance is None or not clean.any():
+        return None
+    return float(np.median(outcome.distance[clean]))

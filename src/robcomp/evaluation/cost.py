@@ -1,12 +1,11 @@
 """Multiply-accumulate operations (MACs) of the convolutions and linear layers for one image, counted exactly."""
 
-from typing import Any
-
 import torch
 from torch import nn
 
 from robcomp.models.layers import LowRank
 from robcomp.models.parameterisation import dense_weight_counts, effective_weight, stored_weights, weight_layers
+from robcomp.report.schema import LayerMacs, Macs
 
 DEFINITION = (
     "Multiply-accumulate operations of the convolutions and linear layers for one image. dense: of the dense network. "
@@ -17,12 +16,13 @@ DEFINITION = (
 
 
 @torch.no_grad()
-def macs(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, Any]:
+def macs(model: nn.Module, shape: tuple[int, int, int]) -> Macs:
     """The block "macs" of report.json for images of `shape` [C, H, W]; `model` on the CPU, in eval mode.
 
     A layer's weights are each used once per output position (all of a linear layer's once).
     """
-    layers, positions, hooks = weight_layers(model), {}, []
+    layers, hooks = weight_layers(model), []
+    positions: dict[str, int] = {}
     for name, layer in layers.items():
 
         def count(_module: nn.Module, _inputs: object, output: torch.Tensor, name: str = name) -> None:
@@ -39,12 +39,17 @@ def macs(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, Any]:
     for name, layer in layers.items():
         used = list(stored_weights(layer).values()) if isinstance(layer, LowRank) else [effective_weight(layer)]
         counted.append(
-            {
-                "name": name,
-                "dense": positions[name] * dense[name],
-                "executed": positions[name] * sum(tensor.numel() for tensor in used),
-                "nonzero": positions[name] * sum(int(tensor.count_nonzero()) for tensor in used),
-            }
+            LayerMacs(
+                name=name,
+                dense=positions[name] * dense[name],
+                executed=positions[name] * sum(tensor.numel() for tensor in used),
+                nonzero=positions[name] * sum(int(tensor.count_nonzero()) for tensor in used),
+            )
         )
-    totals = {kind: sum(layer[kind] for layer in counted) for kind in ("dense", "executed", "nonzero")}
-    return {"definition": DEFINITION, **totals, "layers": counted}
+    return Macs(
+        definition=DEFINITION,
+        dense=sum(layer.dense for layer in counted),
+        executed=sum(layer.executed for layer in counted),
+        nonzero=sum(layer.nonzero for layer in counted),
+        layers=counted,
+    )

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from robcomp.evaluation.statistics import wilson
 from robcomp.hardware import exact_float32
 from robcomp.models.parameterisation import effective_weights
 from robcomp.models.snapshot import Snapshot
+from robcomp.report.schema import Proportion
 from robcomp.seeding import generator
 from robcomp.storage import digest
 
@@ -25,6 +26,7 @@ REVISION = 1  # rises when the same evaluation gives other outcomes: the attacks
 BATCH = 250
 FAITHFUL = 1e-3  # largest difference between the logits of a network and its folded copy, of the logits' own size
 Advance = Callable[[str, float, int], None]
+P = TypeVar("P", bound=Proportion)
 
 
 @dataclass
@@ -198,10 +200,10 @@ def _eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def proportion(outcome: np.ndarray) -> dict[str, Any]:
-    """The fraction of True with its 95 % Wilson interval."""
+def proportion(outcome: np.ndarray, kind: type[P] = Proportion, **more: Any) -> P:  # type: ignore[assignment]
+    """The fraction of True in `outcome` (bool [N]) with its 95 % Wilson interval, as a record with `more` fields."""
     correct, images = int(outcome.sum()), len(outcome)
-    return {"value": correct / images, "correct": correct, "images": images, "interval": list(wilson(correct, images))}
+    return kind(value=correct / images, correct=correct, images=images, interval=wilson(correct, images), **more)
 
 
 class _Counted(nn.Module):

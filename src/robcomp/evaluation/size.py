@@ -1,11 +1,12 @@
 """The size of a network by three definitions, each said in words beside its number, and its exact densities."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from robcomp.models.parameterisation import LowRankForm, dense_weight_counts, form_of, stored_weights, weight_layers
+from robcomp.report.schema import CountedSize, Density, FileSize, LayerSize, Size, TensorSize
 
 FULL_BITS = 32
 
@@ -14,7 +15,7 @@ NOMINAL = (
     "(32 without quantisation). The fraction is of 32 bits for every weight of the dense network. Not counted: where "
     "the non-zeros are, codebooks, biases, batch normalisation, fixed identities of factored layers."
 )
-WITH_CODEBOOKS = (
+CODED = (
     "The size as the published ATMC code counts it: in a quantised model each convolution or linear tensor with n "
     "non-zeros of d distinct values counts n * b bits, b = ceil(log2(d)) (0 for one value), and a codebook of d "
     "entries of 32 bits, where 2^b < n; otherwise, and in a model without quantisation, n * 32 bits. The fraction is "
@@ -28,60 +29,77 @@ FILE = (
 )
 
 
-@dataclass(frozen=True)
-class TensorSize:
-    """Exact counts of one stored tensor: entries, non-zero entries, and distinct values among the latter."""
-
-    name: str
-    shape: list[int]
-    weights: int
-    nonzero: int
-    distinct: int
-
-    @classmethod
-    def of(cls, name: str, tensor: Tensor) -> "TensorSize":
-        """Count `tensor`, of any shape; -0.0 counts as zero."""
-        values = tensor.detach()[tensor.detach() != 0]
-        return cls(name, list(tensor.shape), tensor.numel(), values.numel(), torch.unique(values).numel())
-
-    def coded_bits(self) -> int:
-        """Bits by the published formula for a quantised model (ATMC code, inference_model.py).
-
-        It asks whether the codebook has room for fewer values than there are non-zeros, not whether it saves bits:
-        kept as published, so for a few tensors just above that line 32 bits each would be less.
-        """
-        width = max(self.distinct - 1, 0).bit_length()
-        if 2**width < self.nonzero:
-            return self.nonzero * width + self.distinct * FULL_BITS
-        return self.nonzero * FULL_BITS
+def tensor_size(name: str, tensor: Tensor, stored_bytes: int | None = None) -> TensorSize:
+    """Count `tensor`, of any shape: entries, non-zero entries, distinct values among these; -0.0 counts as zero."""
+    values = tensor.detach()[tensor.detach() != 0]
+    return TensorSize(
+        name=name,
+        shape=list(tensor.shape),
+        weights=tensor.numel(),
+        nonzero=values.numel(),
+        distinct=torch.unique(values).numel(),
+        bytes=stored_bytes,
+    )
 
 
-@dataclass(frozen=True)
-class LayerSize:
-    """Exact counts of one layer: the weights of its dense form, and what is stored for it in one or more tensors.
+def coded_bits(tensor: TensorSize) -> int:
+    """Bits by the published formula for a quantised model (ATMC code, inference_model.py).
 
-    `rank` is that of a layer stored as U V of low rank, None for any other. `channels` and `filters` are [present, all]
-    of a layer stored as one tensor: inputs that some weight reads, outputs that some weight feeds; None for factors,
-    and no channels of a grouped convolution, each of whose filters reads inputs of its own.
+    It asks whether the codebook has room for fewer values than there are non-zeros, not whether it saves bits: kept as
+    published, so for a few tensors just above that line 32 bits each would be less.
     """
+    width = max(tensor.distinct - 1, 0).bit_length()
+    if 2**width < tensor.nonzero:
+        return tensor.nonzero * width + tensor.distinct * FULL_BITS
+    return tensor.nonzero * FULL_BITS
 
-    name: str
-    weights: int
-    nonzero: int
-    density: float
-    rank: int | None
-    channels: list[int] | None
-    filters: list[int] | None
-    tensors: list[TensorSize]
 
-    @classmethod
-    def of(cls, name: str, tensors: Mapping[str, Tensor], weights: int, rank: int | None, grouped: bool) -> "LayerSize":
-        """Count the stored `tensors` of the layer `name`, which has `weights` > 0 weights when dense."""
-        counted = [TensorSize.of(part, tensor) for part, tensor in tensors.items()]
-        nonzero = sum(tensor.nonzero for tensor in counted)
-        channels, filters = (present(tensors["weight"], axis) if "weight" in tensors else None for axis in (1, 0))
-        channels = None if grouped else channels
-        return cls(name, weights, nonzero, nonzero / weights, rank, channels, filters, counted)
+def layer_sizes(model: nn.Module, stored_bytes: Mapping[str, int] | None = None) -> list[LayerSize]:
+    """Every convolution and linear layer of `model` counted, in the network's order.
+
+    `stored_bytes`: the tensors' bytes in the file, by their names in the state dict.
+    """
+    dense, form = dense_weight_counts(model), form_of(model)
+    ranks = form.ranks if isinstance(form, LowRankForm) else {}
+    return [
+        layer_size(
+            name,
+            stored := stored_weights(layer),
+            dense[name],
+            ranks.get(name),
+            getattr(layer, "groups", 1) > 1,
+            {part: count for part in stored if (count := (stored_bytes or {}).get(f"{name}.{part}")) is not None},
+        )
+        for name, layer in weight_layers(model).items()
+    ]
+
+
+def layer_size(
+    name: str,
+    tensors: Mapping[str, Tensor],
+    weights: int,
+    rank: int | None = None,
+    grouped: bool = False,
+    stored_bytes: Mapping[str, int] | None = None,
+) -> LayerSize:
+    """Count the stored `tensors` of the layer `name`, which has `weights` > 0 weights when dense.
+
+    Channels and filters are those of a layer stored as one tensor; no channels of a grouped convolution, each of whose
+    filters reads inputs of its own. `stored_bytes`: tensor -> its bytes in the file.
+    """
+    counted = [tensor_size(part, tensor, (stored_bytes or {}).get(part)) for part, tensor in tensors.items()]
+    nonzero = sum(tensor.nonzero for tensor in counted)
+    whole = tensors.get("weight")
+    return LayerSize(
+        name=name,
+        weights=weights,
+        nonzero=nonzero,
+        density=nonzero / weights,
+        rank=rank,
+        channels=None if whole is None or grouped else present(whole, 1),
+        filters=None if whole is None else present(whole, 0),
+        tensors=counted,
+    )
 
 
 def present(weight: Tensor, axis: int) -> list[int]:
@@ -91,57 +109,35 @@ def present(weight: Tensor, axis: int) -> list[int]:
 
 
 def sizes(
-    layers: Mapping[str, Mapping[str, Tensor]],
-    dense_weights: Mapping[str, int],
-    bits: int,
-    file_bytes: int,
-    dense_file_bytes: int,
-    ranks: Mapping[str, int] | None = None,
-    grouped: Collection[str] = (),
-) -> dict[str, Any]:
+    layers: Sequence[LayerSize], bits: int, file_bytes: int, dense_file_bytes: int, what: str = FILE
+) -> tuple[Size, Density]:
     """The blocks "size" and "density" of report.json.
 
-    `layers`: layer -> the tensors stored for it, {"weight"} or its factors; `dense_weights`: layer -> weights of its
-    dense form; `bits`: nominal width of the weights, 1 to 32, 32 without quantisation; `file_bytes`,
-    `dense_file_bytes`: bytes of the model file and of the dense float32 file; `ranks`: of the layers of low rank;
-    `grouped`: the grouped convolutions. Densities are non-zeros over dense weights, so a factored layer's can
-    exceed 1. ValueError if the layers of the two mappings differ or bits are out of range.
+    `layers`: every convolution and linear layer, counted; `bits`: nominal width of the weights, 1 to 32, 32 without
+    quantisation; `file_bytes`, `dense_file_bytes`: bytes of the model file and of the dense float32 file; `what` says
+    in words what the former holds. Densities are non-zeros over dense weights, so a factored layer's can exceed 1.
+    ValueError without layers, or if bits are out of range.
     """
-    if layers.keys() != dense_weights.keys() or not layers:
-        raise ValueError(f"layers {list(layers)}, dense_weights {list(dense_weights)}: give both for the same layers")
+    if not layers:
+        raise ValueError("no layers: give every convolution and linear layer of the network")
     if not 1 <= bits <= FULL_BITS:
         raise ValueError(f"bits {bits}: give 1 to {FULL_BITS}")
-    ranks = ranks or {}
-    counted = [
-        LayerSize.of(name, tensors, dense_weights[name], ranks.get(name), name in grouped)
-        for name, tensors in layers.items()
-    ]
-    total, nonzero = sum(layer.weights for layer in counted), sum(layer.nonzero for layer in counted)
-    dense_bits = FULL_BITS * total
-    nominal = nonzero * bits
-    coded = nominal
+    total, nonzero = sum(layer.weights for layer in layers), sum(layer.nonzero for layer in layers)
+    nominal = coded = nonzero * bits
     if bits < FULL_BITS:
-        coded = sum(tensor.coded_bits() for layer in counted for tensor in layer.tensors)
-    return {
-        "size": {
-            "dense_weights": total,
-            "nonzero": nonzero,
-            "bits": bits,
-            "a": {"definition": NOMINAL, "bits": nominal, "fraction": nominal / dense_bits},
-            "b": {"definition": WITH_CODEBOOKS, "bits": coded, "fraction": coded / dense_bits},
-            "c": {
-                "definition": FILE,
-                "bytes": file_bytes,
-                "dense_bytes": dense_file_bytes,
-                "fraction": file_bytes / dense_file_bytes,
-            },
-        },
-        "density": {
-            "total": nonzero / total,
-            "channels": _channels(counted),
-            "layers": [asdict(layer) for layer in counted],
-        },
-    }
+        coded = sum(coded_bits(tensor) for layer in layers for tensor in layer.tensors)
+    dense_bits = FULL_BITS * total
+    size = Size(
+        dense_weights=total,
+        nonzero=nonzero,
+        bits=bits,
+        nominal=CountedSize(definition=NOMINAL, bits=nominal, fraction=nominal / dense_bits),
+        coded=CountedSize(definition=CODED, bits=coded, fraction=coded / dense_bits),
+        file=FileSize(
+            definition=what, bytes=file_bytes, dense_bytes=dense_file_bytes, fraction=file_bytes / dense_file_bytes
+        ),
+    )
+    return size, Density(total=nonzero / total, channels=_channels(layers), layers=list(layers))
 
 
 def _channels(layers: Sequence[LayerSize]) -> list[int] | None:

@@ -2,9 +2,10 @@
 
 import math
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
+
+from robcomp.report.results import PairedDifference
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -41,12 +42,10 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return min(1.0, 2 * tail / 2**discordant)
 
 
-def paired_difference(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> dict[str, Any]:
+def paired_difference(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> PairedDifference:
     """How much more often `a` is correct than `b` on the same images, with an interval and a test.
 
-    `a`, `b`: bool [n], outcome i of both belonging to image i, n > 0; else ValueError. The result is JSON-able:
-    difference (mean of a minus mean of b, a fraction), low and high (interval at `level`), p_value (exact McNemar),
-    and the counts n, both, only_a, only_b, neither.
+    `a`, `b`: bool [n], outcome i of both belonging to image i, n > 0; else ValueError.
     Source of the interval: Newcombe, Statistics in Medicine 17, 1998, 2635-2650, method 10.
     """
     a, b = np.asarray(a), np.asarray(b)
@@ -57,18 +56,18 @@ def paired_difference(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> dict
     both, only_a, only_b = (int(np.count_nonzero(where)) for where in (a & b, a & ~b, ~a & b))
     neither = a.size - both - only_a - only_b
     low, high = _square_and_add(both, only_a, only_b, neither, level)
-    return {
-        "n": a.size,
-        "difference": (only_a - only_b) / a.size,
-        "level": level,
-        "low": low,
-        "high": high,
-        "p_value": mcnemar(only_a, only_b),
-        "both": both,
-        "only_a": only_a,
-        "only_b": only_b,
-        "neither": neither,
-    }
+    return PairedDifference(
+        n=a.size,
+        difference=(only_a - only_b) / a.size,
+        level=level,
+        low=low,
+        high=high,
+        p_value=mcnemar(only_a, only_b),
+        both=both,
+        only_a=only_a,
+        only_b=only_b,
+        neither=neither,
+    )
 
 
 def _square_and_add(both: int, only_a: int, only_b: int, neither: int, level: float) -> tuple[float, float]:
@@ -92,7 +91,7 @@ def _correlation(both: int, only_a: int, only_b: int, neither: int) -> float:
     margins = (both + only_a) * (only_b + neither) * (both + only_b) * (only_a + neither)
     if margins == 0:
         return 0.0
-    determinant = both * neither - only_a * only_b
+    determinant: float = both * neither - only_a * only_b
     if determinant > 0:
-        determinant = max(determinant - n / 2, 0)
+        determinant = max(determinant - n / 2, 0.0)
     return determinant / math.sqrt(margins)

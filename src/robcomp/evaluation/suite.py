@@ -48,13 +48,14 @@ class SuiteConfig:
         attacks = [[name, attack.settings()] for name, attack in self.build().items()]
         return [attacks, sorted(self.excluded()), self.individual, self.verdict, self.batch_size]
 
+    def with_ball(self) -> dict[str, Attack]:
+        """The attacks that are bounded by a ball and not marked as excluded."""
+        built = self.build()
+        return {name: a for name, a in built.items() if a.bounded and not self.attacks[name].get("excluded")}
+
     def counted(self) -> dict[str, Attack]:
-        """The attacks of the worst case."""
-        able = {
-            name: attack
-            for name, attack in self.build().items()
-            if attack.bounded and not self.attacks[name].get("excluded")
-        }
+        """The attacks of the worst case: of those with a ball the ones in the first one's norm."""
+        able = self.with_ball()
         norm = next((attack.norm for attack in able.values()), None)
         return {name: attack for name, attack in able.items() if attack.norm == norm}
 

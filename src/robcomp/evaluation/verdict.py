@@ -4,7 +4,6 @@ Each check says what it saw in a sentence, whether it raises a flag or not. Sour
 (masked gradients); Carlini et al., 2019 (what to look for); Croce et al., 2022 (random and saturated outputs).
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from robcomp.attacks.losses import cross_entropy, gradient, margin
 from robcomp.attacks.pgd import PGD
 from robcomp.attacks.square import Square
 from robcomp.evaluation.evaluator import Evaluator
+from robcomp.report.schema import Check, Verdict
 
 MIN_VERDICT_IMAGES = 20  # fewer say nothing: a count raises a flag above 2
 REVISION = 1  # rises when a check, its attack or its threshold changes
@@ -23,16 +23,7 @@ SHARE = 0.05  # of the images looked at: what is more than this (and than 2 imag
 HIDDEN = 0.2  # that share for cross-entropy against margin, which differ by up to 14 in 100 on networks without a fault
 
 
-@dataclass(frozen=True)
-class Check:
-    """One thing looked at: its name, whether it speaks against the figure, and what was seen."""
-
-    name: str
-    flag: bool
-    evidence: str
-
-
-def examine(e: Evaluator, attacks: dict[str, Attack], surviving: np.ndarray, images: int) -> dict[str, Any] | None:
+def examine(e: Evaluator, attacks: dict[str, Attack], surviving: np.ndarray, images: int) -> Verdict | None:
     """The report's "verdict": the checks on the first `images` images that are classified correctly without an attack.
 
     attacks: those of the suite's worst case, whose largest eps is the budget here too; surviving: bool [N], the images
@@ -48,11 +39,11 @@ def examine(e: Evaluator, attacks: dict[str, Attack], surviving: np.ndarray, ima
         list(_Examination(e, max(budgets, key=lambda a: a.eps), looked, surviving).checks()) if looked.any() else []
     )
     flagged = any(check.flag for check in checks)
-    return {
-        "trusted": None if 0 < looked.sum() < MIN_VERDICT_IMAGES and not flagged else not flagged,
-        "images": int(looked.sum()),
-        "checks": [{"name": check.name, "flag": check.flag, "evidence": check.evidence} for check in checks],
-    }
+    return Verdict(
+        trusted=None if 0 < looked.sum() < MIN_VERDICT_IMAGES and not flagged else not flagged,
+        images=int(looked.sum()),
+        checks=checks,
+    )
 
 
 class _Examination:
@@ -107,14 +98,16 @@ class _Examination:
 
     def compare(self, name: str, broken: np.ndarray, sentence: str, share: float = SHARE) -> Check:
         count = int(broken.sum())
-        return Check(name, self.many(count, share), sentence.format(f"{count} of {self.count} images") + ".")
+        return Check(
+            name=name, flag=self.many(count, share), evidence=sentence.format(f"{count} of {self.count} images") + "."
+        )
 
     def fewer(self, name: str, weak: np.ndarray, strong: np.ndarray, sentence: str) -> Check:
         after_weak, after_strong = int(weak.sum()), int(strong.sum())
         return Check(
-            name,
-            self.many(after_strong - after_weak),
-            sentence.format(f"{after_weak} of {self.count} images", after_strong) + ".",
+            name=name,
+            flag=self.many(after_strong - after_weak),
+            evidence=sentence.format(f"{after_weak} of {self.count} images", after_strong) + ".",
         )
 
     def _outputs(self) -> list[Check]:
@@ -126,14 +119,14 @@ class _Examination:
         scale = f"between {float(first.min()):.3g} and {float(first.max()):.3g}"
         return [
             Check(
-                "random_output",
-                apart > RANDOM,
-                f"Two passes over the same {self.count} images differ by {apart:.1e} of the largest output.",
+                name="random_output",
+                flag=apart > RANDOM,
+                evidence=f"Two passes over the same {self.count} images differ by {apart:.1e} of the largest output.",
             ),
             Check(
-                "probabilities",
-                probabilities,
-                f"The outputs lie {scale}"
+                name="probabilities",
+                flag=probabilities,
+                evidence=f"The outputs lie {scale}"
                 + (
                     " and sum to 1 for each image: they are probabilities, whose cross-entropy hides the gradient."
                     if probabilities
@@ -153,10 +146,10 @@ class _Examination:
             useful = (slope.flatten(1) != 0).any(1) & (reach > -gap)
             lost += int((~useful).sum())
         return Check(
-            "zero_gradients",
-            self.many(lost),
-            f"For {lost} of {self.count} images the gradient is zero or not finite, or so small that followed through "
-            "the whole pixel range it would not change the class.",
+            name="zero_gradients",
+            flag=self.many(lost),
+            evidence=f"For {lost} of {self.count} images the gradient is zero or not finite, or so small that followed "
+            "through the whole pixel range it would not change the class.",
         )
 
     def _unlimited(self) -> Check:
@@ -166,7 +159,8 @@ class _Examination:
         for loss in ("margin", "ce"):
             left = self.after(f"unlimited_{loss}", PGD(whole, self.norm, steps=40, loss=loss), left)
         return Check(
-            "correct_at_any_eps",
-            self.many(int(left.sum())),
-            f"With eps {whole:.3g}, which reaches every picture, {int(left.sum())} of {self.count} images survive PGD.",
+            name="correct_at_any_eps",
+            flag=self.many(int(left.sum())),
+            evidence=f"With eps {whole:.3g}, which reaches every picture, {int(left.sum())} of {self.count} images "
+            "survive PGD.",
         )

@@ -12,19 +12,20 @@ from robcomp.figures.style import (
     save,
     subplots,
 )
+from robcomp.report.results import LossesResult, StageEpochs
 
 MARKED_EPOCHS = 60  # up to so many epochs each has a marker
 
 
-def losses(result: dict[str, Any], path: Path) -> None:
+def losses(result: LossesResult, path: Path) -> None:
     """The adversarial loss over the epochs, a line a run; below it a bar a run with the names of its stages."""
-    runs = result["runs"]
+    runs = result.runs
     with subplots(
         2, 1, figsize=(8, 4.6 + 0.35 * len(runs)), sharex=True, height_ratios=(4, 0.3 + 0.35 * len(runs))
     ) as (figure, (upper, lower)):
         for place, run in enumerate(runs):
             colour = COLOURS[place % len(COLOURS)]
-            heights = [epoch["adversarial_loss"] for epoch in run["epochs"]]
+            heights = [epoch.adversarial_loss for epoch in run.epochs]
             upper.plot(
                 range(1, len(heights) + 1),
                 [float("nan") if h is None else h for h in heights],
@@ -32,14 +33,14 @@ def losses(result: dict[str, Any], path: Path) -> None:
                 lw=line_width(place, len(runs)),
                 marker="o" if len(heights) <= MARKED_EPOCHS else None,
                 ms=4,
-                label=run["label"],
+                label=run.label,
             )
-            _stages(upper, lower, run["stages"], place, colour)
+            _stages(upper, lower, run.stages, place, colour)
         upper.set(ylabel="adversarial loss")
         upper.set_ylim(bottom=0)
         lower.set(
             xlabel="epoch",
-            xlim=(0.5, max(len(run["epochs"]) for run in runs) + 0.5),
+            xlim=(0.5, max(len(run.epochs) for run in runs) + 0.5),
             ylim=(len(runs) - 0.5, -0.5),
             yticks=[],
             ylabel="stages",
@@ -51,14 +52,14 @@ def losses(result: dict[str, Any], path: Path) -> None:
         save(figure, "Adversarial loss on the training batches", path)
 
 
-def _stages(upper: Any, lower: Any, stages: Sequence[dict[str, Any]], place: int, colour: str) -> None:
+def _stages(upper: Any, lower: Any, stages: Sequence[StageEpochs], place: int, colour: str) -> None:
     """The row `place` of the stages' bars, and a line where a stage ends."""
-    ends = list(accumulate(stage["epochs"] for stage in stages))
+    ends = list(accumulate(stage.epochs for stage in stages))
     for number, (stage, end) in enumerate(zip(stages, ends, strict=True)):
-        start = end - stage["epochs"]
+        start = end - stage.epochs
         lower.barh(
             place,
-            stage["epochs"],
+            stage.epochs,
             left=start + 0.5,
             height=0.8,
             color=colour,
@@ -67,9 +68,9 @@ def _stages(upper: Any, lower: Any, stages: Sequence[dict[str, Any]], place: int
             alpha=0.3 if number % 2 else 0.18,
         )
         lower.text(
-            start + 0.5 + stage["epochs"] / 2,
+            start + 0.5 + stage.epochs / 2,
             place,
-            stage["name"],
+            stage.name,
             ha="center",
             va="center",
             fontsize="small",

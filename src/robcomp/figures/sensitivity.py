@@ -14,16 +14,17 @@ from robcomp.figures.style import (
     subplots,
 )
 from robcomp.report.formatting import percent
+from robcomp.report.results import LayerSensitivity, NetworkSensitivity, PrunedLayer, SensitivityResult
 
 KINDS = {"clean": (BLUE, "o"), "robust": (VERMILION, "D")}
 BAR = "#D9D9D9"
 MIN_DENSITY = 1.0  # percent: the axis of the densities begins here, or lower where a layer is sparser
 
 
-def sensitivity(result: dict[str, Any], path: Path) -> None:
+def sensitivity(result: SensitivityResult, path: Path) -> None:
     """The reduction over the layers: a column of panels a run, a row a share x; grey bars are the layers' densities."""
-    networks, shares = result["networks"], result["values"]
-    widths = [max(5.2, 1.5 + 0.4 * len(network["layers"])) for network in networks]
+    networks, shares = result.networks, result.values
+    widths = [max(5.2, 1.5 + 0.4 * len(network.layers)) for network in networks]
     with subplots(
         len(shares),
         len(networks),
@@ -34,12 +35,12 @@ def sensitivity(result: dict[str, Any], path: Path) -> None:
         sharey=True,
     ) as (figure, panels):
         for column, network in enumerate(networks):
-            names = [layer["name"] for layer in network["layers"]]
+            names = [layer.name for layer in network.layers]
             for row, x in enumerate(shares):
                 axes = panels[row, column]
                 last = column == len(networks) - 1
-                _densities(axes, network["layers"], labelled=last)
-                _reductions(axes, [layer["pruned"][row] for layer in network["layers"]])
+                _densities(axes, network.layers, labelled=last)
+                _reductions(axes, [layer.pruned[row] for layer in network.layers])
                 axes.set_title(f"{100 * x:g} % of one layer pruned", loc="left", fontsize="small", color=GREY)
                 axes.set_xlim(-0.6, len(names) - 0.4)
                 if not column:
@@ -57,22 +58,23 @@ def sensitivity(result: dict[str, Any], path: Path) -> None:
                 va="bottom",
             )
         _legend(figure, panels[0, 0])
-        save(figure, f"{images_of(result)}: pruning sensitivity", path)
+        save(figure, f"{images_of(result.data)}: pruning sensitivity", path)
 
 
-def _reductions(axes: Any, points: Sequence[dict[str, Any]]) -> None:
+def _reductions(axes: Any, points: Sequence[PrunedLayer]) -> None:
     """Both reductions over the layers; no line where the unpruned accuracy was 0."""
     for kind, (colour, marker) in KINDS.items():
-        heights = [point[f"{kind}_reduction_percent"] for point in points]
-        if None not in heights:
+        reductions = [getattr(point, f"{kind}_reduction_percent") for point in points]
+        heights = [reduction for reduction in reductions if reduction is not None]
+        if len(heights) == len(points):
             axes.plot(range(len(heights)), heights, color=colour, marker=marker, ms=4.5, lw=1.6, label=kind)
     axes.axhline(0, color=GREY, lw=0.8)
     plain(axes, "y")
 
 
-def _densities(axes: Any, layers: Sequence[dict[str, Any]], labelled: bool) -> None:
+def _densities(axes: Any, layers: Sequence[LayerSensitivity], labelled: bool) -> None:
     """Grey bars behind the lines, on a logarithmic axis at the right; a layer that is all zeros has none."""
-    heights = [100 * layer["density"] for layer in layers]
+    heights = [100 * layer.density for layer in layers]
     behind = axes.twinx()
     behind.bar(range(len(heights)), heights, width=0.8, color=BAR, label="density of the layer")
     behind.set_yscale("log")
@@ -91,15 +93,17 @@ def _densities(axes: Any, layers: Sequence[dict[str, Any]], labelled: bool) -> N
     axes.patch.set_visible(False)
 
 
-def _unpruned(network: dict[str, Any]) -> str:
-    clean, robust = (percent(network["unpruned"][kind]["value"]) for kind in KINDS)
-    return f"{network['run']}\nunpruned: clean {clean}, robust {robust}"
+def _unpruned(network: NetworkSensitivity) -> str:
+    clean, robust = (percent(getattr(network.unpruned, kind).value) for kind in KINDS)
+    return f"{network.run}\nunpruned: clean {clean}, robust {robust}"
 
 
 def _legend(figure: Any, axes: Any) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles = [Line2D([], [], color=colour, marker=marker, label=kind) for kind, (colour, marker) in KINDS.items()]
+    handles: list[Any] = [
+        Line2D([], [], color=colour, marker=marker, label=kind) for kind, (colour, marker) in KINDS.items()
+    ]
     handles.append(Patch(color=BAR, label="density of the layer (right)"))
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize="small")

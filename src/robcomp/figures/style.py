@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from robcomp.errors import UserError
+from robcomp.report.results import Images
+from robcomp.report.schema import Proportion
 from robcomp.storage import write_atomic
 
 # Okabe and Ito's palette, told apart by colour-blind readers too, and markers for print
@@ -71,16 +73,16 @@ def looks(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
     return dict(zip(dict.fromkeys(labels), LOOKS * len(labels), strict=False))
 
 
-def images_of(result: dict[str, Any]) -> str:
+def images_of(data: Images) -> str:
     """The data set and the number of test images of an analysis, for a title."""
-    return f"{result['data']['name']}, {result['data']['test']:,} test images"
+    return f"{data.name}, {data.test:,} test images"
 
 
-def band(axes: Any, x: Sequence[float], points: Sequence[dict[str, Any]], colour: str, **style: Any) -> None:
+def band(axes: Any, x: Sequence[float], points: Sequence[Proportion], colour: str, **style: Any) -> None:
     """Proportions in percent over x, with a band between the ends of their intervals."""
-    low, high = (np.array([100 * point["interval"][end] for point in points]) for end in (0, 1))
+    low, high = (np.array([100 * point.interval[end] for point in points]) for end in (0, 1))
     axes.fill_between(x, low, high, color=colour, alpha=0.13, lw=0)
-    axes.plot(x, [100 * point["value"] for point in points], color=colour, lw=1.8, ms=5, **style)
+    axes.plot(x, [100 * point.value for point in points], color=colour, lw=1.8, ms=5, **style)
 
 
 def accuracy_axes(axes: Any, label: str, chance: float) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from robcomp.errors import UserError
 from robcomp.figures.style import BLUE, VERMILION, plain, save, subplots
-from robcomp.report.log import epochs
+from robcomp.report.log import Event, epochs
 
 # key of the epoch event, label, colour, line style; dotted lines are the training batches
 ACCURACIES = [
@@ -40,7 +40,7 @@ def training_curves(log: Path, path: Path) -> Path:
     return path
 
 
-def _line(axes: Any, events: list[dict[str, Any]], key: str, label: str, colour: str, style: str, scale: float) -> None:
+def _line(axes: Any, events: list[Event], key: str, label: str, colour: str, style: str, scale: float) -> None:
     """One curve over the epochs; epochs without a value (no attack, no held-out images) leave a gap."""
     values = [event.get(key) for event in events]
     if all(value is None for value in values):
@@ -51,7 +51,7 @@ def _line(axes: Any, events: list[dict[str, Any]], key: str, label: str, colour:
     axes.plot(range(1, len(events) + 1), heights, style, color=colour, label=legend, lw=width, marker=marker, ms=3)
 
 
-def _mark_stages(upper: Any, lower: Any, events: list[dict[str, Any]]) -> None:
+def _mark_stages(upper: Any, lower: Any, events: list[Event]) -> None:
     """A vertical line where a stage ends, and each stage's name above its first epoch."""
     for index, event in enumerate(events):
         if index and event["stage"] == events[index - 1]["stage"]:

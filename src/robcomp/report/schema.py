@@ -1,158 +1,328 @@
-"""What report.json holds: every key with its meaning and unit, and the check that a report has them.
+"""report.json: every key with its meaning and unit.
 
-Paths: `a.b` is key b of mapping a, `*` any key of a mapping, `[]` each item of a list. A trailing `?` marks a key that
-may be absent. docs/report.md says the same in prose.
+docs/report.md lists the same keys, made from here by scripts/render_docs.py. Fractions are between 0 and 1, times in
+seconds, eps is a fraction of the [0, 1] pixel range.
 """
 
-import json
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from robcomp.errors import UserError
+from robcomp.report.records import Document, meaning
 
-SCHEMA = "robcomp-report/2"
 DOUBT = " (!)"  # behind each figure under attack whose verdict has a flag
 
-KEYS = {
-    "schema": f"'{SCHEMA}'; the number rises when a key changes its meaning or goes",
-    "robcomp": "version of robcomp that wrote the report",
-    "run.id": "hash of the resolved configuration; the name of the run directory",
-    "run.dataset": "name of the data set",
-    "run.model": "name of the model",
-    "run.method": "name of the method",
-    "run.seed": "the one seed of the run",
-    "run.finished": "when the run ended, ISO 8601 with time zone",
-    "run.seconds": "seconds of all stages and the evaluation; a cached stage counts the time that it once took",
-    "run.train_epochs": "epochs of all stages together, cached ones included",
-    "run.selection": "whose weights a stage hands on: 'last'; 'best' on held-out training images; 'best_on_test'",
-    "run.settings?": "in words: an objective other than the method's own, averaged weights, quirks asked for by name",
-    "run.overrides": "what the command line set, in its order",
-    "run.machine.device": "'cpu' or 'cuda'",
-    "run.machine.name": "the processor's or accelerator's name",
-    "run.machine.threads?": "CPU threads of torch",
-    "run.machine.torch": "version of torch",
-    "run.machine.precision": "number format of the forward and backward passes in training",
-    "data.name": "name of the data set",
-    "data.train": "training images used, without the held-out ones",
-    "data.val": "training images held out for selection and progress",
-    "data.test": "test images that were evaluated",
-    "data.classes": "number of classes",
-    "data.official": "whether the data are the published set with its own test split",
-    "data.own?": "whether they are the user's own images, of a folder",
-    "data.source?": "in words: where the data came from",
-    "data.checksum": "digest of the stored data",
-    "threat.norm": "norm of the perturbations that the model is trained against",
-    "threat.eps": "their largest size, as a fraction of the [0, 1] pixel range",
-    "stages[].name": "name of the stage",
-    "stages[].key": "hash of everything that led to its result; the name in the stage cache",
-    "stages[].epochs": "epochs of the stage",
-    "stages[].seconds": "wall-clock seconds of training the stage, when it was trained",
-    "stages[].cached": "whether its result came from the cache",
-    "stages[].images_per_second": "training images a second, the median epoch; null for a stage without epochs",
-    "accuracy.clean": "on the unchanged test images",
-    "accuracy.worst_case": "an image counts only where it withstands every attack of the suite",
-    "accuracy.*.value": "fraction of the test images classified correctly; wrong without attack is wrong under each",
-    "accuracy.*.cumulative?": "true where the value is the worst case over this attack and all cheaper ones",
-    "accuracy.*.excluded?": "true where the attack is no part of the worst case: another norm, or a penalty for a ball",
-    "accuracy.*.attacked?": "how many images the attack was run on",
-    "accuracy.*.median_distance?": "of a minimum-norm attack: median over the correct images; null where infinite",
-    "accuracy.*.correct": "how many images that is",
-    "accuracy.*.images": "how many images were evaluated",
-    "accuracy.*.interval": "95 % interval of `value` over draws of test images, [low, high]",
-    "accuracy.*.attack?": "the attack's name, norm, eps (fraction of the [0, 1] range) and its further settings",
-    "accuracy.*.seconds?": "wall-clock seconds of the attack on all images",
-    "verdict?": "whether the worst case can be trusted; absent where attack.verdict=0 or every eps is 0",
-    "verdict.trusted?": "no check raised a flag; null where fewer than 20 images were looked at and none did",
-    "verdict.images?": "how many images the checks looked at",
-    "verdict.checks[]?": "name, flag (true speaks against the figure) and evidence, a sentence, of each check",
-    "evaluation?": "only in evaluation-*.json: finished, overrides, machine, threat and data of the later evaluation",
-    "size.dense_weights": "convolution and linear weights of the dense model (no biases, no batch norm)",
-    "size.nonzero": "stored non-zero weights, over all tensors that store a layer's weight",
-    "size.bits": "bits of one stored weight",
-    "size.a.definition": "in words: the papers' size, non-zeros x bits",
-    "size.a.bits": "size (a) in bits",
-    "size.a.fraction": "size (a) / the dense weights at 32 bits",
-    "size.b.definition": "in words: size (a) and the codebooks",
-    "size.b.bits": "size (b) in bits",
-    "size.b.fraction": "size (b) / the dense weights at 32 bits",
-    "size.c.definition": "in words: real bytes of the file, everything included",
-    "size.c.bytes": "bytes of model.rcz",
-    "size.c.dense_bytes": "bytes of the same model as a dense float32 file",
-    "size.c.fraction": "bytes / dense_bytes",
-    "density.total": "size.nonzero / size.dense_weights; factors can bring it above the density of the product",
-    "density.channels?": "[input channels with a non-zero weight, all] of the convolutions together; null for factors",
-    "density.layers[].name": "name of the layer in the model",
-    "density.layers[].weights": "weights of the dense layer",
-    "density.layers[].nonzero": "stored non-zeros of the layer's tensors together",
-    "density.layers[].density": "nonzero / weights of the layer",
-    "density.layers[].rank?": "rank of a layer stored as U V of low rank, null for any other",
-    "density.layers[].channels?": "[inputs with a non-zero weight, all inputs]; null for a layer stored as factors",
-    "density.layers[].filters?": "[outputs with a non-zero weight, all outputs]; null for a layer stored as factors",
-    "density.layers[].tensors[].name": "the tensor: weight, or a factor U, V, C",
-    "density.layers[].tensors[].shape": "its shape",
-    "density.layers[].tensors[].weights": "its number of entries",
-    "density.layers[].tensors[].nonzero": "its non-zero entries",
-    "density.layers[].tensors[].distinct": "its distinct non-zero values",
-    "macs?": "multiply-accumulate operations for one image; absent from reports before robcomp counted them",
-    "macs.definition?": "in words: what counts",
-    "macs.dense?": "of the dense network",
-    "macs.executed?": "as this network is computed: low-rank layers as two products, zeros like any number",
-    "macs.nonzero?": "those of the executed ones whose weight is not zero",
-    "macs.layers[]?": "name, dense, executed and nonzero of each layer",
-}
+Settings = dict[str, Any]  # of an attack: which keys there are is for the attack to say
 
 
-def check(report: dict[str, Any], name: str = "this report") -> dict[str, Any]:
-    """The report itself, when its schema is the one above and no required key is missing; UserError otherwise."""
-    found = report.get("schema") if isinstance(report, dict) else None
-    if found != SCHEMA:
-        raise UserError(
-            f"{name} has schema {found!r}, and this robcomp reads '{SCHEMA}': another version wrote it. Train again; "
-            "the new run has a directory of its own."
-        )
-    required = [path for path in KEYS if not path.endswith("?")]
-    missing = dict.fromkeys(place for path in required for place in _missing(report, path.split("."), ""))
-    if missing:
-        raise UserError(f"{name} lacks {', '.join(missing)}; docs/report.md lists all keys. Run the evaluation again.")
-    return report
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What a run was computed on."""
+
+    device: str = meaning("`cpu` or `cuda`")
+    name: str = meaning("name of the processor or accelerator")
+    threads: int | None = meaning("CPU threads of torch", default=None)
+    torch: str = meaning("version of torch")
+    precision: str = meaning("number format of the forward and backward passes in training, `float32` or `bf16`")
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The checked report in the file `path`; UserError when it is absent, not JSON or incomplete."""
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"no report at {path}; give the directory of a finished run.") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not JSON ({error}); delete it and run the evaluation again.") from None
-    return check(report, str(path))
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What was trained, how, when and on what."""
+
+    id: str = meaning("hash of the configuration as it takes effect; the name of the run directory")
+    dataset: str = meaning("name of the data set, as on the command line")
+    model: str = meaning("name of the model")
+    method: str = meaning("name of the method; `external` for a network that was trained elsewhere")
+    seed: int = meaning("the one seed; it decides data order, initial weights, augmentation and attacks")
+    finished: str = meaning("when the run ended, ISO 8601 with time zone")
+    seconds: float = meaning(
+        "time of all stages and of the evaluation; a cached stage counts the time that it once took"
+    )
+    train_epochs: int = meaning("epochs of all stages together, cached ones included")
+    selection: str = meaning(
+        "whose weights a stage hands on: of the `last` epoch, or of the `best` on held-out training images; test "
+        "images choose only where `method.quirks=[test_selection]` asks for it: `best_on_test`"
+    )
+    settings: list[str] = meaning(
+        "in words, what was trained otherwise than the method does by itself: another objective, averaged weights, "
+        "quirks of a published code",
+        default=list,
+    )
+    overrides: list[str] = meaning("what the command line set, in its order")
+    machine: Machine = meaning("what the run was computed on")
 
 
-def threat_of(report: dict[str, Any]) -> dict[str, Any]:
-    """The threat model of the figures: that of a later evaluation where the report is of one."""
-    return report.get("evaluation", report)["threat"]
+@dataclass(frozen=True, kw_only=True)
+class DataFacts:
+    """The images: how many were used for what, and which these are."""
+
+    name: str = meaning("name of the data set")
+    train: int = meaning("images trained on, the held-out ones not counted")
+    val: int = meaning("training images held out for selection and progress")
+    test: int = meaning("test images evaluated")
+    classes: int = meaning("number of classes")
+    official: bool = meaning("whether these are the published images in their own split and order")
+    own: bool = meaning("whether they are the user's own images (`dataset.path`)", default=False)
+    source: str | None = meaning("in words, where the data came from", default=None)
+    checksum: str = meaning("digest of the stored data")
 
 
-def doubt(report: dict[str, Any]) -> str:
-    """The mark behind a figure under attack: empty where no flag was raised."""
-    return DOUBT if report.get("verdict", {}).get("trusted") is False else ""
+@dataclass(frozen=True, kw_only=True)
+class Threat:
+    """The perturbations that a model is trained against."""
+
+    norm: str = meaning("norm of the perturbations, such as `Linf`")
+    eps: float = meaning("their largest size, as a fraction of the pixel range")
 
 
-def _missing(value: Any, parts: list[str], place: str) -> Iterator[str]:
-    """The places under `place` where the path `parts` leads to nothing."""
-    if not parts:
-        return
-    name, rest = parts[0].removesuffix("[]"), parts[1:]
-    names = list(value) if name == "*" and isinstance(value, dict) else [name]
-    for key in names:
-        here = f"{place}.{key}" if place else key
-        if not isinstance(value, dict) or key not in value:
-            yield here
-        elif not parts[0].endswith("[]"):
-            yield from _missing(value[key], rest, here)
-        elif isinstance(value[key], list):
-            for index, item in enumerate(value[key]):
-                yield from _missing(item, rest, f"{here}[{index}]")
-        else:
-            yield here
+@dataclass(frozen=True, kw_only=True)
+class StageFacts:
+    """One stage of the training."""
+
+    name: str = meaning("name of the stage")
+    key: str = meaning("hash of everything that led to its result, its name in the stage cache")
+    epochs: int = meaning("its epochs")
+    seconds: float = meaning("time of its training, when it was trained")
+    cached: bool = meaning("whether its result came from the cache")
+    images_per_second: float | None = meaning("training images a second in the median epoch; null without epochs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proportion:
+    """Of how many images something is true."""
+
+    value: float = meaning("fraction of the images that are classified correctly")
+    correct: int = meaning("how many images that is")
+    images: int = meaning("how many images were evaluated")
+    interval: tuple[float, float] = meaning(
+        "95 % interval of the value (Wilson), `[low, high]`: what another draw of test images could give, not another "
+        "training seed"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackAccuracy(Proportion):
+    """What an attack left. An image that is wrong without an attack counts as wrong under every attack."""
+
+    attack: Settings = meaning("the attack: its name, norm, eps and further settings")
+    seconds: float | None = meaning("time of the attack", default=None)
+    attacked: int | None = meaning("how many images the attack was run on", default=None)
+    cumulative: bool = meaning(
+        "true where the value is the worst case over this attack and all cheaper ones", default=False
+    )
+    excluded: bool = meaning(
+        "true where the attack takes no part in the worst case: another norm, no ball, or excluded by its settings",
+        default=False,
+    )
+    median_distance: float | None = meaning(
+        "of a minimum-norm attack (FAB, CW) run on all images: the median distance to the nearest misclassified point "
+        "found, in its norm, over the images that are correct without an attack; null where more than half have none",
+        default=None,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorstCase(Proportion):
+    """The images that withstand every attack of one norm and eps."""
+
+    norm: str = meaning("the norm")
+    eps: float = meaning("the eps")
+    attacks: list[str] = meaning("the attacks of this norm and eps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """The accuracies of one evaluation; `accuracy["pgd"]` is that under an attack, by its name in the suite."""
+
+    clean: Proportion = meaning("on the unchanged test images")
+    attacks: dict[str, AttackAccuracy] = meaning("under each attack of the suite, by its name")
+    worst_case: Proportion = meaning("an image counts only where it withstands every attack that is not excluded")
+    worst_cases: list[WorstCase] = meaning(
+        "one for each norm and eps, where the attacks of a suite have several", default=list
+    )
+
+    def __getitem__(self, name: str) -> Proportion:
+        return self.entries()[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.entries()
+
+    def entries(self) -> dict[str, Proportion]:
+        """All of them by name: clean, each attack, worst_case."""
+        return {"clean": self.clean, **self.attacks, "worst_case": self.worst_case}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str = meaning("name of the check")
+    flag: bool = meaning("whether it speaks against the figures")
+    evidence: str = meaning("what was seen, in a sentence")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Whether the figures under attack can be trusted."""
+
+    trusted: bool | None = meaning(
+        "no check raised a flag; null where fewer than 20 images were looked at and none did"
+    )
+    images: int = meaning("how many images were looked at")
+    checks: list[Check] = meaning("the checks")
+
+    @property
+    def flags(self) -> list[Check]:
+        """The checks that speak against the figures."""
+        return [check for check in self.checks if check.flag]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationFacts:
+    """A later evaluation of a finished run."""
+
+    finished: str = meaning("when it ended, ISO 8601 with time zone")
+    overrides: list[str] = meaning("what its command line set")
+    machine: Machine = meaning("what it was computed on")
+    threat: Threat = meaning("the threat model of its figures")
+    data: DataFacts = meaning("the images that it was made on")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountedSize:
+    """A size that is counted from the weights."""
+
+    definition: str = meaning("in words, what counts and what the fraction is of")
+    bits: int = meaning("the size in bits")
+    fraction: float = meaning("of the dense convolution and linear weights at 32 bits")
+
+    @property
+    def bytes(self) -> float:
+        """The size in bytes."""
+        return self.bits / 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSize:
+    """A size that is read off the disk."""
+
+    definition: str = meaning("in words, what counts and what the fraction is of")
+    bytes: int = meaning("bytes of model.rcz")
+    dense_bytes: int = meaning("bytes of the dense network as a float32 file")
+    fraction: float = meaning("`bytes` / `dense_bytes`")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """The size of the network by three definitions: papers print the first, a file system sees the last."""
+
+    dense_weights: int = meaning("convolution and linear weights of the dense model; no biases, no batch normalisation")
+    nonzero: int = meaning("stored non-zero weights, over all tensors that store a layer's weight")
+    bits: int = meaning("nominal bits of one stored weight, 32 without quantisation")
+    nominal: CountedSize = meaning("the papers' size: non-zeros x bits")
+    coded: CountedSize = meaning("with the codebooks, as the published ATMC code counts")
+    file: FileSize = meaning("real bytes of the compressed file `model.rcz`: positions, biases and header included")
+
+    def named(self) -> dict[str, CountedSize | FileSize]:
+        """The three sizes by name."""
+        return {"nominal": self.nominal, "coded": self.coded, "file": self.file}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSize:
+    """A tensor that stores a layer's weight, or a part of it."""
+
+    name: str = meaning("`weight`, or a factor: `U`, `V`, `C` of W = U V + C")
+    shape: list[int] = meaning("its shape")
+    weights: int = meaning("its entries")
+    nonzero: int = meaning("its non-zero entries")
+    distinct: int = meaning("its distinct non-zero values")
+    bytes: int | None = meaning("its bytes in model.rcz, the header apart", default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerSize:
+    """A convolution or linear layer."""
+
+    name: str = meaning("name of the layer")
+    weights: int = meaning("weights of its dense form")
+    nonzero: int = meaning("stored non-zeros of its tensors together")
+    density: float = meaning("`nonzero` / `weights`; with factors it can exceed 1")
+    rank: int | None = meaning("rank of a layer stored as W = U V of low rank (method=alr)", default=None)
+    channels: list[int] | None = meaning(
+        "[inputs that some non-zero weight reads, all inputs]; not of a layer stored as factors or in groups",
+        default=None,
+    )
+    filters: list[int] | None = meaning(
+        "[outputs that some non-zero weight feeds, all outputs]; not of a layer stored as factors", default=None
+    )
+    tensors: list[TensorSize] = meaning("the tensors that store its weight")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Density:
+    """How many weights are left, exact counts."""
+
+    total: float = meaning("`size.nonzero` / `size.dense_weights`")
+    channels: list[int] | None = meaning(
+        "[input channels with a non-zero weight, all of them], over the convolutions together (DNR's \"% channel "
+        'present"); absent where every layer is stored as factors',
+        default=None,
+    )
+    layers: list[LayerSize] = meaning("layer by layer, in the network's order")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerMacs:
+    """The operations of one layer."""
+
+    name: str = meaning("name of the layer")
+    dense: int = meaning("of its dense form")
+    executed: int = meaning("as it is computed")
+    nonzero: int = meaning("of these, with a non-zero weight")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Macs:
+    """Multiply-accumulate operations of the convolutions and linear layers for one image."""
+
+    definition: str = meaning("in words, what counts")
+    dense: int = meaning("of the dense network")
+    executed: int = meaning("as robcomp computes this network: low-rank layers as two products, zeros like any number")
+    nonzero: int = meaning("those of the executed ones whose weight is not zero: for hardware that skips every zero")
+    layers: list[LayerMacs] = meaning("layer by layer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Document):
+    """All that a finished run found; the console's tables, report.md and the papers' tables are made from it."""
+
+    SCHEMA: ClassVar[str] = "robcomp-report/3"
+    AGAIN: ClassVar[str] = "train again; the new run has a directory of its own"
+
+    run: RunFacts = meaning("what was trained")
+    data: DataFacts = meaning("the images")
+    threat: Threat = meaning("what the model is trained against")
+    stages: list[StageFacts] = meaning("the stages of the training, in order; none of an external network")
+    accuracy: Accuracy = meaning("what the network that was written to disk and read back classifies correctly")
+    verdict: Verdict | None = meaning(
+        "whether these figures can be trusted; absent with `attack.verdict=0`, and where every eps is 0", default=None
+    )
+    evaluation: EvaluationFacts | None = meaning(
+        "only in `evaluation-*.json`, which `robcomp evaluate` writes: accuracy and verdict are of this later "
+        "evaluation, all else of the training run",
+        default=None,
+    )
+    size: Size = meaning("how small the network is")
+    density: Density = meaning("where its weights are")
+    macs: Macs | None = meaning("what it computes; absent from reports before robcomp counted it", default=None)
+
+    @property
+    def evaluated(self) -> "EvaluationFacts | Report":
+        """Whose threat and data the accuracies are of: the later evaluation, where the report is of one."""
+        return self.evaluation or self
+
+    @property
+    def doubt(self) -> str:
+        """The mark behind a figure under attack: empty where no flag was raised."""
+        return DOUBT if self.verdict is not None and self.verdict.trusted is False else ""

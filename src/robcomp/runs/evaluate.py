@@ -1,29 +1,26 @@
 """The figures of a run: its packed network, read back from disk, attacked and weighed."""
 
-import datetime
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from filelock import FileLock
 from rich.console import Console
 from torch import nn
 
-import robcomp
 from robcomp import artifact, data, storage
-from robcomp.evaluation import verdict
-from robcomp.evaluation.accuracy import evaluate_suite
+from robcomp.evaluation.accuracy import Measured, measure
 from robcomp.evaluation.bars import EvaluationProgress
 from robcomp.evaluation.cost import macs
 from robcomp.evaluation.evaluator import Evaluator
 from robcomp.evaluation.ledger import Ledger
-from robcomp.evaluation.size import sizes
-from robcomp.hardware import machine
-from robcomp.models.parameterisation import LowRankForm, dense_weight_counts, form_of, stored_weights, weight_layers
-from robcomp.report import render, schema
+from robcomp.evaluation.machine import machine
+from robcomp.evaluation.size import layer_sizes, sizes
+from robcomp.report import render
+from robcomp.report.records import now
+from robcomp.report.schema import DataFacts, EvaluationFacts, Report, RunFacts, StageFacts, Threat
 from robcomp.runs import identity
 from robcomp.runs.load import load
 from robcomp.settings.schema import Config
@@ -38,9 +35,9 @@ def report(
     folder: Path,
     dataset: data.Dataset,
     env: Environment,
-    stages: list[dict[str, Any]],
+    stages: list[StageFacts],
     console: Console,
-) -> dict[str, Any]:
+) -> Report:
     """report.json's content, all of it about `folder`/model.rcz; writes outcomes.npz beside it.
 
     What the attacks found is kept in a ledger until `finish`.
@@ -49,60 +46,54 @@ def report(
     model, spec, bits = artifact.load(network)
     started = time.monotonic()
     ledger = _ledger(folder / LEDGER_FILE, network, dataset, config)
-    evaluated, outcomes = attacked(model.to(env.device), dataset, config, ledger, console)
+    measured = attacked(model.to(env.device), dataset, config, ledger, console)
     seconds = time.monotonic() - started
-    storage.write_atomic(folder / "outcomes.npz", lambda path: _save_outcomes(path, outcomes))
-    by_name = weight_layers(model.cpu())
-    layers = {name: dict(stored_weights(layer)) for name, layer in by_name.items()}
-    grouped = [name for name, layer in by_name.items() if getattr(layer, "groups", 1) > 1]
-    ranks = form.ranks if isinstance(form := form_of(model), LowRankForm) else {}
-    dense_bytes = artifact.dense_bytes(spec.build().state_dict())
-    return {
-        "schema": schema.SCHEMA,
-        "robcomp": robcomp.__version__,
-        "run": {
-            "id": folder.name,
-            "dataset": config.dataset.name,
-            "model": config.model.name,
-            "method": config.method.name,
-            "seed": config.seed,
-            "finished": _now(),
-            "seconds": round(sum(stage["seconds"] for stage in stages) + seconds, 1),
-            "train_epochs": sum(stage["epochs"] for stage in stages),
-            "selection": config.selection,
-            "settings": config.said(),
-            "overrides": list(overrides),
-            "machine": machine(env.device, env.precision),
-        },
-        "data": _data(config, dataset),
-        "threat": asdict(config.threat),
-        "stages": stages,
-        **evaluated,
-        **sizes(layers, dense_weight_counts(model), bits, network.stat().st_size, dense_bytes, ranks, grouped),
-        "macs": macs(model, spec.shape),
-    }
+    storage.write_atomic(folder / "outcomes.npz", lambda path: _save_outcomes(path, measured.outcomes))
+    model.cpu()
+    layers = layer_sizes(model, artifact.section_bytes(network))
+    size, density = sizes(layers, bits, network.stat().st_size, artifact.dense_bytes(spec.build().state_dict()))
+    return Report.make(
+        run=RunFacts(
+            id=folder.name,
+            dataset=config.dataset.name,
+            model=config.model.name,
+            method=config.method.name,
+            seed=config.seed,
+            finished=now(),
+            seconds=round(sum(stage.seconds for stage in stages) + seconds, 1),
+            train_epochs=sum(stage.epochs for stage in stages),
+            selection=config.selection,
+            settings=config.said(),
+            overrides=list(overrides),
+            machine=machine(env.device, env.precision),
+        ),
+        data=_data(config, dataset),
+        threat=_threat(config),
+        stages=stages,
+        accuracy=measured.accuracy,
+        verdict=measured.verdict,
+        size=size,
+        density=density,
+        macs=macs(model, spec.shape),
+    )
 
 
-def finish(folder: Path, report: dict[str, Any]) -> None:
+def finish(folder: Path, report: Report) -> None:
     """Write report.md and, last of all, report.json: its presence says that the run is finished."""
     storage.write_text(folder / "report.md", render.markdown(report))
-    storage.write_json(folder / "report.json", schema.check(report))
+    report.write(folder / "report.json")
     (folder / LEDGER_FILE).unlink(missing_ok=True)
 
 
-def attacked(
-    model: nn.Module, dataset: data.Dataset, config: Config, ledger: Ledger, console: Console
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The blocks "accuracy" and "verdict" of a report, and the outcome of each image (`evaluate_suite`)."""
+def attacked(model: nn.Module, dataset: data.Dataset, config: Config, ledger: Ledger, console: Console) -> Measured:
+    """The configuration's attack suite on the test images, with the checks of its verdict."""
     suite = config.attack
     with (
         EvaluationProgress(console) as progress,
         Evaluator(model, dataset.test, config.seed, suite.batch_size, ledger, progress.advance) as evaluator,
     ):
         progress.plan({name: attack.cost for name, attack in suite.build().items()}, int(evaluator.clean.sum()))
-        accuracy, outcomes = evaluate_suite(evaluator, suite)
-        judged = verdict.examine(evaluator, suite.counted(), outcomes["worst_case"], suite.verdict)
-    return {"accuracy": accuracy} | ({"verdict": judged} if judged else {}), outcomes
+        return measure(evaluator, suite)
 
 
 def evaluate_run(folder: Path, overrides: Sequence[str], out: Path | None, console: Console) -> Path:
@@ -120,23 +111,24 @@ def evaluate_run(folder: Path, overrides: Sequence[str], out: Path | None, conso
     with FileLock(page.with_suffix(".lock") if out else folder / "lock"):
         if page.exists() and not config.fresh:
             console.print("already evaluated (fresh=true attacks again)")
-            report = schema.read(page)
+            report = Report.read(page)
         else:
             ledger = _ledger(page.with_suffix(".part.npz"), folder / "model.rcz", run.dataset, config)
-            evaluated, outcomes = attacked(run.model, run.dataset, config, ledger, console)
-            report.pop("verdict", None)
-            report |= {
-                **evaluated,
-                "evaluation": {
-                    "finished": _now(),
-                    "overrides": list(overrides),
-                    "machine": machine(run.device, "float32"),
-                    "threat": asdict(config.threat),
-                    "data": _data(config, run.dataset),
-                },
-            }
-            storage.write_atomic(page.with_suffix(".npz"), lambda path: _save_outcomes(path, outcomes))
-            storage.write_json(page, schema.check(report))
+            measured = attacked(run.model, run.dataset, config, ledger, console)
+            report = replace(
+                report,
+                accuracy=measured.accuracy,
+                verdict=measured.verdict,
+                evaluation=EvaluationFacts(
+                    finished=now(),
+                    overrides=list(overrides),
+                    machine=machine(run.device, "float32"),
+                    threat=_threat(config),
+                    data=_data(config, run.dataset),
+                ),
+            )
+            storage.write_atomic(page.with_suffix(".npz"), lambda path: _save_outcomes(path, measured.outcomes))
+            report.write(page)
             ledger.close()
     render.console(report, console)
     return page
@@ -149,20 +141,22 @@ def _ledger(path: Path, network: Path, dataset: data.Dataset, config: Config) ->
     return Ledger(path, storage.digest([storage.file_digest(network), dataset.checksum, len(dataset.test)]))
 
 
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+def _data(config: Config, dataset: data.Dataset) -> DataFacts:
+    return DataFacts(
+        name=dataset.name,
+        train=len(dataset.train),
+        val=len(dataset.val),
+        test=len(dataset.test),
+        classes=len(dataset.classes),
+        official=dataset.official,
+        own=config.dataset.path is not None,
+        source=dataset.source,
+        checksum=dataset.checksum,
+    )
 
 
-def _data(config: Config, dataset: data.Dataset) -> dict[str, Any]:
-    return {
-        "name": dataset.name,
-        **{name: len(getattr(dataset, name)) for name in ("train", "val", "test")},
-        "classes": len(dataset.classes),
-        "official": dataset.official,
-        "own": config.dataset.path is not None,
-        "checksum": dataset.checksum,
-        "source": dataset.source,
-    }
+def _threat(config: Config) -> Threat:
+    return Threat(norm=config.threat.norm, eps=config.threat.eps)
 
 
 def _save_outcomes(path: Path, outcomes: dict[str, np.ndarray]) -> None:

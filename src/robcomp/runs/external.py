@@ -1,6 +1,7 @@
 """An external network, trained elsewhere: packed like one of ours, attacked and reported."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock
@@ -11,7 +12,8 @@ from robcomp.artifact import NetworkSpec
 from robcomp.errors import UserError
 from robcomp.hardware import choose_device
 from robcomp.models import importing
-from robcomp.report import render, schema
+from robcomp.report import render
+from robcomp.report.schema import Report
 from robcomp.runs import evaluate, identity
 from robcomp.settings.schema import Config
 from robcomp.trainers.compressors.codebook import FULL_BITS
@@ -44,8 +46,7 @@ def evaluate_external(config: Config, overrides: Sequence[str], console: Console
             artifact.save(model, spec, FULL_BITS, folder / "model.rcz")
             env = Environment(device, "float32")
             report = evaluate.report(config, overrides, folder, dataset, env, [], console)
-            report["run"] |= {"method": "external"}
-            evaluate.finish(folder, report)
-        render.console(schema.read(folder / "report.json"), console)
+            evaluate.finish(folder, replace(report, run=replace(report.run, method="external")))
+        render.console(Report.read(folder / "report.json"), console)
     console.print(f"run directory: {folder}")
     return folder

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -13,7 +12,7 @@ from robcomp import artifact, data, storage
 from robcomp.artifact import NetworkSpec
 from robcomp.errors import UserError
 from robcomp.hardware import choose_device
-from robcomp.report import schema
+from robcomp.report.schema import Report
 from robcomp.settings.compose import compose_config
 from robcomp.settings.schema import Config
 
@@ -30,7 +29,7 @@ class LoadedRun:
 
     folder: Path
     label: str
-    report: dict[str, Any]
+    report: Report
     model: nn.Module
     spec: NetworkSpec
     config: Config
@@ -45,22 +44,22 @@ class LoadedRun:
 
 def load(folder: Path, overrides: Sequence[str]) -> LoadedRun:
     """The finished run in `folder` with its network and data; UserError where these are not those of its training."""
-    report = schema.read(folder / "report.json")
-    config = compose_config([*own_overrides(report["run"]["overrides"], overrides), *overrides])
-    if config.dataset.name != report["run"]["dataset"]:
+    report = Report.read(folder / "report.json")
+    config = compose_config([*own_overrides(report.run.overrides, overrides), *overrides])
+    if config.dataset.name != report.run.dataset:
         raise UserError(
             f"dataset={config.dataset.name} is not what {folder} was trained on; leave dataset= out "
-            f"({report['run']['dataset']} is taken)."
+            f"({report.run.dataset} is taken)."
         )
     model, spec, _ = artifact.load(folder / "model.rcz")
     device = choose_device(config.device)
     dataset = data.load(config.dataset, Path(config.data_dir), device)
-    if dataset.checksum != report["data"]["checksum"] or spec.shape != tuple(config.dataset.shape):
+    if dataset.checksum != report.data.checksum or spec.shape != tuple(config.dataset.shape):
         raise UserError(
             f"{folder} was trained on other {dataset.name} images, or on another split of them, than those at hand, so "
             "its test images may be among them; bring the former state back, or train on this one."
         )
-    label = f"{report['run']['model']} {report['run']['method']} {report['run']['id'][:6]}{schema.doubt(report)}"
+    label = f"{report.run.model} {report.run.method} {report.run.id[:6]}{report.doubt}"
     return LoadedRun(folder, label, report, model.to(device), spec, config, dataset, device)
 
 

@@ -17,7 +17,8 @@ from robcomp.figures.training import training_curves
 from robcomp.hardware import choose_device, choose_precision, exact_float32
 from robcomp.models import importing
 from robcomp.models.parameterisation import parameterise, prunable_parameters, restore
-from robcomp.report import log, render, schema
+from robcomp.report import log, render
+from robcomp.report.schema import Report, StageFacts
 from robcomp.runs import evaluate, identity
 from robcomp.settings.schema import Config
 from robcomp.trainers.loop import stage_store
@@ -44,7 +45,7 @@ def train(config: Config, overrides: Sequence[str], console: Console) -> Path:
             with exact_float32():
                 run.execute()
             (folder / "failure.txt").unlink(missing_ok=True)
-        render.console(schema.read(folder / "report.json"), console)
+        render.console(Report.read(folder / "report.json"), console)
     console.print(f"run directory: {folder}")
     return folder
 
@@ -56,7 +57,7 @@ def _finished(config: Config, folder: Path) -> bool:
 def _check_data(config: Config, folder: Path) -> None:
     """UserError when the data set at hand is not the one that the finished run was trained on."""
     present = data.checksum(config.dataset, Path(config.data_dir))
-    trained = schema.read(folder / "report.json")["data"]["checksum"]
+    trained = Report.read(folder / "report.json").data.checksum
     if present not in (None, trained):
         raise UserError(
             f"{folder} is finished, but with other {config.dataset.name} images than those in {config.data_dir}; "
@@ -88,15 +89,15 @@ class Run:
         result, stages = self._train()
         artifact.save(self._restore(result), self.spec, self.config.weight_bits, self.folder / "model.rcz")
         report = evaluate.report(self.config, self.overrides, self.folder, self.data, self.env, stages, self.console)
-        for name, record in report["accuracy"].items():
-            log.append(self.log, {"event": "evaluation", "attack": name, "accuracy": record["value"]})
+        for name, entry in report.accuracy.entries().items():
+            log.append(self.log, {"event": "evaluation", "attack": name, "accuracy": entry.value})
         try:
             training_curves(self.log, self.folder / "curves.png")
         except UserError as error:  # no matplotlib: the run is no worse for it
             self.console.print(f"no curves.png: {error}")
         evaluate.finish(self.folder, report)
 
-    def _train(self) -> tuple[StageResult, list[dict[str, Any]]]:
+    def _train(self) -> tuple[StageResult, list[StageFacts]]:
         """Every stage in turn, or from the cache where a run has been there; the last result, and the stages' story."""
         stages, cache = self.config.stages(), Path(self.config.out) / "stages"
         if cache not in _looked_at and (orphaned := stage_store.orphaned(cache)):
@@ -174,13 +175,13 @@ def _support(model: nn.Module, result: StageResult) -> dict[str, torch.Tensor]:
     return {name: result.tensors[name].to(held.device) != 0 for name, held in prunable_parameters(model).items()}
 
 
-def _story(stage: Stage, store: StageStore, result: StageResult, cached: bool) -> dict[str, Any]:
+def _story(stage: Stage, store: StageStore, result: StageResult, cached: bool) -> StageFacts:
     speeds = sorted(record["images_per_second"] for record in result.records)
-    return {
-        "name": stage.name,
-        "key": store.key,
-        "epochs": len(result.records),
-        "seconds": round(result.seconds, 2),
-        "cached": cached,
-        "images_per_second": speeds[len(speeds) // 2] if speeds else None,
-    }
+    return StageFacts(
+        name=stage.name,
+        key=store.key,
+        epochs=len(result.records),
+        seconds=round(result.seconds, 2),
+        cached=cached,
+        images_per_second=speeds[len(speeds) // 2] if speeds else None,
+    )

@@ -6,17 +6,15 @@ A spec, conf/table/NAME.yaml, says which runs, `build` has them run and writes t
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from robcomp.figures.style import pyplot
 from robcomp.figures.table import draw
-from robcomp.storage import write_json, write_text
+from robcomp.report.results import TableResult
+from robcomp.storage import write_text
 from robcomp.tables.claims import compare
 from robcomp.tables.page import page
 from robcomp.tables.records import Record, collect, published_curves, summary
 from robcomp.tables.spec import TableSpec, jobs, load
-
-SCHEMA = "robcomp-table/2"
 
 
 def build(
@@ -33,33 +31,31 @@ def build(
     return write(assemble(name, spec, scale, extra, records), out)
 
 
-def assemble(name: str, spec: TableSpec, scale: str, extra: list[str], records: list[Record]) -> dict[str, Any]:
-    """Everything that the page and the figure show, as one JSON-able mapping."""
-    reports = [record.report for record in records if record.report is not None]
-    sizes = reports[0]["size"] if reports else {}
-    return {
-        "schema": SCHEMA,
-        "name": name,
-        "scale": scale,
-        "extra": extra,
-        "title": spec.title,
-        "source": spec.source,
-        "note": spec.scales[scale].note,
-        "grid": list(spec.scales[scale].grid),
-        "accuracy": list(spec.columns.accuracy),
-        "size": spec.columns.size,
-        "x": spec.columns.x,
-        "definitions": {key: sizes[key]["definition"] for key in spec.columns.size if key in sizes},
-        "records": [summary(record, spec) for record in records],
-        "published": published_curves(spec),
-        "comparisons": compare(spec, scale, records),
-    }
+def assemble(name: str, spec: TableSpec, scale: str, extra: list[str], records: list[Record]) -> TableResult:
+    """Everything that the page and the figure show."""
+    sizes = next((record.report.size.named() for record in records if record.report is not None), {})
+    return TableResult.make(
+        name=name,
+        scale=scale,
+        extra=extra,
+        title=spec.title,
+        source=spec.source,
+        note=spec.scales[scale].note,
+        grid=list(spec.scales[scale].grid),
+        accuracy=list(spec.columns.accuracy),
+        size=spec.columns.size,
+        x=spec.columns.x,
+        definitions={key: sizes[key].definition for key in spec.columns.size if key in sizes},
+        records=[summary(record, spec) for record in records],
+        published=published_curves(spec),
+        comparisons=compare(spec, scale, records),
+    )
 
 
-def write(table: dict[str, Any], out: Path) -> Path:
+def write(table: TableResult, out: Path) -> Path:
     """Write an assembled table into `out` as JSON, figure and page; returns the path of the page."""
-    stem = f"{table['name']}-{table['scale']}"
-    write_json(out / f"{stem}.json", table)
+    stem = f"{table.name}-{table.scale}"
+    table.write(out / f"{stem}.json")
     draw(table, out / f"{stem}.png")
     write_text(out / f"{stem}.md", page(table, f"{stem}.png"))
     return out / f"{stem}.md"

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from robcomp.errors import UserError
-from robcomp.report import render, schema
+from robcomp.report import render
+from robcomp.report.results import PublishedCurve, SizeShare, TableRecord, TableRun
+from robcomp.report.schema import Proportion, Report
 from robcomp.tables import published
 from robcomp.tables.spec import Job, Point, Row, TableSpec
 
@@ -21,7 +23,7 @@ class Record:
     point: Point
     overrides: list[str]
     run: str | None  # <dataset>-<model>-<method>/<hash>
-    report: dict[str, Any] | None
+    report: Report | None
     outcomes: dict[str, np.ndarray]
 
 
@@ -36,33 +38,46 @@ def _record(job: Job, run: Path | None) -> Record:
     with np.load(run / "outcomes.npz") as arrays:
         outcomes = {name: arrays[name].astype(bool) for name in arrays.files if "." not in name}  # no distances
     name = f"{run.parent.name}/{run.name}"
-    return Record(job.label, job.point, job.overrides, name, schema.read(run / "report.json"), outcomes)
+    return Record(job.label, job.point, job.overrides, name, Report.read(run / "report.json"), outcomes)
 
 
-def summary(record: Record, spec: TableSpec) -> dict[str, Any]:
+def summary(record: Record, spec: TableSpec) -> TableRecord:
     """A record as the table's JSON file keeps it: what the page shows of the run, and the paper's figures beside it."""
     row = next(row for row in spec.rows if row.label == record.label)
     printed = {key: printed_figure(spec, row, record.point, metric) for key, metric in spec.columns.accuracy.items()}
-    entry = {"label": record.label, "point": record.point, "overrides": record.overrides, "run": record.run}
-    entry["published"] = {key: value for key, value in printed.items() if value is not None}
-    if record.report is None:
-        return entry
-    report = record.report
-    accuracy = {key: report["accuracy"][key] for key in spec.columns.accuracy if key in report["accuracy"]}
-    sizes = {key: dict(report["size"][key]) for key in {*spec.columns.size, spec.columns.x}}
-    for size in sizes.values():
-        del size["definition"]
-    kept = ("value", "interval", "images")
-    return {
-        **entry,
-        "accuracy": {key: {name: value[name] for name in kept} for key, value in accuracy.items()},
-        "size": sizes,
-        "run_facts": {key: report["run"][key] for key in ("seed", "seconds", "finished", "train_epochs", "machine")},
-        "robcomp": report["robcomp"],
-        "data": report["data"],
-        "threat": report["threat"],
-        "doubt": render.trust(report) if schema.doubt(report) else None,
-    }
+    return TableRecord(
+        label=record.label,
+        point=record.point,
+        overrides=record.overrides,
+        run=record.run,
+        published={key: value for key, value in printed.items() if value is not None},
+        result=None if record.report is None else _result(record.report, spec),
+    )
+
+
+def _result(report: Report, spec: TableSpec) -> TableRun:
+    accuracy, sizes, run = report.accuracy.entries(), report.size.named(), report.run
+    return TableRun(
+        accuracy={key: _plain(accuracy[key]) for key in spec.columns.accuracy if key in accuracy},
+        size={
+            key: SizeShare(bytes=sizes[key].bytes, fraction=sizes[key].fraction)
+            for key in dict.fromkeys([*spec.columns.size, spec.columns.x])
+        },
+        seed=run.seed,
+        seconds=run.seconds,
+        finished=run.finished,
+        train_epochs=run.train_epochs,
+        machine=run.machine,
+        robcomp=report.robcomp,
+        data=report.data,
+        threat=report.threat,
+        doubt=render.trust(report) if report.doubt else None,
+    )
+
+
+def _plain(entry: Proportion) -> Proportion:
+    """The figure without the attack's settings."""
+    return Proportion(value=entry.value, correct=entry.correct, images=entry.images, interval=entry.interval)
 
 
 def printed_figure(spec: TableSpec, row: Row, point: Point, metric: str) -> float | None:
@@ -85,8 +100,8 @@ def printed_figure(spec: TableSpec, row: Row, point: Point, metric: str) -> floa
     return found[0] if found else None
 
 
-def published_curves(spec: TableSpec) -> list[dict[str, Any]]:
-    """The paper's curves: label of our row, key of the accuracy, and its [size fraction, percent] in order of size."""
+def published_curves(spec: TableSpec) -> list[PublishedCurve]:
+    """The paper's curves, one for each of our rows and accuracies."""
     curves = []
     for row in spec.rows:
         for key, metric in spec.columns.accuracy.items():
@@ -94,8 +109,8 @@ def published_curves(spec: TableSpec) -> list[dict[str, Any]]:
                 continue
             rows = published.figures(**spec.published, method=row.published, metric=metric)
             sizes = [(published.size_fraction(entry), entry["value"]) for entry in rows]
-            curve = sorted([size, value] for size, value in sizes if size is not None and value is not None)
-            curves.append({"label": row.label, "key": key, "points": curve})
+            points = sorted((size, value) for size, value in sizes if size is not None and value is not None)
+            curves.append(PublishedCurve(label=row.label, key=key, points=points))
     return curves
 
 
