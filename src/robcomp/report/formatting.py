@@ -20,10 +20,10 @@ def print_table(console: Console, title: str, columns: Sequence[str], rows: Iter
     console.print(table)
 
 
-def markdown_table(columns: Iterable[str], cells: Iterable[Iterable[str]]) -> str:
-    """A Markdown table; the first column is aligned to the left, the others to the right."""
+def markdown_table(columns: Iterable[str], cells: Iterable[Iterable[str]], numbers: bool = True) -> str:
+    """A Markdown table; the first column is aligned to the left, the others too unless they hold numbers."""
     columns = list(columns)
-    rules = [":--", *["--:"] * (len(columns) - 1)]
+    rules = [":--", *["--:" if numbers else ":--"] * (len(columns) - 1)]
     rows = [[cell.replace("|", "\\|") for cell in row] for row in cells]
     return "\n".join(f"| {' | '.join(row)} |" for row in [columns, rules, *rows])
 
