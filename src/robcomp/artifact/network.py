@@ -1,6 +1,6 @@
 """A network in a model.rcz file: the tensors, and a header from which the network is rebuilt."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from robcomp.errors import UserError
 from robcomp.models import MODELS
 from robcomp.models.base import ModelConfig
 from robcomp.models.parameterisation import form_of, restore, to_spec
-from robcomp.storage import kind_of
+from robcomp.storage import kind_of, left_out
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,10 @@ class NetworkSpec:
 
 def save(model: nn.Module, spec: NetworkSpec, bits: int, path: Path) -> int:
     """Pack `model` into `path`; returns the file's bytes. `bits` is the nominal width of a stored weight."""
+    settings = replace(spec.model, weights=None, new_head=False)  # how it began, which the file need not know
+    shown = {name: value for name, value in asdict(settings).items() if name not in left_out(settings)}
     header: dict[str, Any] = {
-        "model": {"kind": kind_of(type(spec.model)), **asdict(spec.model), "weights": None},
+        "model": {"kind": kind_of(type(settings)), **shown},
         "shape": list(spec.shape),
         "classes": spec.classes,
         "form": to_spec(form_of(model)),

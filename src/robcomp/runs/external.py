@@ -22,11 +22,17 @@ def evaluate_external(config: Config, overrides: Sequence[str], console: Console
     """Attack the network of model.weights; returns its run directory,
     <dataset>-<model>-external/<hash>, without stages.
 
-    UserError without weights, or where they do not fit the model. A finished evaluation is not run again.
+    UserError without weights, where they do not fit the model, or where model.new_head would leave some of them out.
+    A finished evaluation is not run again.
     """
     if not config.model.weights:
         raise UserError(
             "evaluate takes run=DIR for a finished run, or model=... model.weights=FILE for a network from elsewhere."
+        )
+    if config.model.new_head:
+        raise UserError(
+            "model.new_head=true leaves the last layer of the network untrained, so there is nothing to evaluate; "
+            "train it first: robcomp train ... model.weights=FILE model.new_head=true."
         )
     device = choose_device(config.device)
     dataset = data.load(config.dataset, Path(config.data_dir), device)
