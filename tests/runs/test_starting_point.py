@@ -1,6 +1,8 @@
 """Runs that start from trained weights, and what is refused before anything is trained."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +12,16 @@ from tiny import CLASSES, RUN, SHAPE, run
 from torch import nn
 
 from robcomp import artifact
+from robcomp.artifact import NetworkSpec
 from robcomp.artifact.format import unpack
 from robcomp.cli.parser import main
 from robcomp.errors import UserError
+from robcomp.models.base import ModelConfig
 from robcomp.models.lenet import LeNetConfig
+from robcomp.models.parameterisation import Dense, form_of
 from robcomp.models.resnet import ResNetConfig
+from robcomp.models.wideresnet import WideResNetConfig
+from robcomp.runs import weights
 
 pytestmark = pytest.mark.usefixtures("sandbox", "no_curves")
 
@@ -133,6 +140,122 @@ def test_what_an_untrained_head_would_answer_is_not_evaluated(
     arguments = [o for o in RUN if not o.startswith(("schedule", "training"))]
     assert main(["evaluate", *arguments, f"model.weights={tmp_path / 'given.pt'}", "model.new_head=true"]) == 2
     assert "leaves the last layer of the network untrained" in capsys.readouterr().err
+
+
+FORMS = {
+    "dense": ["method=al0", "method.ratio=0.2"],
+    "low_rank": ["method=alr", "method.ratio=0.5"],
+    "factored": ["method=atmc", "method.ratio=0.2", "method.bits=4"],
+}
+
+
+@pytest.fixture(params=FORMS)
+def compressed(request: pytest.FixtureRequest, sandbox: Path) -> Path:
+    """A finished run whose network is stored in that form."""
+    folder = run(FORMS[request.param])
+    assert form_of(artifact.load(folder / "model.rcz")[0]).kind == request.param
+    return folder
+
+
+@pytest.mark.slow
+def test_a_packed_network_is_multiplied_out_to_start_from(compressed: Path) -> None:
+    model = artifact.load(compressed / "model.rcz")[0]
+    folder = run([*UNTRAINED, f"model.weights={compressed / 'model.rcz'}"])
+    start, _, bits = artifact.load(folder / "model.rcz")
+    assert (form_of(start), bits) == (Dense(), 32)
+    x = torch.rand(5, *SHAPE)
+    with torch.no_grad():
+        assert torch.allclose(start(x), model(x), atol=1e-5)
+        assert not torch.allclose(start(x), LeNetConfig(width=0.1).build(SHAPE, CLASSES)(x), atol=1e-2)
+    if form_of(model) == Dense():
+        assert same(model.state_dict(), packed(folder))
+    again = run(["method=alr", "method.ratio=0.5", f"model.weights={compressed / 'model.rcz'}"])  # a form of its own
+    assert form_of(artifact.load(again / "model.rcz")[0]).kind == "low_rank"
+
+
+@pytest.mark.slow
+def test_a_packed_network_is_evaluated_as_it_is_stored(compressed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another machine's file: the sizes, operations and accuracies of the run that wrote it, and the same bytes."""
+    Path("theirs.bin").write_bytes((compressed / "model.rcz").read_bytes())  # told by its content, not its name
+    arguments = [o for o in RUN if not o.startswith(("schedule", "training"))]
+    assert main(["evaluate", *arguments, "model.weights=theirs.bin"]) == 0
+    (folder,) = Path("outputs/tiny-lenet-external").iterdir()
+    assert (folder / "model.rcz").read_bytes() == (compressed / "model.rcz").read_bytes()
+    ours, theirs = (json.loads((path / "report.json").read_text()) for path in (folder, compressed))
+    for block in ("size", "density", "macs"):
+        assert ours[block] == theirs[block]
+    for name in ("clean", "pgd", "worst_case"):
+        assert ours["accuracy"][name]["correct"] == theirs["accuracy"][name]["correct"]
+    assert "by the names of robcomp" in capsys.readouterr().out
+
+
+NETWORK = LeNetConfig("lenet", width=0.1)
+
+
+def written(folder: Path, config: ModelConfig, shape: tuple[int, int, int] = SHAPE, classes: int = CLASSES) -> Path:
+    spec = NetworkSpec(config, shape, classes)
+    artifact.save(spec.build(), spec, 32, folder / "model.rcz")
+    return folder / "model.rcz"
+
+
+@pytest.mark.parametrize(
+    ("held", "chosen", "said"),
+    [
+        (
+            WideResNetConfig("wideresnet", 0.05, widen=2, mean=[0.5], std=[0.25]),
+            NETWORK,
+            "does not hold the network of model=lenet as it is set, but wideresnet; give model=wideresnet "
+            "model.width=0.05 model.mean=[0.5] model.std=[0.25] model.widen=2.",
+        ),
+        (
+            LeNetConfig("lenet", 0.1, conv_relu=True),
+            LeNetConfig("lenet", 0.2),
+            "as it is set, but one of other settings; give model.width=0.1 model.conv_relu=true.",
+        ),
+        (
+            ResNetConfig("resnet18", 0.05),
+            ResNetConfig("resnet18", 0.05, stem="imagenet"),
+            "but one of other settings; give model.stem=cifar.",
+        ),
+    ],
+)
+def test_a_packed_network_that_is_not_the_model_says_what_to_set(
+    held: ModelConfig, chosen: ModelConfig, said: str, tmp_path: Path
+) -> None:
+    path, spec = written(tmp_path, held), NetworkSpec(chosen, SHAPE, CLASSES)
+    for take in (lambda: weights.start_from(spec.build(), chosen, path), lambda: weights.as_stored(spec, path)):
+        with pytest.raises(UserError, match=re.escape(f"{path} does not hold the network of model=")) as error:
+            take()
+        assert said in str(error.value)
+
+
+def test_what_only_training_knows_may_differ(tmp_path: Path) -> None:
+    """Dropout, the name and where the weights of the file once came from."""
+    path = written(tmp_path, WideResNetConfig("other", 0.05, channels=1, widen=2, dropout=0.3))
+    chosen = WideResNetConfig("wideresnet", 0.05, widen=2, weights=str(path))
+    model = chosen.build(SHAPE, CLASSES)
+    assert weights.start_from(model, chosen, path).endswith("by the names of robcomp")
+    assert same(artifact.load(path)[0].state_dict(), model.state_dict())
+
+
+def test_a_packed_network_of_other_classes_or_images(tmp_path: Path) -> None:
+    path = written(tmp_path, NETWORK, classes=5)
+    chosen = LeNetConfig("lenet", 0.1, weights=str(path))
+    with pytest.raises(UserError, match=r"tells 5 classes apart and this one 3: model\.new_head=true"):
+        weights.as_stored(NetworkSpec(chosen, SHAPE, CLASSES), path)
+    model = chosen.build(SHAPE, CLASSES)
+    story = weights.start_from(model, replace(chosen, new_head=True), path)
+    assert "but its last layer (fc2.bias, fc2.weight), which starts anew" in story
+    assert torch.equal(model.conv1.weight, artifact.load(path)[0].conv1.weight)
+    with pytest.raises(UserError, match=r"fc1\.weight: file \[50, 5\], model \[50, 80\]"):
+        weights.start_from(NETWORK.build((1, 28, 28), CLASSES), NETWORK, path)
+
+
+def test_a_damaged_packed_network_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, NETWORK)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"model\.rcz"):
+        weights.start_from(NETWORK.build(SHAPE, CLASSES), NETWORK, path)
 
 
 @pytest.mark.parametrize(

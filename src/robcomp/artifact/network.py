@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from robcomp.artifact.format import pack, unpack
+from robcomp.artifact.format import MAGIC, pack, unpack
 from robcomp.errors import UserError
 from robcomp.models import MODELS
 from robcomp.models.base import ModelConfig
@@ -40,6 +40,14 @@ def save(model: nn.Module, spec: NetworkSpec, bits: int, path: Path) -> int:
     }
     # + 0: a masked weight may be -0.0, which the format would keep as a value
     return pack({name: tensor.detach().cpu() + 0 for name, tensor in model.state_dict().items()}, header, path)
+
+
+def is_packed(path: Path) -> bool:
+    """Whether the file at `path` is a model.rcz by its name or by its first bytes; False where there is none."""
+    if path.suffix == ".rcz" or not path.is_file():
+        return path.is_file()
+    with path.open("rb") as stream:
+        return stream.read(len(MAGIC)) == MAGIC
 
 
 def load(path: Path) -> tuple[nn.Module, NetworkSpec, int]:

@@ -23,14 +23,15 @@ class ModelConfig:
     channels: int | None = None  # input channels; null: those of the data set
     mean: list[float] = field(default_factory=list)  # the network computes on (x - mean) / std, one number a channel
     std: list[float] = field(default_factory=list)
-    weights: str | None = None  # a file of trained weights to start from (importing.py); `build` does not read it
+    weights: str | None = None  # a file of trained weights to start from; `build` does not read it
     # the last layer of that file is left out, and this network's own starts from scratch: for other classes
     new_head: bool = field(default=False, kw_only=True, metadata={"added": True})
 
     kind: ClassVar[str]  # the registered name
-    unused_elsewhere: ClassVar[
-        tuple[str, ...]
-    ] = ()  # beginnings of names in foreign files that no network computes with
+    # beginnings of names in foreign files that no network computes with
+    unused_elsewhere: ClassVar[tuple[str, ...]] = ()
+    # settings by which networks of the same weights may differ and still give the same logits
+    incidental: ClassVar[tuple[str, ...]] = ("name", "channels", "weights", "new_head")
 
     def __post_init__(self) -> None:
         if not 0 < self.width <= 64:

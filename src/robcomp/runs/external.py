@@ -10,11 +10,9 @@ from robcomp import artifact, data, storage
 from robcomp.artifact import NetworkSpec
 from robcomp.errors import UserError
 from robcomp.hardware import choose_device
-from robcomp.models import importing
 from robcomp.report import render, schema
-from robcomp.runs import evaluate, identity
+from robcomp.runs import evaluate, identity, weights
 from robcomp.settings.schema import Config
-from robcomp.trainers.compressors.codebook import FULL_BITS
 from robcomp.trainers.state import Environment
 
 
@@ -44,10 +42,9 @@ def evaluate_external(config: Config, overrides: Sequence[str], console: Console
             console.print(f"already evaluated: {folder} (fresh=true attacks again)")
         else:
             spec = NetworkSpec(config.model, tuple(config.dataset.shape), len(dataset.classes))
-            model = spec.build()
-            story = importing.load_weights(model, config.model, Path(config.model.weights))
+            model, bits, story = weights.as_stored(spec, Path(config.model.weights))
             console.print(f"weights: {story}", highlight=False, markup=False)
-            artifact.save(model, spec, FULL_BITS, folder / "model.rcz")
+            artifact.save(model, spec, bits, folder / "model.rcz")
             env = Environment(device, "float32")
             report = evaluate.report(config, overrides, folder, dataset, env, [], console)
             report["run"] |= {"method": "external"}
