@@ -47,20 +47,29 @@ def kind_of(cls: type) -> str:
     return cls.kind
 
 
+def left_out(value: Any) -> set[str]:
+    """The fields of a dataclass marked `field(default=..., metadata={"added": True})` that have their default.
+
+    Results and files from before the field was there mean the default, and so keep their names and their bytes.
+    """
+    return {f.name for f in fields(value) if f.metadata.get("added") and getattr(value, f.name) == f.default}
+
+
 def describe(value: Any) -> Any:
     """`value` as JSON that changes when the results it leads to would.
 
     A dataclass becomes its class's `kind`, its `revision` (1 where it has none) and every field that is compared,
     recursively. The kind is a string that each class defines for itself, so a class may be renamed freely; a field that
-    is renamed keeps its former name by `field(metadata={"described": "former_name"})`. TypeError for a dataclass
-    without a kind of its own: two classes of one kind would pass for each other in the cache.
+    is renamed keeps its former name by `field(metadata={"described": "former_name"})`. A field that a class was given
+    later is left out at its default (`left_out`). TypeError for a dataclass without a kind of its own: two classes of
+    one kind would pass for each other in the cache.
     """
     if is_dataclass(value):
         cls = type(value)
         shown = {
             f.metadata.get("described", f.name): describe(getattr(value, f.name))
             for f in fields(value)
-            if f.init and f.compare
+            if f.init and f.compare and f.name not in left_out(value)
         }
         return {"kind": kind_of(cls), "revision": getattr(value, "revision", 1), **shown}
     if isinstance(value, Mapping):

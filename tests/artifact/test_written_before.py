@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from robcomp import artifact
+from robcomp.artifact import NetworkSpec
+from robcomp.artifact.format import unpack
 from robcomp.models.parameterisation import KINDS, form_of
+from robcomp.models.resnet import ResNetConfig
 
 FOLDER = Path(__file__).parent / "written_before"
 ANSWERS = json.loads((FOLDER / "answers.json").read_text())
@@ -32,3 +36,18 @@ def test_a_file_from_before_answers_as_it_did(name: str) -> None:
     with torch.no_grad():
         logits = model(images).double()
     assert torch.allclose(logits, torch.tensor(ANSWERS[name]["logits"], dtype=torch.float64), rtol=1e-5, atol=1e-6)
+
+
+def test_what_a_model_got_later_is_written_only_where_it_is_set(tmp_path: Path) -> None:
+    """So a network that an earlier version could build packs to the bytes that it had then."""
+    for stem in ("cifar", "imagenet"):
+        spec = NetworkSpec(ResNetConfig(width=0.05, stem=stem, weights="a.pt", new_head=True), (3, 32, 32), 3)
+        artifact.save(spec.build(), spec, 32, tmp_path / "model.rcz")
+        settings = unpack(tmp_path / "model.rcz")[1]["model"]
+        assert list(settings) == ["kind", "name", "width", "channels", "mean", "std", "weights", "depth"] + (
+            ["stem"] if stem == "imagenet" else []
+        )
+        assert settings["weights"] is None
+        model, read, _ = artifact.load(tmp_path / "model.rcz")
+        assert read.model == ResNetConfig(width=0.05, stem=stem)
+        assert isinstance(model.pool, nn.MaxPool2d) == (stem == "imagenet")

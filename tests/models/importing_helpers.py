@@ -21,6 +21,7 @@ CONFIGS = {
     "lenet": LeNetConfig(width=0.1),
     "resnet18": ResNetConfig(name="resnet18", width=1 / 16),
     "resnet50": ResNetConfig(width=1 / 16, depth=50),
+    "imagenet": ResNetConfig(width=1 / 16, stem="imagenet"),
     "wideresnet": WideResNetConfig(width=0.25, widen=2),
     "mobilenetv2": MobileNetV2Config(width=0.125),
     "projection": MobileNetV2Config(width=0.125, projection=True, relu6=False),

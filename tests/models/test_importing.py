@@ -1,6 +1,7 @@
 """Weights from elsewhere: the logits of the network they come from, or one sentence on what does not fit."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from tiny import randomise_batch_norm
 from torch import nn
 from torch.nn import functional as F
 
+from robcomp.errors import UserError
 from robcomp.models.base import ModelConfig
 from robcomp.models.importing import load_weights
 from robcomp.models.mobilenetv2 import MobileNetV2Config
@@ -74,6 +76,101 @@ def test_logits_are_those_of_the_network_elsewhere(name: str, tmp_path: Path) ->
     wanted = foreign(x)
     assert (model(x) - wanted).abs().max() < 1e-5 * wanted.abs().max().clamp(min=1)
     assert wanted.std() > 1e-3
+
+
+IMAGENET = {18: torchvision.models.resnet18, 34: torchvision.models.resnet34, 50: torchvision.models.resnet50}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("depth", IMAGENET)
+@torch.no_grad()
+def test_residual_networks_of_imagenet_are_torchvisions(depth: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    foreign = IMAGENET[depth]().eval()
+    randomise_batch_norm(foreign)
+    normalised = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    config = ResNetConfig(depth=depth, stem="imagenet", **normalised)
+    model = config.build((3, 224, 224), 1000).eval()
+    story = load_weights(model, config, saved(tmp_path, foreign.state_dict()))
+    assert story == f"trained.pt: {len(foreign.state_dict())} tensors by the names of torchvision"
+    mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in normalised.values())
+    for size in (224, 64):
+        x = torch.rand(2, 3, size, size)
+        wanted = foreign((x - mean) / std)
+        assert (model(x) - wanted).abs().max() < 1e-5 * wanted.abs().max()
+        assert wanted.std() > 1e-3
+
+
+@torch.no_grad()
+def test_the_stem_of_imagenet_is_torchvisions(tmp_path: Path) -> None:
+    """A stem alone, as the whole networks take seconds: convolution, batch norm, ReLU and pool, on odd sizes too."""
+    foreign, config = torchvision.models.resnet18().eval(), ResNetConfig(stem="imagenet")
+    randomise_batch_norm(foreign)
+    model = config.build((3, 33, 46), 1000).eval()
+    load_weights(model, config, saved(tmp_path, foreign.state_dict()))
+    x, seen = torch.rand(2, 3, 33, 46), []
+    model.blocks.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model(x)
+    assert torch.allclose(seen[0], foreign.maxpool(foreign.bn1(foreign.conv1(x)).relu()), atol=1e-6)
+
+
+def test_a_network_of_imagenet_is_said_to_expect_normalised_images(tmp_path: Path) -> None:
+    path = saved(tmp_path, torchvision.models.resnet18().state_dict())
+    config = ResNetConfig(stem="imagenet")
+    story = load_weights(config.build((3, 64, 64), 1000), config, path)
+    assert story.endswith("normalised by model.mean=[0.485,0.456,0.406] model.std=[0.229,0.224,0.225]")
+
+
+@pytest.mark.parametrize(
+    ("source", "config", "advice"),
+    [
+        ("imagenet", "resnet18", "its 7x7 stem is that of model.stem=imagenet; choose the model"),
+        ("resnet18", "imagenet", "its 3x3 stem is that of model.stem=cifar; choose the model"),
+    ],
+)
+def test_a_file_of_the_other_stem_is_told(source: str, config: str, advice: str, tmp_path: Path) -> None:
+    message = refused(CONFIGS[config], saved(tmp_path, trained(CONFIGS[source]).state_dict()))
+    assert "stem.conv.weight: file [4, 3, " in message
+    assert advice in message
+
+
+def test_another_number_of_classes_leads_to_a_new_head(tmp_path: Path) -> None:
+    path = saved(tmp_path, torchvision_resnet(torchvision.models.resnet18).state_dict())
+    config = ResNetConfig(weights=str(path))
+    model = config.build((3, 32, 32), 10)
+    own = {name: tensor.clone() for name, tensor in model.fc.state_dict().items()}
+    with pytest.raises(UserError, match=r"tells 7 classes apart and this one 10: model\.new_head=true trains on from"):
+        load_weights(model, config, path)
+    story = load_weights(model, replace(config, new_head=True), path)
+    assert story.endswith("by the names of torchvision but its last layer (fc.bias, fc.weight), which starts anew")
+    assert all(torch.equal(tensor, own[name]) for name, tensor in model.fc.state_dict().items())
+    assert torch.equal(model.blocks[7].conv2.bn.bias, torch.load(path)["layer4.1.bn2.bias"])
+    assert torch.equal(model.stem.conv.weight, torch.load(path)["conv1.weight"])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_new_head_needs_no_old_one(name: str, tmp_path: Path) -> None:
+    """Also where the file has none, or one of as many classes; NaN in it is no matter; all else is needed still."""
+    config, source = replace(CONFIGS[name], weights="x", new_head=True), trained(CONFIGS[name]).state_dict()
+    head = list(source)[-1].rpartition(".")[0]
+    source[f"{head}.bias"].fill_(float("nan"))
+    without = {key: tensor for key, tensor in source.items() if not key.startswith(f"{head}.")}
+    models = [fresh(config), fresh(config)]
+    for model, tensors in zip(models, (source, without), strict=True):
+        load_weights(model, config, saved(tmp_path, tensors))
+    one, two = (model.state_dict() for model in models)
+    assert all(torch.equal(one[key], two[key]) and torch.equal(one[key], source[key]) for key in without)
+    assert torch.equal(one[f"{head}.weight"], fresh(config).state_dict()[f"{head}.weight"])
+    assert not torch.equal(one[f"{head}.weight"], source[f"{head}.weight"])
+    first = next(iter(without))
+    assert f"1 not in the file ({first})" in refused(config, saved(tmp_path, {k: without[k] for k in [*without][1:]}))
+
+
+def test_a_new_head_without_weights_is_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"model\.new_head=true leaves out the last layer of model\.weights, .* not given"
+    ):
+        ResNetConfig(new_head=True)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])

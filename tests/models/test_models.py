@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from robcomp.errors import UserError
 from robcomp.models import MODELS
@@ -24,6 +25,7 @@ NARROW = [
     ResNetConfig(width=0.05),
     ResNetConfig(width=0.05, depth=34),
     ResNetConfig(width=0.05, depth=50),
+    ResNetConfig(width=0.05, stem="imagenet"),
     WideResNetConfig(width=0.1, widen=2, depth=10),
     MobileNetV2Config(width=0.05),
     MobileNetV2Config(width=0.05, projection=True, relu6=False),
@@ -39,6 +41,9 @@ NARROW = [
         (ResNetConfig(depth=34), COLOUR, 10, 21_265_088),
         (ResNetConfig(depth=34), COLOUR, 100, 21_311_168),
         (ResNetConfig(depth=50), COLOUR, 10, 23_467_712),
+        (ResNetConfig(depth=18, stem="imagenet"), COLOUR, 1000, 11_678_912),
+        (ResNetConfig(depth=34, stem="imagenet"), COLOUR, 1000, 21_779_648),
+        (ResNetConfig(depth=50, stem="imagenet"), COLOUR, 1000, 25_502_912),
         (WideResNetConfig(), COLOUR, 10, 10_954_160),
         (WideResNetConfig(depth=28, widen=10), COLOUR, 10, 36_461_232),
         (MobileNetV2Config(), COLOUR, 10, 2_202_560),
@@ -109,12 +114,13 @@ def test_width_multiplies_every_hidden_layer_and_neither_end() -> None:
     [
         ResNetConfig(),
         ResNetConfig(depth=50),
+        ResNetConfig(stem="imagenet"),
         WideResNetConfig(),
         MobileNetV2Config(),
         MobileNetV2Config(projection=True),
         VGGConfig(),
     ],
-    ids=["resnet18", "resnet50", "wideresnet", "mobilenetv2", "projection", "vgg16"],
+    ids=["resnet18", "resnet50", "imagenet", "wideresnet", "mobilenetv2", "projection", "vgg16"],
 )
 def test_half_the_width_is_half_of_every_hidden_channel_count(config: ModelConfig) -> None:
     with torch.device("meta"):
@@ -286,6 +292,36 @@ def test_width_has_a_range(width: float) -> None:
         LeNetConfig(width=width)
 
 
+@pytest.mark.parametrize(
+    ("depth", "parameters", "gmacs"), [(18, 11_689_512, 1.81), (34, 21_797_672, 3.66), (50, 25_557_032, 4.09)]
+)
+def test_networks_of_imagenet_are_as_large_and_as_costly_as_published(
+    depth: int, parameters: int, gmacs: float
+) -> None:
+    """torchvision's table of its networks: num_params, and GFLOPS, for which it counts a product and sum as one."""
+    with torch.device("meta"):
+        model = ResNetConfig(depth=depth, stem="imagenet").build((3, 224, 224), 1000).eval()
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, 3, 224, 224))
+    assert round(counter.get_total_flops() / 2e9, 2) == gmacs
+
+
+def test_the_stem_of_imagenet_halves_the_image_twice() -> None:
+    config = ResNetConfig(width=0.05, stem="imagenet")
+    assert sizes_of_blocks(config.build(COLOUR, 10)) == [8, 8, 4, 4, 2, 2, 1, 1]
+    assert list(config.build(COLOUR, 10).state_dict()) == list(ResNetConfig(width=0.05).build(COLOUR, 10).state_dict())
+    config.check((3, 32, 40))
+    with pytest.raises(UserError, match=r"model\.stem=imagenet divides .* 32x32 pixels or more, not 40x28; leave"):
+        config.check((1, 40, 28))
+    ResNetConfig().check((1, 16, 16))
+
+
+def test_the_stem_is_one_of_those_there_are() -> None:
+    with pytest.raises(UserError, match=r"unknown model\.stem 'imagnet'; choose from cifar, imagenet. Did you mean"):
+        ResNetConfig(stem="imagnet")
+
+
 def test_depth_is_one_of_those_there_are() -> None:
     with pytest.raises(UserError, match=r"unknown model\.depth '19'; choose from 18, 34, 50"):
         ResNetConfig(depth=19)
@@ -303,7 +339,10 @@ def test_the_registry() -> None:
     assert set(MODELS) == {"lenet", "mobilenetv2", "resnet", "vgg", "wideresnet"}
 
 
-@pytest.mark.parametrize("config", [ResNetConfig(width=0.0625), WideResNetConfig(width=0.03125)])
+@pytest.mark.parametrize(
+    "config",
+    [ResNetConfig(width=0.0625), ResNetConfig(width=0.0625, stem="imagenet"), WideResNetConfig(width=0.03125)],
+)
 def test_weight_gradients_are_the_same_in_either_memory_format(config: ModelConfig) -> None:
     """With a strided 1x1 convolution of 4 channels, oneDNN's channels_last gradient is wrong or a crash."""
     torch.manual_seed(0)

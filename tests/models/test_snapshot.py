@@ -20,6 +20,7 @@ MODELS = {
     "lenet_relu": (LeNetConfig(width=0.2, conv_relu=True), 1),
     "resnet18": (ResNetConfig(width=0.1), 3),
     "resnet50": (ResNetConfig(width=0.1, depth=50), 3),
+    "imagenet": (ResNetConfig(width=0.1, stem="imagenet"), 3),
     "wideresnet": (WideResNetConfig(width=0.25, widen=2, dropout=0.3), 3),
     "mobilenetv2": (MobileNetV2Config(width=0.2), 3),
     "mobilenetv2_projection": (MobileNetV2Config(width=0.2, projection=True, relu6=False), 3),

@@ -319,6 +319,15 @@ class Latter:
 
 
 @dataclass
+class Grown(Former):
+    """`Former` with a field that came later."""
+
+    kind: ClassVar[str] = "same"
+
+    stem: str = field(default="plain", metadata={"added": True})
+
+
+@dataclass
 class Heir(Former):
     """Has its parent's kind alone."""
 
@@ -327,6 +336,28 @@ def test_a_renamed_class_or_field_is_described_as_before() -> None:
     assert storage.describe(Former(0.1)) == {"kind": "same", "revision": 1, "ratio": 0.1, "parts": []}
     assert storage.describe(Latter(0.1, message="for people")) == storage.describe(Former(0.1))
     assert storage.describe(Latter(0.2)) != storage.describe(Former(0.1))
+
+
+def test_a_field_that_came_later_is_described_where_it_is_not_its_default() -> None:
+    assert storage.describe(Grown(0.1)) == storage.describe(Former(0.1))
+    assert storage.describe(Grown(0.1, stem="other")) == storage.describe(Former(0.1)) | {"stem": "other"}
+
+
+def test_what_the_model_group_got_later_names_runs_only_where_it_is_set(tmp_path: Path) -> None:
+    (tmp_path / "net.pt").write_bytes(b"weights")
+    plain = ["dataset=tiny_imagenet", f"model.weights={tmp_path / 'net.pt'}"]
+    names = [
+        identity.run_directory(compose_config([*plain, *change]))
+        for change in (
+            [],
+            ["model.stem=cifar"],
+            ["model.new_head=false"],
+            ["model.stem=imagenet"],
+            ["model.new_head=true"],
+        )
+    ]
+    assert names[0] == names[1] == names[2]
+    assert len(set(names)) == 3
 
 
 def test_a_kind_and_a_revision_are_described(monkeypatch: pytest.MonkeyPatch) -> None:

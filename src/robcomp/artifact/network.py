@@ -1,17 +1,17 @@
 """A network in a model.rcz file: the tensors, and a header from which the network is rebuilt."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from robcomp.artifact.format import pack, unpack
+from robcomp.artifact.format import MAGIC, pack, unpack
 from robcomp.errors import UserError
 from robcomp.models import MODELS
 from robcomp.models.base import ModelConfig
 from robcomp.models.parameterisation import form_of, restore, to_spec
-from robcomp.storage import kind_of
+from robcomp.storage import kind_of, left_out
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,10 @@ class NetworkSpec:
 
 def save(model: nn.Module, spec: NetworkSpec, bits: int, path: Path) -> int:
     """Pack `model` into `path`; returns the file's bytes. `bits` is the nominal width of a stored weight."""
+    settings = replace(spec.model, weights=None, new_head=False)  # how it began, which the file need not know
+    shown = {name: value for name, value in asdict(settings).items() if name not in left_out(settings)}
     header: dict[str, Any] = {
-        "model": {"kind": kind_of(type(spec.model)), **asdict(spec.model), "weights": None},
+        "model": {"kind": kind_of(type(settings)), **shown},
         "shape": list(spec.shape),
         "classes": spec.classes,
         "form": to_spec(form_of(model)),
@@ -38,6 +40,14 @@ def save(model: nn.Module, spec: NetworkSpec, bits: int, path: Path) -> int:
     }
     # + 0: a masked weight may be -0.0, which the format would keep as a value
     return pack({name: tensor.detach().cpu() + 0 for name, tensor in model.state_dict().items()}, header, path)
+
+
+def is_packed(path: Path) -> bool:
+    """Whether the file at `path` is a model.rcz by its name or by its first bytes; False where there is none."""
+    if path.suffix == ".rcz" or not path.is_file():
+        return path.is_file()
+    with path.open("rb") as stream:
+        return stream.read(len(MAGIC)) == MAGIC
 
 
 def load(path: Path) -> tuple[nn.Module, NetworkSpec, int]:

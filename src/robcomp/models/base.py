@@ -1,6 +1,7 @@
 """What every network is to the rest of robcomp, and the modules that several of them share."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -22,12 +23,15 @@ class ModelConfig:
     channels: int | None = None  # input channels; null: those of the data set
     mean: list[float] = field(default_factory=list)  # the network computes on (x - mean) / std, one number a channel
     std: list[float] = field(default_factory=list)
-    weights: str | None = None  # a file of trained weights to start from (importing.py); `build` does not read it
+    weights: str | None = None  # a file of trained weights to start from; `build` does not read it
+    # the last layer of that file is left out, and this network's own starts from scratch: for other classes
+    new_head: bool = field(default=False, kw_only=True, metadata={"added": True})
 
     kind: ClassVar[str]  # the registered name
-    unused_elsewhere: ClassVar[
-        tuple[str, ...]
-    ] = ()  # beginnings of names in foreign files that no network computes with
+    # beginnings of names in foreign files that no network computes with
+    unused_elsewhere: ClassVar[tuple[str, ...]] = ()
+    # settings by which networks of the same weights may differ and still give the same logits
+    incidental: ClassVar[tuple[str, ...]] = ("name", "channels", "weights", "new_head")
 
     def __post_init__(self) -> None:
         if not 0 < self.width <= 64:
@@ -43,6 +47,11 @@ class ModelConfig:
             )
         if not all(0 < std < math.inf for std in self.std):
             raise UserError(f"model.std={self.std} is out of range; give finite numbers above 0.")
+        if self.new_head and not self.weights:
+            raise UserError(
+                "model.new_head=true leaves out the last layer of model.weights, which is not given; give "
+                "model.weights=FILE, or leave model.new_head out: every layer is new then."
+            )
 
     def scaled(self, channels: int) -> int:
         """`channels` times the width multiplier, at least 1."""
@@ -75,6 +84,17 @@ class ModelConfig:
         Paths that the network lacks are ignored; a layer of ours that is not named has no counterpart there.
         """
         return {}
+
+    def advice(self, shapes: Mapping[str, tuple[int, ...]]) -> str:
+        """What to set for a file that does not fit, ending in '; ', or nothing.
+
+        `shapes`: those of the file, by our names, where they differ from this network's.
+        """
+        return ""
+
+    def reminder(self, style: str) -> str:
+        """What a file that fits by the names of `style` cannot tell and its user should know, beginning in '; '."""
+        return ""
 
 
 class ConvBN(nn.Sequential):

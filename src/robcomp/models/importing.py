@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from robcomp.errors import UserError
 from robcomp.models.base import ConvBN, ModelConfig
+from robcomp.models.parameterisation import weight_layers
 
 CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "network", "params", "weights")
 SHOWN = 3  # names in a message
@@ -27,26 +28,36 @@ REMEDY = "write it anew where it was made, by torch.save(model.state_dict(), FIL
 
 
 def load_weights(model: nn.Module, cfg: ModelConfig, path: Path) -> str:
-    """Fill `model`, which `cfg` has just built, from the file at `path`; a sentence on what was mapped.
+    """Fill `model`, which `cfg` has just built, from the file at `path`; a sentence on what was mapped (`fill`)."""
+    return fill(model, cfg, path, _read(path))
+
+
+def fill(model: nn.Module, cfg: ModelConfig, path: Path, file: Mapping[str, Tensor]) -> str:
+    """Fill `model` from the tensors `file`, read from `path`; a sentence on what was mapped.
 
     Every tensor of the network is filled and every tensor of the file used, but for those that `unused_elsewhere`
     names; or it is a UserError and the network is as before. The bias of a convolution that has none here moves into
-    its batch norm (running_mean - bias: exact). Counters of batch norms may be absent.
+    its batch norm (running_mean - bias: exact). Counters of batch norms may be absent. With `cfg.new_head` the last
+    layer keeps its fresh weights, and the file may hold any other in its place, or none.
     """
-    file = _read(path)
     styles = {"robcomp": {name: name for name, _ in model.named_modules()}, **cfg.names_elsewhere()}
-    fits = [_fit(model, file, style, names, cfg.unused_elsewhere) for style, names in styles.items()]
+    fits = [_fit(model, file, style, names, cfg) for style, names in styles.items()]
     best = max(fits, key=lambda fit: (len(fit.found), -len(fit.unused), -len(fit.unlike)))
     if best.missing or best.unused or best.unlike:
         raise _misfit(model, cfg, path, best)
-    for name, tensor in file.items():
-        if not tensor.float().isfinite().all():
-            raise UserError(f"{path} holds NaN or infinity in {name}; give a checkpoint from before training diverged.")
     tensors = {ours: file[theirs] for ours, theirs in best.found.items()}
+    for name in (*best.found.values(), *best.biases.values()):
+        if not file[name].float().isfinite().all():
+            raise UserError(f"{path} holds NaN or infinity in {name}; give a checkpoint from before training diverged.")
     for bn, bias in best.biases.items():
         tensors[f"{bn}.running_mean"] = tensors[f"{bn}.running_mean"].float() - file[bias].float()
     model.load_state_dict({**model.state_dict(), **tensors})
-    return _story(path, file, best)
+    return _story(path, file, best) + cfg.reminder(best.style)
+
+
+def _head(model: nn.Module) -> str:
+    """The path of the last layer, whose outputs are the classes."""
+    return list(weight_layers(model))[-1]
 
 
 @dataclass(frozen=True)
@@ -57,14 +68,14 @@ class _Fit:
     prefix: str
     found: dict[str, str]  # ours to theirs
     biases: dict[str, str]  # path of our batch norm to their bias of the convolution before it
+    dropped: set[str]  # theirs, of the last layer, with cfg.new_head
     missing: list[str]  # ours
     unused: list[str]  # theirs
-    unlike: list[str]  # in words
+    unlike: dict[str, str]  # ours to the difference in words
+    shapes: dict[str, tuple[int, ...]]  # ours to the shape of theirs, where they differ
 
 
-def _fit(
-    model: nn.Module, file: Mapping[str, Tensor], style: str, names: Mapping[str, str], ignored: tuple[str, ...]
-) -> _Fit:
+def _fit(model: nn.Module, file: Mapping[str, Tensor], style: str, names: Mapping[str, str], cfg: ModelConfig) -> _Fit:
     own = model.state_dict()
     places = ((ours, *ours.rpartition(".")) for ours in own)
     wanted = {ours: f"{names[module]}.{leaf}" for ours, module, _, leaf in places if module in names}
@@ -73,19 +84,24 @@ def _fit(
     pairs = [name for name, module in model.named_modules() if isinstance(module, ConvBN) and f"{name}.conv" in names]
     biases = {f"{name}.bn": f"{prefix}{names[f'{name}.conv']}.bias" for name in pairs}
     biases = {bn: bias for bn, bias in biases.items() if bias in file}
-    like = [(theirs, own[ours]) for ours, theirs in found.items()]
-    like += [(bias, own[f"{bn}.running_mean"]) for bn, bias in biases.items()]
-    used = {theirs for theirs, _ in like}
+    head = {ours for ours in own if ours.rpartition(".")[0] == _head(model)} if cfg.new_head else set()
+    dropped = {found.pop(ours) for ours in head & found.keys()}
+    like = [(ours, theirs, own[ours]) for ours, theirs in found.items()]
+    like += [(f"{bn}.running_mean", bias, own[f"{bn}.running_mean"]) for bn, bias in biases.items()]
+    used = dropped | {theirs for _, theirs, _ in like}
+    ignored = cfg.unused_elsewhere
     return _Fit(
         style,
         prefix,
         found,
         biases,
-        missing=[ours for ours in own if ours not in found and not ours.endswith(".num_batches_tracked")],
+        dropped,
+        missing=[o for o in own if o not in found and o not in head and not o.endswith(".num_batches_tracked")],
         unused=[
             theirs for theirs in file if theirs not in used and not theirs.removeprefix(prefix).startswith(ignored)
         ],
-        unlike=[words for theirs, tensor in like if (words := _difference(theirs, file[theirs], tensor))],
+        unlike={ours: words for ours, theirs, t in like if (words := _difference(theirs, file[theirs], t))},
+        shapes={ours: tuple(file[theirs].shape) for ours, theirs, t in like if file[theirs].shape != t.shape},
     )
 
 
@@ -110,16 +126,32 @@ def _difference(name: str, theirs: Tensor, ours: Tensor) -> str | None:
 def _misfit(model: nn.Module, cfg: ModelConfig, path: Path, fit: _Fit) -> UserError:
     own = [name for name in model.state_dict() if not name.endswith(".num_batches_tracked")]
     where = f" under '{fit.prefix}'" if fit.prefix else ""
-    faults = {"not in the file": fit.missing, "left over in it": fit.unused, "of another shape or kind": fit.unlike}
+    faults = {
+        "not in the file": fit.missing,
+        "left over in it": fit.unused,
+        "of another shape or kind": [*fit.unlike.values()],
+    }
     listed = "; ".join(f"{len(names)} {fault} ({_first(names)})" for fault, names in faults.items() if names)
-    hint = ""
+    hint = cfg.advice(fit.shapes) + _other_classes(model, fit)
     if any(re.search(r"(^|\.)(mean|std|means|stds|sds)$", name) for name in fit.unused):
-        hint = "give a normalisation as model.mean and model.std and take it out of the file; "
+        hint += "give a normalisation as model.mean and model.std and take it out of the file; "
     name, found = cfg.name or cfg.kind, sum(name in fit.found for name in own)
     return UserError(
         f"{path} does not fit model={name}: nearest are the names of {fit.style}{where}, "
         f"by which {found} of {len(own)} tensors are found; {listed}; {hint}"
         f"choose the model that the file belongs to, or rename its tensors to robcomp's names ({_first(own)})."
+    )
+
+
+def _other_classes(model: nn.Module, fit: _Fit) -> str:
+    """What to set where the last layer is of as many inputs and other classes, ending in '; '; or nothing."""
+    head = f"{_head(model)}.weight"
+    wanted, given = model.state_dict()[head].shape, fit.shapes.get(head, ())
+    if given[1:] != wanted[1:]:
+        return ""
+    return (
+        f"the file's network tells {given[0]} classes apart and this one {wanted[0]}: model.new_head=true trains on "
+        "from its other layers, with a new last one; "
     )
 
 
@@ -133,6 +165,8 @@ def _story(path: Path, file: Mapping[str, Tensor], fit: _Fit) -> str:
         story += f" under '{fit.prefix}'"
     if fit.biases:
         story += f", {len(fit.biases)} convolution biases moved into batch norms"
+    if fit.dropped:
+        story += f" but its last layer ({_first(sorted(fit.dropped))}), which starts anew"
     if re.search(r"(^|\.)[1-9]\d*\.", fit.prefix):  # the network was not the first of an nn.Sequential
         story += "; a layer without tensors stood before them: if it normalised, set model.mean and model.std"
     return story

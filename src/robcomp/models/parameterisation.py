@@ -152,6 +152,17 @@ def restore(model: nn.Module, spec: dict[str, Any], tensors: Mapping[str, Tensor
     model.load_state_dict(tensors)
 
 
+def multiplied_out(model: nn.Module) -> dict[str, Tensor]:
+    """The state dict of the dense network that computes the same, up to rounding: each layer's weight as one tensor."""
+    state = dict(model.state_dict())
+    for name, layer in weight_layers(model).items():
+        if isinstance(layer, Composite):
+            for part in layer.parts:
+                del state[f"{name}.{part}"]
+            state[f"{name}.weight"] = layer.weight().detach()
+    return state
+
+
 def form_of(model: nn.Module) -> Parameterisation:
     """The parameterisation that a network is in."""
     layers = weight_layers(model)

@@ -1,33 +1,50 @@
-"""Residual networks for small images (He et al., 2016; CIFAR stem: 3x3 convolution, stride 1, no pooling)."""
+"""Residual networks (He et al., 2016), with the stem of CIFAR collections or that of ImageNet."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import product
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robcomp.errors import unknown
+from robcomp.errors import UserError, unknown
 from robcomp.models.base import MODELS, ModelConfig, conv_bn, every, pair
 
+STEMS = ("cifar", "imagenet")
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 
 
 @MODELS.register("resnet")
 @dataclass
 class ResNetConfig(ModelConfig):
-    """ResNet18 and ResNet34 of basic blocks, 64 to 512 channels times `width`; ResNet50 of bottlenecks, up to 2048."""
+    """ResNet18 and ResNet34 of basic blocks, 64 to 512 channels times `width`; ResNet50 of bottlenecks, up to 2048.
+
+    `stem`: cifar is a 3x3 convolution of stride 1; imagenet one of 7x7 and stride 2, then a 3x3 max pool of stride 2,
+    as torchvision's networks have, which with their names and sizes are these.
+    """
 
     depth: int = 18
+    stem: str = field(default="cifar", metadata={"added": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.depth not in BLOCKS:
             raise unknown("model.depth", self.depth, map(str, BLOCKS))
+        if self.stem not in STEMS:
+            raise unknown("model.stem", self.stem, STEMS)
 
     @property
     def block(self) -> type["BasicBlock | Bottleneck"]:
         """The kind of block at this depth."""
         return Bottleneck if self.depth >= 50 else BasicBlock
+
+    def check(self, shape: tuple[int, int, int]) -> None:
+        super().check(shape)
+        if self.stem == "imagenet" and min(shape[1:]) < 32:
+            raise UserError(
+                f"model.stem=imagenet divides height and width by 32 and needs images of 32x32 pixels or more, not "
+                f"{shape[1]}x{shape[2]}; leave model.stem at cifar, or choose another data set."
+            )
 
     def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         return ResNet(shape[0], classes, self)
@@ -47,6 +64,21 @@ class ResNetConfig(ModelConfig):
             usual = (shortcut, linear) in (("downsample", "fc"), ("shortcut", "linear"))
             styles[base if usual else f"{base} (but {linear})"] = names
         return styles
+
+    def advice(self, shapes: Mapping[str, tuple[int, ...]]) -> str:
+        """The stem of the file, where it is the other one."""
+        side, stem = (3, "cifar") if self.stem == "imagenet" else (7, "imagenet")
+        other = shapes.get("stem.conv.weight", ())[2:] == (side, side)
+        return f"its {side}x{side} stem is that of model.stem={stem}; " if other else ""
+
+    def reminder(self, style: str) -> str:
+        """torchvision's networks of ImageNet are all trained on normalised images."""
+        if self.mean or self.stem != "imagenet" or style == "robcomp":
+            return ""
+        return (
+            "; if it is torchvision's, it expects images normalised by model.mean=[0.485,0.456,0.406] "
+            "model.std=[0.229,0.224,0.225]"
+        )
 
 
 class BasicBlock(nn.Module):
@@ -96,7 +128,9 @@ class ResNet(nn.Module):
         super().__init__()
         widths = [cfg.scaled(c) for c in (64, 128, 256, 512)]
         self.normalise = cfg.normalisation()
-        self.stem = conv_bn(channels, widths[0], 3)
+        imagenet = cfg.stem == "imagenet"
+        self.stem = conv_bn(channels, widths[0], 7, 2) if imagenet else conv_bn(channels, widths[0], 3)
+        self.pool = nn.MaxPool2d(3, 2, padding=1) if imagenet else nn.Identity()
         inputs, stages = widths[0], []
         for stage, (width, blocks) in enumerate(zip(widths, BLOCKS[cfg.depth], strict=True)):
             for block in range(blocks):
@@ -106,5 +140,5 @@ class ResNet(nn.Module):
         self.fc = nn.Linear(inputs, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.blocks(F.relu(self.stem(self.normalise(x))))
+        x = self.blocks(self.pool(F.relu(self.stem(self.normalise(x)))))
         return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))

@@ -47,6 +47,7 @@ class WideResNetConfig(ModelConfig):
         return {"WideResNet-pytorch": names}
 
     unused_elsewhere = ("sub_block1.",)  # a block that TRADES and HYDRA build and never call
+    incidental = (*ModelConfig.incidental, "dropout")
 
 
 class WideBlock(nn.Module):

@@ -11,12 +11,10 @@ from robcomp import artifact, data, storage
 from robcomp.artifact import NetworkSpec
 from robcomp.errors import UserError
 from robcomp.hardware import choose_device
-from robcomp.models import importing
 from robcomp.report import render
 from robcomp.report.schema import Report
-from robcomp.runs import evaluate, identity
+from robcomp.runs import evaluate, identity, weights
 from robcomp.settings.schema import Config
-from robcomp.trainers.compressors.codebook import FULL_BITS
 from robcomp.trainers.state import Environment
 
 
@@ -24,11 +22,17 @@ def evaluate_external(config: Config, overrides: Sequence[str], console: Console
     """Attack the network of model.weights; returns its run directory,
     <dataset>-<model>-external/<hash>, without stages.
 
-    UserError without weights, or where they do not fit the model. A finished evaluation is not run again.
+    UserError without weights, where they do not fit the model, or where model.new_head would leave some of them out.
+    A finished evaluation is not run again.
     """
     if not config.model.weights:
         raise UserError(
             "evaluate takes run=DIR for a finished run, or model=... model.weights=FILE for a network from elsewhere."
+        )
+    if config.model.new_head:
+        raise UserError(
+            "model.new_head=true leaves the last layer of the network untrained, so there is nothing to evaluate; "
+            "train it first: robcomp train ... model.weights=FILE model.new_head=true."
         )
     device = choose_device(config.device)
     dataset = data.load(config.dataset, Path(config.data_dir), device)
@@ -40,10 +44,9 @@ def evaluate_external(config: Config, overrides: Sequence[str], console: Console
             console.print(f"already evaluated: {folder} (fresh=true attacks again)")
         else:
             spec = NetworkSpec(config.model, tuple(config.dataset.shape), len(dataset.classes))
-            model = spec.build()
-            story = importing.load_weights(model, config.model, Path(config.model.weights))
+            model, bits, story = weights.as_stored(spec, Path(config.model.weights))
             console.print(f"weights: {story}", highlight=False, markup=False)
-            artifact.save(model, spec, FULL_BITS, folder / "model.rcz")
+            artifact.save(model, spec, bits, folder / "model.rcz")
             env = Environment(device, "float32")
             report = evaluate.report(config, overrides, folder, dataset, env, [], console)
             evaluate.finish(folder, replace(report, run=replace(report.run, method="external")))

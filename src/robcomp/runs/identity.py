@@ -85,6 +85,8 @@ def origin(config: Config) -> dict[str, Any]:
     del dataset["path"], dataset["test_fraction"]
     if weights := config.model.weights:
         if not Path(weights).is_file():
-            raise UserError(f"model.weights={weights} is no file; give a .safetensors file or a torch checkpoint.")
+            raise UserError(
+                f"model.weights={weights} is no file; give a .safetensors file, a torch checkpoint or a model.rcz."
+            )
         model["weights"] = storage.file_digest(Path(weights))
     return {"dataset": dataset, "model": model}

@@ -15,11 +15,10 @@ from robcomp.artifact import NetworkSpec
 from robcomp.errors import UserError
 from robcomp.figures.training import training_curves
 from robcomp.hardware import choose_device, choose_precision, exact_float32
-from robcomp.models import importing
 from robcomp.models.parameterisation import parameterise, prunable_parameters, restore
 from robcomp.report import log, render
 from robcomp.report.schema import Report, StageFacts
-from robcomp.runs import evaluate, identity
+from robcomp.runs import evaluate, identity, weights
 from robcomp.settings.schema import Config
 from robcomp.trainers.loop import stage_store
 from robcomp.trainers.loop.bars import TrainingProgress
@@ -156,7 +155,7 @@ class Run:
         if result is not None:
             restore(model, result.form, result.tensors)
         elif self.config.model.weights:
-            story = importing.load_weights(model, self.config.model, Path(self.config.model.weights))
+            story = weights.start_from(model, self.config.model, Path(self.config.model.weights))
             self.console.print(f"weights to start from: {story}", highlight=False, markup=False)
         return model
 
