@@ -114,8 +114,10 @@ def _over_steps(
         )
     if any(value < 1 or value != int(value) for value in values):
         raise UserError(f"values={','.join(f'{v:g}' for v in values)} are no numbers of steps; give 1,2,5 and so on.")
-    chosen = [int(value) for value in values] or list(STEPS)
-    rungs = [replace(alone, attacks={name: alone.attacks[name] | {"steps": steps}}).build()[name] for steps in chosen]
+    chosen: list[float] = [int(value) for value in values] or list(STEPS)
+    rungs: list[Attack | None] = [
+        replace(alone, attacks={name: alone.attacks[name] | {"steps": steps}}).build()[name] for steps in chosen
+    ]
     return Ladder(name, attack, chosen, rungs)
 
 
@@ -174,9 +176,11 @@ def _distances(
     """The points of a minimum-norm attack: an image survives eps where its nearest adversarial one is further away."""
     evaluator.advance = _told(progress, f"{ladder.name} on {run.label}", 0, 1, len(evaluator))
     outcome = evaluator.under(ladder.name, ladder.attack, evaluator.clean, distances=True)
+    distance = outcome.distance
+    assert distance is not None, f"{ladder.name} has no distances"
     spent = {"attacked": outcome.attacked, "seconds": round(outcome.seconds, 2)}
     return [
-        proportion(evaluator.clean & (outcome.distance > value), CurvePoint, **{over: value}, **spent)
+        proportion(evaluator.clean & (distance > value), CurvePoint, **{over: value}, **spent)
         for value in ladder.values
     ]
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from robcomp.report.schema import Report
 
@@ -16,7 +17,7 @@ class Reported:
     label: str
     report: Report
 
-    def head(self) -> dict[str, str]:
+    def head(self) -> dict[str, Any]:
         """The fields of `NamedRun`."""
         run = self.report.run
         place = {"label": self.label, "folder": str(self.folder)}

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -67,7 +67,7 @@ class Evaluator:
     def __len__(self) -> int:
         return len(self.split)
 
-    def __enter__(self) -> "Evaluator":
+    def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(exact_float32())
             stack.enter_context(effective_weights(self.model))
@@ -133,7 +133,10 @@ class Evaluator:
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         random = generator(self.device, self.seed, "evaluation", name, start)
         try:
-            x_adv, distance = attack.find(view, x, y, random) if distances else (attack(view, x, y, random), None)
+            if distances and isinstance(attack, MinimumNorm):
+                x_adv, distance = attack.find(view, x, y, random)
+            else:
+                x_adv, distance = attack(view, x, y, random), None
         except ValueError as error:
             raise UserError(f"attack {name} failed on this network: {error}.") from None
         return x_adv, y, distance

@@ -1,6 +1,7 @@
 """What an evaluation has found so far, on disk, so that a stopped one goes on from the last finished batch."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,4 +49,5 @@ class Ledger:
 
     def _save(self, temporary: Path) -> None:
         with temporary.open("wb") as stream:  # a file object: numpy would add .npz to a temporary name
-            np.savez(stream, key=np.array(self.key), **self._held)
+            arrays: dict[str, Any] = {"key": np.array(self.key), **self._held}
+            np.savez(stream, **arrays)

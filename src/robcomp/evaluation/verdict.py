@@ -4,13 +4,15 @@ Each check says what it saw in a sentence, whether it raises a flag or not. Sour
 (masked gradients); Carlini et al., 2019 (what to look for); Croce et al., 2022 (random and saturated outputs).
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from robcomp.attacks.base import Attack, norms
 from robcomp.attacks.fgsm import FGSM
-from robcomp.attacks.losses import cross_entropy, gradient, margin
+from robcomp.attacks.losses import Loss, cross_entropy, gradient, margin
 from robcomp.attacks.pgd import PGD
 from robcomp.attacks.square import Square
 from robcomp.evaluation.evaluator import Evaluator
@@ -140,8 +142,8 @@ class _Examination:
         x, y = self.e.images(self.index)
         lost = 0
         for images, labels in zip(x.split(self.e.batch_size), y.split(self.e.batch_size), strict=True):
-            slope = gradient(self.e.view, images, lambda z, y=labels: cross_entropy(z, y))[1]
-            gap, way, _ = gradient(self.e.view, images, lambda z, y=labels: margin(z, y))
+            slope = gradient(self.e.view, images, partial(_with_labels, cross_entropy, labels))[1]
+            gap, way, _ = gradient(self.e.view, images, partial(_with_labels, margin, labels))
             reach = norms(way, "L2") * images[0].numel() ** 0.5 if self.norm == "L2" else way.flatten(1).abs().sum(1)
             useful = (slope.flatten(1) != 0).any(1) & (reach > -gap)
             lost += int((~useful).sum())
@@ -164,3 +166,7 @@ class _Examination:
             evidence=f"With eps {whole:.3g}, which reaches every picture, {int(left.sum())} of {self.count} images "
             "survive PGD.",
         )
+
+
+def _with_labels(loss: Loss, labels: Tensor, logits: Tensor) -> Tensor:
+    return loss(logits, labels)

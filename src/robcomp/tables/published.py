@@ -79,7 +79,7 @@ def size_fraction(row: dict[str, Any]) -> float | None:
 def _rows() -> list[dict[str, Any]]:
     text = resources.files(__package__).joinpath("published.csv").read_text(encoding="utf-8")
     rows = [{column: _value(cell) for column, cell in row.items()} for row in csv.DictReader(text.splitlines())]
-    return [{**row, "ours": METHODS.get((row["paper"], row["method"]))} for row in rows]
+    return [{**row, "ours": METHODS.get((str(row["paper"]), str(row["method"])))} for row in rows]
 
 
 def _value(cell: str) -> float | bool | str | None:
