@@ -93,7 +93,7 @@ def test_trial_verdict(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
 
 
 def test_render_results(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A page for the study: its note, the run, its command as a shell takes it, and its curves if they are asked for."""
+    """A page for the study: its note, the run, its command as a shell takes it, and its curves if asked for."""
     place = Path("results") / "a-study" / finished.name
     shutil.copytree(finished, place)
     report = json.loads((place / "report.json").read_text())
