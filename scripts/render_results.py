@@ -10,19 +10,18 @@ curves.png beside it.
 import argparse
 import shlex
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
 from robcomp.figures.training import training_curves
-from robcomp.report import render, schema
+from robcomp.report import render
 from robcomp.report.formatting import interval, markdown_table, percent, share, times
-from robcomp.report.schema import doubt
+from robcomp.report.schema import CountedSize, FileSize, Proportion, Report, Settings
 
 WIDTH = 120
-SIZES = {"a": "nominal", "b": "coded", "c": "file"}
 AUTOATTACK = (
     "attack=autoattack"  # evaluations with this suite stand in their run's row, others have tables of their own
 )
@@ -45,27 +44,29 @@ class Run(NamedTuple):
     """A run directory of a study, its report and its configuration."""
 
     folder: Path
-    report: dict[str, Any]
+    report: Report
     config: dict[str, Any]
 
     @property
     def label(self) -> str:
         """Its method and what sets it apart, as a link to its report."""
-        run = self.report["run"]
-        settings = [o for o in run["overrides"] if o.partition("=")[0] in TOLD_APART]
-        return f"[{', '.join([run['method'], *settings])}]({self.folder.name}/report.md)"
+        run = self.report.run
+        settings = [o for o in run.overrides if o.partition("=")[0] in TOLD_APART]
+        return f"[{', '.join([run.method, *settings])}]({self.folder.name}/report.md)"
 
     @property
     def data(self) -> str:
         """Its data set and network."""
-        return f"{self.report['run']['dataset']}, {self.report['run']['model']}"
+        return f"{self.report.run.dataset}, {self.report.run.model}"
 
     @property
     def machine(self) -> str:
         """What it ran on, and when it ended."""
-        run = self.report["run"]
-        machine = run["machine"]
-        return f"{machine['name']}, {machine['precision']}, torch {machine['torch']}; {run['finished'][:10]}"
+        machine, day = self.report.run.machine, self.report.run.finished[:10]
+        return f"{machine.name}, {machine.precision}, torch {machine.torch}; {day}"
+
+
+Columns = dict[str, Callable[[Run], str]]  # head -> what its cells say of a run
 
 
 def main() -> None:
@@ -86,7 +87,7 @@ def page(study: Path) -> str:
     note = study / "note.md"
     parts = [note.read_text(encoding="utf-8").strip() if note.exists() else f"# {study.name}"]
     loaded = [_run(path.parent) for path in sorted(study.glob("*/report.json"))]
-    loaded.sort(key=lambda run: (-run.report["size"]["nonzero"], -run.report["size"]["bits"]))
+    loaded.sort(key=lambda run: (-run.report.size.nonzero, -run.report.size.bits))
     if loaded:
         parts += [*runs(loaded), *evaluations(loaded), *commands(loaded)]
     parts += [*analyses(study), *logs(study)]
@@ -118,15 +119,15 @@ def runs(loaded: list[Run]) -> list[str]:
     ]
 
 
-def _accuracies(several: bool) -> dict[str, Any]:
-    data = {"data, network": lambda run: run.data} if several else {}
+def _accuracies(several: bool) -> Columns:
+    data: Columns = {"data, network": lambda run: run.data} if several else {}
     return {
         "run": lambda run: run.label,
         **data,
         "ratio": lambda run: str(run.config["method"].get("ratio", "-")),
-        "bits": lambda run: str(run.report["size"]["bits"]),
-        "epochs": lambda run: str(run.report["run"]["train_epochs"]),
-        "clean": lambda run: _accuracy(run.report["accuracy"].get("clean")),
+        "bits": lambda run: str(run.report.size.bits),
+        "epochs": lambda run: str(run.report.run.train_epochs),
+        "clean": lambda run: _accuracy(run.report.accuracy.clean),
         "FGSM": lambda run: _attacked(run, "fgsm"),
         "PGD": lambda run: _attacked(run, "pgd"),
         "worst case": lambda run: _attacked(run, "worst_case"),
@@ -134,17 +135,19 @@ def _accuracies(several: bool) -> dict[str, Any]:
     }
 
 
-COST = {
+COST: Columns = {
     "run": lambda run: run.label,
     "ratio": lambda run: str(run.config["method"].get("ratio", "-")),
-    "bits": lambda run: str(run.report["size"]["bits"]),
-    **{name: lambda run, key=key: _size(run.report["size"][key]) for key, name in SIZES.items()},
+    "bits": lambda run: str(run.report.size.bits),
+    "nominal": lambda run: _size(run.report.size.nominal),
+    "coded": lambda run: _size(run.report.size.coded),
+    "file": lambda run: _size(run.report.size.file),
     "MACs": lambda run: _operations(run.report),
-    "training": lambda run: f"{sum(stage['seconds'] for stage in run.report['stages']):,.0f} s",
+    "training": lambda run: f"{sum(stage.seconds for stage in run.report.stages):,.0f} s",
 }
 
 
-def table(loaded: list[Run], columns: dict[str, Any]) -> str:
+def table(loaded: list[Run], columns: Columns) -> str:
     """A row for each run; columns that say nothing of any run are left out."""
     cells = {name: [cell(run) for run in loaded] for name, cell in columns.items()}
     told = {name: column for name, column in cells.items() if set(column) != {"-"}}
@@ -156,15 +159,15 @@ def evaluations(loaded: list[Run]) -> list[str]:
     parts = []
     for run in loaded:
         for path in sorted(run.folder.glob("evaluation-*.json")):
-            report = schema.read(path)
-            overrides = report["evaluation"]["overrides"]
-            if AUTOATTACK in overrides:
+            report = Report.read(path)
+            if report.evaluation is None or AUTOATTACK in report.evaluation.overrides:
                 continue
+            overrides = report.evaluation.overrides
             columns, cells = render.tables(report)["Accuracy"]
             parts += [
                 f"### {', '.join(overrides)}",
                 f"Of {run.label}, ratio {run.config['method'].get('ratio', '-')}, on "
-                f"{report['evaluation']['finished'][:10]}:",
+                f"{report.evaluation.finished[:10]}:",
                 fenced([shlex.join(["robcomp", "evaluate", f"run={run.folder}", *overrides])]),
                 markdown_table(columns, cells),
                 wrapped(render.trust(report)),
@@ -174,7 +177,7 @@ def evaluations(loaded: list[Run]) -> list[str]:
 
 def commands(loaded: list[Run]) -> list[str]:
     """What made the runs, in the order of the tables."""
-    lines = [[o for o in run.report["run"]["overrides"] if not o.startswith(PATHS)] for run in loaded]
+    lines = [[o for o in run.report.run.overrides if not o.startswith(PATHS)] for run in loaded]
     return ["## Commands", fenced(dict.fromkeys(shlex.join(["robcomp", "train", *line]) for line in lines))]
 
 
@@ -219,39 +222,40 @@ def _continued(command: str) -> str:
 
 def _run(folder: Path) -> Run:
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    return Run(folder, schema.read(folder / "report.json"), config)
+    return Run(folder, Report.read(folder / "report.json"), config)
 
 
 def _attacked(run: Run, name: str) -> str:
-    return _accuracy(run.report["accuracy"].get(name), doubt(run.report))
+    entry = run.report.accuracy.entries().get(name)
+    return _accuracy(entry, run.report.doubt) if entry else "-"
 
 
 def _autoattack(run: Run) -> str:
     """The worst case of the run's later evaluations with AutoAttack, each with its number of images."""
-    reports = [schema.read(page) for page in sorted(run.folder.glob("evaluation-*.json"))]
-    cells = [r["accuracy"]["worst_case"] for r in reports if AUTOATTACK in r["evaluation"]["overrides"]]
-    return "; ".join(f"{_accuracy(cell)} of {cell['images']:,}" for cell in cells) or "-"
+    reports = [Report.read(page) for page in sorted(run.folder.glob("evaluation-*.json"))]
+    cells = [r.accuracy.worst_case for r in reports if r.evaluation and AUTOATTACK in r.evaluation.overrides]
+    return "; ".join(f"{_accuracy(cell)} of {cell.images:,}" for cell in cells) or "-"
 
 
-def _accuracy(entry: dict[str, Any] | None, mark: str = "") -> str:
-    return f"{percent(entry['value'])}{mark} {interval(entry['interval'])}" if entry else "-"
+def _accuracy(entry: Proportion, mark: str = "") -> str:
+    return f"{percent(entry.value)}{mark} {interval(entry.interval)}"
 
 
-def _size(entry: dict[str, Any]) -> str:
-    return f"{share(entry['fraction'])} ({times(entry['fraction'])})"
+def _size(size: CountedSize | FileSize) -> str:
+    return f"{share(size.fraction)} ({times(size.fraction)})"
 
 
-def _operations(report: dict[str, Any]) -> str:
-    return share(report["macs"]["executed"] / report["macs"]["dense"]) if "macs" in report else "-"
+def _operations(report: Report) -> str:
+    return share(report.macs.executed / report.macs.dense) if report.macs else "-"
 
 
-def _attacks(report: dict[str, Any]) -> list[str]:
+def _attacks(report: Report) -> list[str]:
     """Each attack of a suite with all its settings."""
-    named = {name: dict(entry["attack"]) for name, entry in report["accuracy"].items() if "attack" in entry}
+    named = {name: dict(entry.attack) for name, entry in report.accuracy.attacks.items()}
     return [f"`{name}`: {attack.pop('name')}, {', '.join(_settings(attack))}" for name, attack in named.items()]
 
 
-def _settings(attack: dict[str, Any]) -> list[str]:
+def _settings(attack: Settings) -> list[str]:
     return [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in attack.items() if v not in ("", None)]
 
 

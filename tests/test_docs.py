@@ -268,7 +268,7 @@ def test_the_shown_diffs_add_things(tmp_path: Path) -> None:
     layers = report["density"]["layers"]
     assert [layer["weights"] for layer in layers] == [64 * 30, 30 * 10]
     assert [layer["nonzero"] for layer in layers] == [int(0.1 * layer["weights"]) for layer in layers]
-    assert report["accuracy"]["bim"]["attack"]["steps"] == 5
+    assert report["accuracy"]["attacks"]["bim"]["attack"]["steps"] == 5
     assert "pruning-digits" in robcomp("list", "tables")
 
     # The rows: the attack passes the contracts, the method is like AP
