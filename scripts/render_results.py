@@ -1,48 +1,30 @@
 #!/usr/bin/env python3
-"""Render results/README.md from what lies under results/: each report.json, the tables' pages, and the speed logs.
+"""Render the page of each study under results/, results/STUDY/README.md, from what lies in its folder.
 
-Nothing on the page is typed: a run appears because its report is there, a figure because the report holds it. With
---curves, each run's log.jsonl is drawn as curves.png beside it.
+A study holds runs (RUN/report.json, and RUN/evaluation-*.json where a run was attacked again), analyses (NAME.json with
+NAME.png and NAME.csv) or logs (NAME.txt). What was found is written in its note.md; every figure below that comes from
+the files. results/README.md, the overview, is written by hand. With --curves, each run's log.jsonl is drawn as
+curves.png beside it.
 """
 
 import argparse
 import shlex
+import textwrap
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from robcomp.figures.training import training_curves
-from robcomp.report import render, schema
+from robcomp.report import render
 from robcomp.report.formatting import interval, markdown_table, percent, share, times
-from robcomp.report.schema import doubt
+from robcomp.report.schema import CountedSize, FileSize, Proportion, Report, Settings
 
-LOGS = {
-    "attacks-*.txt": "The attacks beside those of other libraries (scripts/compare_attacks.py)",
-    "memory-*.txt": "Memory of the attacks (scripts/compare_attacks.py --memory)",
-    "verdict-*.txt": "The verdict on honest and on masked networks (scripts/trial_verdict.py)",
-    "speed-*.txt": "Speed of training steps (scripts/bench_training.py)",
-}
-COLUMNS = [
-    "run",
-    "method",
-    "ratio",
-    "bits",
-    "epochs",
-    "clean",
-    "FGSM",
-    "PGD",
-    "worst case",
-    "AutoAttack",
-    "size (a)",
-    "size (b)",
-    "size (c)",
-    "MACs executed",
-    "training",
-    "machine",
-    "date",
-]
-LATER = "attack=autoattack"  # evaluations with this suite stand in their run's row, others have a table of their own
+WIDTH = 120
+AUTOATTACK = (
+    "attack=autoattack"  # evaluations with this suite stand in their run's row, others have tables of their own
+)
 TOLD_APART = (
     "method.scheme",
     "method.set",
@@ -55,136 +37,226 @@ TOLD_APART = (
     "method.k_levels",
     "method.quirks",
 )
+PATHS = ("out=", "data_dir=")
+
+
+class Run(NamedTuple):
+    """A run directory of a study, its report and its configuration."""
+
+    folder: Path
+    report: Report
+    config: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """Its method and what sets it apart, as a link to its report."""
+        run = self.report.run
+        settings = [o for o in run.overrides if o.partition("=")[0] in TOLD_APART]
+        return f"[{', '.join([run.method, *settings])}]({self.folder.name}/report.md)"
+
+    @property
+    def data(self) -> str:
+        """Its data set and network."""
+        return f"{self.report.run.dataset}, {self.report.run.model}"
+
+    @property
+    def machine(self) -> str:
+        """What it ran on, and when it ended."""
+        machine, day = self.report.run.machine, self.report.run.finished[:10]
+        return f"{machine.name}, {machine.precision}, torch {machine.torch}; {day}"
+
+
+Columns = dict[str, Callable[[Run], str]]  # head -> what its cells say of a run
 
 
 def main() -> None:
-    """Write the page and say where it is."""
+    """Write the pages and say where they are."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("results"), help="default: results")
     parser.add_argument("--curves", action="store_true", help="draw each run's log.jsonl as curves.png")
     args = parser.parse_args()
-    folder = args.folder
-    for log in folder.glob("*/*/log.jsonl") if args.curves else ():
+    for log in args.folder.glob("*/*/log.jsonl") if args.curves else ():
         print(training_curves(log, log.with_name("curves.png")))
-    (folder / "README.md").write_text(page(folder), encoding="utf-8")
-    print(folder / "README.md")
+    for study in sorted(path for path in args.folder.iterdir() if path.is_dir()):
+        (study / "README.md").write_text(page(study), encoding="utf-8")
+        print(study / "README.md")
 
 
-def page(folder: Path) -> str:
-    """The whole page."""
-    parts = [
-        "# Results",
-        "Rendered by `make results` from the files beside this page. Accuracies in percent with 95 % "
-        "intervals over test images; sizes are fractions of the dense float32 network as defined in "
-        "[docs/report.md](../docs/report.md).",
-    ]
-    tables = sorted(path for path in folder.glob("*.md") if path.name != "README.md")
-    if tables:
-        parts += ["## Published tables, rebuilt", "\n".join(f"- [{path.stem}]({path.name})" for path in tables)]
-    groups = sorted({path.parent.parent for path in folder.glob("*/*/report.json")})
-    for group in groups:
-        reports = [path.parent for path in sorted(group.glob("*/report.json"))]
-        parts += [f"## {group.name}", *runs(folder, reports)]
-    parts += [*evaluations(folder), *analyses(folder)]
-    for pattern, title in LOGS.items():
-        logs = sorted(folder.glob(pattern))
-        parts += [f"## {title}"] if logs else []
-        parts += [f"{path.name}:\n\n```\n{path.read_text(encoding='utf-8').strip()}\n```" for path in logs]
+def page(study: Path) -> str:
+    """The whole page of a study: its note, then its runs, later evaluations, commands, analyses and logs."""
+    note = study / "note.md"
+    parts = [note.read_text(encoding="utf-8").strip() if note.exists() else f"# {study.name}"]
+    loaded = [_run(path.parent) for path in sorted(study.glob("*/report.json"))]
+    loaded.sort(key=lambda run: (-run.report.size.nonzero, -run.report.size.bits))
+    if loaded:
+        parts += [*runs(loaded), *evaluations(loaded), *commands(loaded)]
+    parts += [*analyses(study), *logs(study)]
+    parts.append("Rendered by `make results` from the files beside this page; its introduction is `note.md`.")
     return "\n\n".join(parts) + "\n"
 
 
-def evaluations(folder: Path) -> list[str]:
-    """The tables of later evaluations of the runs above: `robcomp evaluate`."""
-    parts = ["## Later evaluations"]
-    for path in sorted(folder.glob("*/*/evaluation-*.json")):
-        report = schema.read(path)
-        if LATER in report["evaluation"]["overrides"]:
-            continue
-        columns, cells = render.tables(report)["Accuracy"]
-        command = shlex.join(["robcomp", "evaluate", f"run={path.parent}", *report["evaluation"]["overrides"]])
-        parts += [
-            f"[{path.parent.relative_to(folder)}]({path.parent.relative_to(folder)}/report.md), `{command}`, "
-            f"{report['evaluation']['finished'][:10]}:",
-            markdown_table(columns, cells),
-            render.trust(report),
-        ]
-    return parts if len(parts) > 1 else []
+def runs(loaded: list[Run]) -> list[str]:
+    """The tables of the runs, smallest budget last, and what they were attacked with and ran on."""
+    data = sorted({run.data for run in loaded})
+    machines = sorted({run.machine for run in loaded})
+    attacks = sorted({line for run in loaded for line in _attacks(run.report)})
+    return [
+        "## Accuracy",
+        *([f"Data set and network: {data[0]}."] if len(data) == 1 else []),
+        table(loaded, _accuracies(several=len(data) > 1)),
+        wrapped(
+            "Accuracies are percentages with 95 % intervals over test images; *worst case* counts an image only if it "
+            "withstands every attack of the suite, and (!) marks figures that the report's verdict doubts. The attacks:"
+        ),
+        "\n".join(wrapped(f"- {line}", "  ") for line in attacks),
+        "## Size and cost",
+        table(loaded, COST),
+        wrapped(
+            "Sizes are fractions of the dense float32 network ([what each counts](../../docs/report.md#size)); MACs "
+            "are the multiply-accumulate operations that robcomp executes for one image. The machines and days:"
+        ),
+        "\n".join(wrapped(f"- {line}", "  ") for line in machines),
+    ]
 
 
-def analyses(folder: Path) -> list[str]:
-    """The figures of the analyses, each linked to its data."""
+def _accuracies(several: bool) -> Columns:
+    data: Columns = {"data, network": lambda run: run.data} if several else {}
+    return {
+        "run": lambda run: run.label,
+        **data,
+        "ratio": lambda run: str(run.config["method"].get("ratio", "-")),
+        "bits": lambda run: str(run.report.size.bits),
+        "epochs": lambda run: str(run.report.run.train_epochs),
+        "clean": lambda run: _accuracy(run.report.accuracy.clean),
+        "FGSM": lambda run: _attacked(run, "fgsm"),
+        "PGD": lambda run: _attacked(run, "pgd"),
+        "worst case": lambda run: _attacked(run, "worst_case"),
+        "AutoAttack": _autoattack,
+    }
+
+
+COST: Columns = {
+    "run": lambda run: run.label,
+    "ratio": lambda run: str(run.config["method"].get("ratio", "-")),
+    "bits": lambda run: str(run.report.size.bits),
+    "nominal": lambda run: _size(run.report.size.nominal),
+    "coded": lambda run: _size(run.report.size.coded),
+    "file": lambda run: _size(run.report.size.file),
+    "MACs": lambda run: _operations(run.report),
+    "training": lambda run: f"{sum(stage.seconds for stage in run.report.stages):,.0f} s",
+}
+
+
+def table(loaded: list[Run], columns: Columns) -> str:
+    """A row for each run; columns that say nothing of any run are left out."""
+    cells = {name: [cell(run) for run in loaded] for name, cell in columns.items()}
+    told = {name: column for name, column in cells.items() if set(column) != {"-"}}
+    return markdown_table(told, zip(*told.values(), strict=True))
+
+
+def evaluations(loaded: list[Run]) -> list[str]:
+    """The tables of later evaluations: `robcomp evaluate`."""
     parts = []
-    for group in sorted({path.parent for path in folder.glob("analyses-*/*.json")}):
-        note = group / "note.md"
-        parts += [f"## {group.name}", *([note.read_text(encoding="utf-8").strip()] if note.exists() else [])]
-        for path in sorted(group.glob("*.json")):
-            stem = path.relative_to(folder).with_suffix("")
-            parts.append(f"![{path.stem}]({stem}.png)\n\n[{stem.name}.json]({stem}.json), [.csv]({stem}.csv)")
+    for run in loaded:
+        for path in sorted(run.folder.glob("evaluation-*.json")):
+            report = Report.read(path)
+            if report.evaluation is None or AUTOATTACK in report.evaluation.overrides:
+                continue
+            overrides = report.evaluation.overrides
+            columns, cells = render.tables(report)["Accuracy"]
+            parts += [
+                f"### {', '.join(overrides)}",
+                f"Of {run.label}, ratio {run.config['method'].get('ratio', '-')}, on "
+                f"{report.evaluation.finished[:10]}:",
+                fenced([shlex.join(["robcomp", "evaluate", f"run={run.folder}", *overrides])]),
+                markdown_table(columns, cells),
+                wrapped(render.trust(report)),
+            ]
+    return ["## Later evaluations", *parts] if parts else []
+
+
+def commands(loaded: list[Run]) -> list[str]:
+    """What made the runs, in the order of the tables."""
+    lines = [[o for o in run.report.run.overrides if not o.startswith(PATHS)] for run in loaded]
+    return ["## Commands", fenced(dict.fromkeys(shlex.join(["robcomp", "train", *line]) for line in lines))]
+
+
+def analyses(study: Path) -> list[str]:
+    """The figures of the analyses, each linked to its data."""
+    files = [path for path in sorted(study.glob("*.json")) if path.with_suffix(".csv").exists()]
+    shown = [f"![{f.stem}]({f.stem}.png)\n\n[{f.name}]({f.name}), [.csv]({f.stem}.csv)" for f in files]
+    return ["## Figures", *shown] if shown else []
+
+
+def logs(study: Path) -> list[str]:
+    """The logs, their long lines broken."""
+    parts = []
+    for path in sorted(study.glob("*.txt")):
+        lines = path.read_text(encoding="utf-8").strip().splitlines()
+        parts += [f"## {path.stem}", "\n".join(["```text", *(wrapped(line, " " * 8) for line in lines), "```"])]
     return parts
 
 
-def runs(folder: Path, reports: list[Path]) -> list[str]:
-    """The table of a group of runs, smallest budget last, and what their attacks were."""
-    loaded = [(path, schema.read(path / "report.json"), _config(path)) for path in reports]
-    loaded.sort(key=lambda item: (-item[1]["size"]["nonzero"], -item[1]["size"]["bits"]))
-    attacks = sorted({_attacks(report) for _, report, _ in loaded})
-    settings = sorted({shlex.join(o for o in r["run"]["overrides"] if not o.startswith(PATHS)) for _, r, _ in loaded})
-    note = reports[0].parent / "note.md"
-    return [
-        *([note.read_text(encoding="utf-8").strip()] if note.exists() else []),
-        markdown_table(COLUMNS, [_row(folder, *item) for item in loaded]),
-        "Attacks: " + "; ".join(attacks) + ".",
-        "Commands: " + "; ".join(f"`robcomp train {line}`" for line in settings) + ".",
-    ]
+def wrapped(line: str, indent: str = "") -> str:
+    """A line broken at 120 characters, what follows indented; a shorter one as it is."""
+    if len(line) <= WIDTH:
+        return line
+    return textwrap.fill(line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
-PATHS = ("out=", "data_dir=")
+def fenced(lines: Iterable[str]) -> str:
+    """Commands in a block of code, long ones continued by a backslash between two of their words."""
+    return "\n".join(["```sh", *map(_continued, lines), "```"])
 
 
-def _row(folder: Path, path: Path, report: dict[str, Any], config: dict[str, Any]) -> list[str]:
-    run, size, accuracy = report["run"], report["size"], report["accuracy"]
-    seconds = sum(stage["seconds"] for stage in report["stages"])
-    machine = run["machine"]
-    return [
-        f"[{run['dataset']}/{run['model']}/{run['id']}]({path.relative_to(folder)}/report.md)",
-        ", ".join([run["method"], *(o for o in run["overrides"] if o.partition("=")[0] in TOLD_APART)]),
-        str(config["method"].get("ratio", "-")),
-        str(size["bits"]),
-        str(run["train_epochs"]),
-        _accuracy(accuracy.get("clean")),
-        *(_accuracy(accuracy.get(name), doubt(report)) for name in ("fgsm", "pgd", "worst_case")),
-        _later(path),
-        *(f"{share(size[name]['fraction'])} ({times(size[name]['fraction'])})" for name in ("a", "b", "c")),
-        share(report["macs"]["executed"] / report["macs"]["dense"]) if "macs" in report else "-",
-        f"{seconds:,.0f} s",
-        f"{machine['name']}, {machine['precision']}, torch {machine['torch']}",
-        run["finished"][:10],
-    ]
+def _continued(command: str) -> str:
+    words = [shlex.quote(word) for word in shlex.split(command)]
+    lines = [words[0]]
+    for word in words[1:]:
+        if len(lines[-1]) + len(word) + 3 > WIDTH:
+            lines.append(f"    {word}")
+        else:
+            lines[-1] += f" {word}"
+    return " \\\n".join(lines)
 
 
-def _later(path: Path) -> str:
+def _run(folder: Path) -> Run:
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    return Run(folder, Report.read(folder / "report.json"), config)
+
+
+def _attacked(run: Run, name: str) -> str:
+    entry = run.report.accuracy.entries().get(name)
+    return _accuracy(entry, run.report.doubt) if entry else "-"
+
+
+def _autoattack(run: Run) -> str:
     """The worst case of the run's later evaluations with AutoAttack, each with its number of images."""
-    reports = [schema.read(page) for page in sorted(path.glob("evaluation-*.json"))]
-    cells = [r["accuracy"]["worst_case"] for r in reports if LATER in r["evaluation"]["overrides"]]
-    return "; ".join(f"{_accuracy(cell)} of {cell['images']:,}" for cell in cells) or "-"
+    reports = [Report.read(page) for page in sorted(run.folder.glob("evaluation-*.json"))]
+    cells = [r.accuracy.worst_case for r in reports if r.evaluation and AUTOATTACK in r.evaluation.overrides]
+    return "; ".join(f"{_accuracy(cell)} of {cell.images:,}" for cell in cells) or "-"
 
 
-def _accuracy(entry: dict[str, Any] | None, mark: str = "") -> str:
-    return f"{percent(entry['value'])}{mark} {interval(entry['interval'])}" if entry else "-"
+def _accuracy(entry: Proportion, mark: str = "") -> str:
+    return f"{percent(entry.value)}{mark} {interval(entry.interval)}"
 
 
-def _attacks(report: dict[str, Any]) -> str:
-    attacks = [dict(entry["attack"]) for entry in report["accuracy"].values() if "attack" in entry]
-    return ", ".join(f"{attack.pop('name')} ({', '.join(map(_setting, attack.items()))})" for attack in attacks)
+def _size(size: CountedSize | FileSize) -> str:
+    return f"{share(size.fraction)} ({times(size.fraction)})"
 
 
-def _setting(item: tuple[str, Any]) -> str:
-    name, value = item
-    return f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+def _operations(report: Report) -> str:
+    return share(report.macs.executed / report.macs.dense) if report.macs else "-"
 
 
-def _config(path: Path) -> dict[str, Any]:
-    return yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+def _attacks(report: Report) -> list[str]:
+    """Each attack of a suite with all its settings."""
+    named = {name: dict(entry.attack) for name, entry in report.accuracy.attacks.items()}
+    return [f"`{name}`: {attack.pop('name')}, {', '.join(_settings(attack))}" for name, attack in named.items()]
+
+
+def _settings(attack: Settings) -> list[str]:
+    return [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in attack.items() if v not in ("", None)]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Every script under scripts/ runs, at a scale of seconds, and prints what it promises."""
 
 import json
+import re
 import runpy
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -91,16 +93,20 @@ def test_trial_verdict(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
 
 
 def test_render_results(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A page that names the run, its command as a shell takes it, and its curves where they are asked for."""
+    """A page for the study: its note, the run, its command as a shell takes it, and its curves if asked for."""
     place = Path("results") / "a-study" / finished.name
     shutil.copytree(finished, place)
     report = json.loads((place / "report.json").read_text())
-    report["run"]["overrides"] = ["method=admm", "+method.ratios={conv1: 0.5, fc1: 0.1}"]
+    report["run"]["overrides"] = ["method=admm", "+method.ratios={conv1: 0.5, fc1: 0.1}", "dataset.name=" + 90 * "x"]
     (place / "report.json").write_text(json.dumps(report))
-    (place.parent / "note.md").write_text("What was found.\n")
+    (place.parent / "note.md").write_text("# A study\n\nWhat was found.\n")
+    (place.parent / "log.txt").write_text("word " * 40)
     start(monkeypatch, capsys, "render_results", "results", "--curves")
-    page = Path("results/README.md").read_text()
-    assert f"tiny/lenet/{finished.name}" in page
-    assert "What was found." in page
-    assert "`robcomp train method=admm '+method.ratios={conv1: 0.5, fc1: 0.1}'`" in page
+    page = Path("results/a-study/README.md").read_text()
+    assert page.startswith("# A study\n\nWhat was found.\n")
+    assert f"({finished.name}/report.md)" in page
+    (command,) = re.findall(r"```sh\n(robcomp train .*?)\n```", page, re.S)
+    assert shlex.split(command.replace("\\\n", " "))[2:] == report["run"]["overrides"]
+    assert page.count("word") == 40
+    assert max(len(line) for line in page.splitlines() if not line.startswith("|")) <= 120
     assert (place / "curves.png").stat().st_size > 1000
