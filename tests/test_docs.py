@@ -259,6 +259,7 @@ def test_the_shown_diffs_add_things(tmp_path: Path) -> None:
         "model.hidden=30",
         "method.epochs_scale=0.05",
         "dataset.test_subset=60",
+        "attack.verdict=0",
         "+attack.attacks.bim={eps: 0.1, steps: 5}",
         f"out={tmp_path}/out",
         f"data_dir={tmp_path}/data",
