@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 
-def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it: readers see the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
@@ -44,7 +44,7 @@ def kind_of(cls: type) -> str:
     """The `kind` that a class gives itself; TypeError where it has none of its own but, perhaps, its parent's."""
     if "kind" not in vars(cls):
         raise TypeError(f"{cls.__name__} names results and has no kind of its own; give it one, or register it")
-    return cls.kind
+    return str(vars(cls)["kind"])
 
 
 def left_out(value: Any) -> set[str]:

@@ -128,6 +128,9 @@ def pair(ours: str, conv: str, bn: str) -> dict[str, str]:
 class Normalise(nn.Module):
     """(x - mean) / std by channel, computed in float32 and returned in x's dtype; no part of the state dict."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, mean: list[float], std: list[float]) -> None:
         super().__init__()
         for name, numbers in (("mean", mean), ("std", std)):

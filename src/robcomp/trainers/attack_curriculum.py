@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from robcomp.attacks.pgd import PGD
 from robcomp.errors import UserError
 from robcomp.trainers.objectives import Adversarial, Natural, Objective, Trades
 from robcomp.trainers.stage import part
@@ -41,8 +40,8 @@ class AttackCurriculum(Objective):
     def at(self, state: "TrainState") -> Objective:
         stage = part(state.epoch, state.epochs, len(self.eps_levels))
         since = state.epoch - stage * state.epochs // len(self.eps_levels)
-        attack: PGD = self.base.attack
-        eps = attack.eps * self.eps_levels[stage]
+        attack = self.base.attack
+        eps = attack.threat.eps * self.eps_levels[stage]
         if eps == 0:
             return Natural()
         steps = self.steps_levels[min(since, len(self.steps_levels) - 1) if state.epochs else -1]
