@@ -137,6 +137,8 @@ class Evaluator:
                 x_adv, distance = attack.find(view, x, y, random)
             else:
                 x_adv, distance = attack(view, x, y, random), None
+        except UserError:
+            raise
         except ValueError as error:
             raise UserError(f"attack {name} failed on this network: {error}.") from None
         return x_adv, y, distance
