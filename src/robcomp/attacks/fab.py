@@ -97,7 +97,7 @@ class FAB(MinimumNorm):
         below, above = margin(model(inside).float(), y), margin(model(outside).float(), y)
         for _ in range(FINAL):
             share = SHORT * (above / (above - below).clamp_min(TINY)).clamp(0, 1)
-            point = torch.lerp(outside, inside, per_image(share, inside))
+            point = torch.lerp(outside, inside, per_image(share, inside).to(inside))
             logits = model(point).float()
             wrong, gap = logits.argmax(1) != y, margin(logits, y)
             best.update(rows, point, wrong)

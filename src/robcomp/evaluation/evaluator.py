@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -46,7 +47,7 @@ class Outcome:
 class Evaluator:
     """A network and its test images. Within `with`, all is computed in float32 and weights are multiplied out once.
 
-    Attacks run on a folded copy of the network where that gives the same logits (FAITHFUL); whether an image was
+    The images are uint8, or float32 in [0, 1]. Attacks run on a folded copy of the network where that gives the same logits (FAITHFUL); whether an image was
     fooled is asked of the network itself. `advance(name, done, total)` is told how far an attack is, in images.
     """
 
@@ -60,7 +61,7 @@ class Evaluator:
         advance: Advance = lambda name, done, total: None,
     ) -> None:
         self.model, self.seed, self.batch_size, self.advance = model, seed, batch_size, advance
-        self.device = next(model.parameters(), torch.empty(0)).device
+        self.device = next(chain(model.parameters(), model.buffers()), split.images).device
         self.split = split.to(self.device)
         self.ledger = ledger or Ledger()
 
@@ -137,6 +138,8 @@ class Evaluator:
                 x_adv, distance = attack.find(view, x, y, random)
             else:
                 x_adv, distance = attack(view, x, y, random), None
+        except UserError:
+            raise
         except ValueError as error:
             raise UserError(f"attack {name} failed on this network: {error}.") from None
         return x_adv, y, distance
@@ -182,11 +185,13 @@ class Evaluator:
     def _folded(self) -> nn.Module:
         """The folded copy, or the network itself where a copy does not compute the same (own modules, randomness)."""
         x, _ = self.images(np.arange(min(len(self), 8)))
+        with torch.no_grad():
+            mine = self.model(x).float()
         try:
             folded = Snapshot(self.model, torch.float32, torch.channels_last)
             with torch.no_grad():
-                mine, copied = self.model(x).float(), folded(x)
-        except (RuntimeError, AttributeError, TypeError):
+                copied = folded(x)
+        except Exception:  # a network from elsewhere may mind being copied in any way
             return self.model
         return folded if bool(((mine - copied).abs() <= FAITHFUL * (1 + mine.abs())).all()) else self.model
 

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from robcomp.report.formatting import byte_size, count, duration, interval, markdown_table, percent, share, times
-from robcomp.report.schema import AttackAccuracy, Density, Macs, Proportion, Report, Size, TensorSize
+from robcomp.report.schema import AttackAccuracy, Density, Macs, Proportion, Report, Size, TensorSize, Verdict
 
 Cells = list[list[str]]
 
@@ -99,7 +99,11 @@ def definitions(report: Report) -> list[str]:
 
 def trust(report: Report) -> str:
     """What the checks of the verdict say of the figures under attack, in a sentence or, with flags, some more."""
-    verdict = report.verdict
+    return trust_in(report.verdict)
+
+
+def trust_in(verdict: Verdict | None) -> str:
+    """`trust`, of the verdict alone."""
     if verdict is None:
         return "Verdict: none; whether the figures under attack can be trusted was not checked."
     seen = f"{len(verdict.checks)} checks on {verdict.images} images"

@@ -43,7 +43,8 @@ def evaluate_external(config: Config, overrides: Sequence[str], console: Console
         if (folder / "report.json").exists() and not config.fresh:
             console.print(f"already evaluated: {folder} (fresh=true attacks again)")
         else:
-            spec = NetworkSpec(config.model, tuple(config.dataset.shape), len(dataset.classes))
+            classes = dataset.classes
+            spec = NetworkSpec(config.model, tuple(config.dataset.shape), len(classes), classes)
             model, bits, story = weights.as_stored(spec, Path(config.model.weights))
             console.print(f"weights: {story}", highlight=False, markup=False)
             artifact.save(model, spec, bits, folder / "model.rcz")

@@ -75,7 +75,7 @@ class Run:
         self.env = Environment(device, precision, config.training.channels_last, config.training.graphs)
         self.data = data.load(config.dataset, Path(config.data_dir), device)
         self.origin = identity.origin(config)
-        self.spec = NetworkSpec(config.model, tuple(config.dataset.shape), len(self.data.classes))
+        self.spec = NetworkSpec(config.model, tuple(config.dataset.shape), len(self.data.classes), self.data.classes)
         with torch.device("meta"):
             config.method.check(self.spec.build())
 
