@@ -69,12 +69,12 @@ class APGD(Attack):
             u = torch.rand(x.shape, generator=generator, device=x.device) * 2 - 1
         else:
             u = torch.randn(x.shape, generator=generator, device=x.device)
-        return self.threat.project(x + u * per_image(self.eps / norms(u, self.norm).clamp_min(1e-12), x), x)
+        return self.threat.project(x + u * per_image(self.threat.eps / norms(u, self.norm).clamp_min(1e-12), x), x)
 
     def _ascend(self, model: nn.Module, run: "Run", result: Tensor) -> None:
         """One run; those it fools are written into `result` and leave `run`."""
         intervals = checkpoints(self.steps)
-        run.step = torch.full_like(run.loss, 2 * self.eps)
+        run.step = torch.full_like(run.loss, 2 * self.threat.eps)
         self._look(model, run, result, slope=True)
         run.rises.zero_()
         run.checked = run.best_loss

@@ -70,8 +70,9 @@ class Attack:
     bounded: ClassVar[bool] = True  # False for the penalty form, which has no ball
 
     def __post_init__(self) -> None:
-        self.eps = fraction(self.eps, "eps")
-        self.threat = ThreatModel(self.norm, self.eps)
+        eps = fraction(self.eps, "eps")
+        self.eps = eps
+        self.threat = ThreatModel(self.norm, eps)
         if self.bn_mode not in ("eval", "train"):
             raise UserError(f"bn_mode={self.bn_mode!r} is not allowed; choose eval or train.")
 
@@ -114,7 +115,7 @@ class Attack:
             x_adv = self.perturb(network, images, labels, random).detach()
         self._check(x_adv, images)
         if self.bounded and len(images) and self.threat.violated(x_adv, images):
-            raise ValueError(f"{type(self).__name__} left the {self.norm} ball of eps {self.eps:g}")
+            raise ValueError(f"{type(self).__name__} left the {self.norm} ball of eps {self.threat.eps:g}")
         return x_adv.to(_home(x))
 
     def _check(self, x_adv: Tensor, x: Tensor) -> None:
@@ -141,8 +142,8 @@ class MinimumNorm(Attack):
         raise TypeError(f"{type(self).__name__} defines no nearest()")
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-        x_adv, distance = self.nearest(model, x, y, generator, enough=self.eps)
-        return torch.where(per_image(distance <= self.eps, x), x_adv, x)
+        x_adv, distance = self.nearest(model, x, y, generator, enough=self.threat.eps)
+        return torch.where(per_image(distance <= self.threat.eps, x), x_adv, x)
 
     def find(
         self,
@@ -192,21 +193,22 @@ def adversary_view(model: nn.Module, bn_mode: str = "eval") -> Iterator[None]:
     frozen = [parameter for parameter in model.parameters() if parameter.requires_grad]
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momenta = [(module, module.momentum) for module in norms]
-    counts = [(m, m.num_batches_tracked.clone()) for m in norms if m.num_batches_tracked is not None]
+    tracked = [module.num_batches_tracked for module in norms if module.num_batches_tracked is not None]
+    counts = [(held, held.clone()) for held in tracked]
     try:
         model.train(bn_mode == "train")
         for parameter in frozen:
             parameter.requires_grad_(False)
         if bn_mode == "train":
-            for module in norms:
-                module.momentum = 0.0  # running = 1 * running + 0 * batch: the attack leaves no trace
+            for norm in norms:
+                norm.momentum = 0.0  # running = 1 * running + 0 * batch: the attack leaves no trace
         yield
     finally:
         for module, training in modes:
             module.training = training
         for parameter in frozen:
             parameter.requires_grad_(True)
-        for module, momentum in momenta:
-            module.momentum = momentum
-        for module, count in counts:
-            module.num_batches_tracked.copy_(count)
+        for norm, momentum in momenta:
+            norm.momentum = momentum
+        for held, count in counts:
+            held.copy_(count)

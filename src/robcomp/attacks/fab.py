@@ -82,7 +82,7 @@ class FAB(MinimumNorm):
             direction = torch.rand(x.shape, generator=generator, device=x.device) * 2 - 1
         else:
             direction = torch.randn(x.shape, generator=generator, device=x.device)
-        radius = best.distance[rows].clamp_max(self.eps) / 2
+        radius = best.distance[rows].clamp_max(self.threat.eps) / 2
         return (x + direction * per_image(radius / norms(direction, self.norm), x)).clamp(*self.threat.bounds)
 
     def _refine(self, model: nn.Module, best: Nearest, y: Tensor) -> None:

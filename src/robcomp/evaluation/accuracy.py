@@ -82,7 +82,7 @@ def _worst_cases(suite: SuiteConfig, outcomes: Outcomes) -> list[WorstCase]:
     """One for each norm and eps, where there are several."""
     groups: dict[tuple[str, float], list[str]] = {}
     for name, attack in suite.with_ball().items():
-        groups.setdefault((attack.norm, attack.eps), []).append(name)
+        groups.setdefault((attack.norm, attack.threat.eps), []).append(name)
     if len(groups) < 2:
         return []
     return [

@@ -47,8 +47,9 @@ class Outcome:
 class Evaluator:
     """A network and its test images. Within `with`, all is computed in float32 and weights are multiplied out once.
 
-    The images are uint8, or float32 in [0, 1]. Attacks run on a folded copy of the network where that gives the same logits (FAITHFUL); whether an image was
-    fooled is asked of the network itself. `advance(name, done, total)` is told how far an attack is, in images.
+    The images are uint8, or float32 in [0, 1]. Attacks run on a folded copy of the network where that gives the same
+    logits (FAITHFUL); whether an image was fooled is asked of the network itself. `advance(name, done, total)` is told
+    how far an attack is, in images.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class Evaluator:
             if distance is not None:
                 distance[correct & distance.isfinite()] = torch.inf  # fooled the folded copy alone
                 arrays["distance"][chosen] = distance.cpu().numpy()
-                correct = distance > attack.eps
+                correct = distance > attack.threat.eps
             arrays["correct"][chosen] = correct.cpu().numpy()
             done += len(chosen)
             self.ledger.note(entry, arrays, done, seconds + time.monotonic() - began)

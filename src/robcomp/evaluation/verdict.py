@@ -32,13 +32,15 @@ def examine(e: Evaluator, attacks: dict[str, Attack], surviving: np.ndarray, ima
     that withstood them. "trusted" is None where no flag was raised on too few images to tell. None altogether where
     nothing was asked for: images = 0, or only attacks of eps 0.
     """
-    budgets = [attack for attack in attacks.values() if attack.eps > 0]
+    budgets = [attack for attack in attacks.values() if attack.threat.eps > 0]
     if not images or not budgets:
         return None
     looked = np.zeros(len(e), bool)
     looked[np.flatnonzero(e.clean)[:images]] = True
     checks = (
-        list(_Examination(e, max(budgets, key=lambda a: a.eps), looked, surviving).checks()) if looked.any() else []
+        list(_Examination(e, max(budgets, key=lambda a: a.threat.eps), looked, surviving).checks())
+        if looked.any()
+        else []
     )
     flagged = any(check.flag for check in checks)
     return Verdict(
@@ -53,7 +55,7 @@ class _Examination:
 
     def __init__(self, e: Evaluator, budget: Attack, looked: np.ndarray, surviving: np.ndarray) -> None:
         self.e, self.looked, self.surviving = e, looked, surviving
-        self.eps, self.norm = budget.eps, budget.norm
+        self.eps, self.norm = budget.threat.eps, budget.norm
         self.count = int(looked.sum())
         self.index = np.flatnonzero(looked)
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -25,6 +26,7 @@ from robcomp.runs import identity
 from robcomp.runs.load import load
 from robcomp.settings.schema import Config
 from robcomp.trainers.state import Environment
+from robcomp.units import fraction
 
 LEDGER_FILE = "outcomes.part.npz"  # what a run's evaluation has found so far
 
@@ -156,9 +158,9 @@ def _data(config: Config, dataset: data.Dataset) -> DataFacts:
 
 
 def _threat(config: Config) -> Threat:
-    return Threat(norm=config.threat.norm, eps=config.threat.eps)
+    return Threat(norm=config.threat.norm, eps=fraction(config.threat.eps, "threat.eps"))
 
 
-def _save_outcomes(path: Path, outcomes: dict[str, np.ndarray]) -> None:
+def _save_outcomes(path: Path, outcomes: dict[str, Any]) -> None:
     with path.open("wb") as stream:  # a file object: numpy would add .npz to a temporary name
         np.savez_compressed(stream, **outcomes)
