@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from tiny import rng
 
+import robcomp as rc
 from robcomp.cli import arguments, commands
 from robcomp.cli.parser import main
 from robcomp.runs import sweep
@@ -214,6 +217,20 @@ def test_every_command_is_one(page: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_a_wrong_command_is_found(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(AssertionError, match=wrong.split()[-1].partition("=")[0]):
         check(["robcomp", *wrong.split()], capsys)
+
+
+@here
+@pytest.mark.slow
+def test_the_readme_s_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a network of results/ and images that it gets wrong, which AutoAttack leaves alone."""
+    shutil.copy(TOP / "results" / "mnist-cpu" / "96500f3af2e9" / "model.rcz", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (shown,) = [code for language, code in FENCE.findall((TOP / "README.md").read_text()) if language == "python"]
+    x = torch.rand(4, 1, 28, 28, generator=rng())
+    names = {"x": x, "y": rc.load("model.rcz")(x).argmin(1)}
+    exec(shown, names)
+    assert names["result"].worst_case.value == 0
+    assert (names["x_adv"] - x).abs().max() <= 8 / 255 + 1e-6
 
 
 def test_the_forge_runs_the_two_commands_of_the_readme() -> None:
