@@ -83,8 +83,12 @@ def test_a_table_of_the_papers_marks_and_explains() -> None:
     )
     table = TableResult.make(
         **dict.fromkeys(("name", "scale", "title", "source", "note"), "-"),
-        **{"extra": [], "grid": [], "accuracy": ["clean", "pgd"], "size": ["nominal"], "x": "nominal"},
-        **{"definitions": {}, "records": [record], "published": [], "comparisons": []},
+        **{key: [] for key in ("extra", "grid", "published", "comparisons")},
+        accuracy=["clean", "pgd"],
+        size=["nominal"],
+        x="nominal",
+        definitions={},
+        records=[record],
     )
     clean, pgd = (cell for cell in _row(record, table) if cell.startswith("50.0"))
     assert ("(!)" in clean, "(!)" in pgd) == (False, True)
