@@ -304,8 +304,8 @@ def test_evaluate_writes_another_report_beside_the_first(capsys: pytest.CaptureF
     (path,) = folder.glob("evaluation-*.json")
     report = json.loads(path.read_text())
     assert report["evaluation"]["threat"]["eps"] == 0.3 != report["threat"]["eps"]
-    assert report["accuracy"]["pgd"]["attack"]["steps"] == 5
-    assert report["accuracy"]["pgd"]["attack"]["eps"] == 0.3
+    assert report["accuracy"]["attacks"]["pgd"]["attack"]["steps"] == 5
+    assert report["accuracy"]["attacks"]["pgd"]["attack"]["eps"] == 0.3
     assert report["accuracy"]["clean"] == json.loads(before)["accuracy"]["clean"]
     assert path.with_suffix(".npz").exists()
     assert (folder / "report.json").read_bytes() == before

@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from robcomp.errors import UserError, unknown
 from robcomp.settings.choices import choices, conf_dir
 
+SIZES = ("nominal", "coded", "file")
 Point = dict[str, Any]  # one choice of the grid: {"method.ratio": 0.006}; {} for a row without a grid
 
 
@@ -118,6 +119,9 @@ def parse(text: str, source: str) -> TableSpec:
         raise UserError(
             f"{source}: {str(error).splitlines()[0]}; see conf/table/atmc-mnist.yaml for the form."
         ) from None
+    for name in [*spec.columns.size, spec.columns.x]:
+        if name not in SIZES:
+            raise unknown(f"size in {source}", name, SIZES)
     for claim in spec.comparisons:
         _check_claim(claim, spec, source)
     return spec
