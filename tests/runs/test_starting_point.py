@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny import CLASSES, RUN, SHAPE, run
+from tiny import CLASSES, SHAPE, run, typed
 from torch import nn
 
 from robcomp import artifact
@@ -261,13 +261,13 @@ def test_a_damaged_packed_network_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["method=alr", "method.ratio=0.05"], "rank 1 in every layer takes"),
-        (["method=al0", "method.ratio=1e-5"], "keeps none of the network's"),
+        (typed("alr", "method.ratio=0.05"), "rank 1 in every layer takes"),
+        (typed("al0", "method.ratio=1e-5"), "keeps none of the network's"),
     ],
 )
 def test_a_budget_that_cannot_be_kept_is_refused_before_training(
     overrides: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["train", *RUN, *overrides]) == 2
+    assert main(["train", *overrides]) == 2
     assert said in capsys.readouterr().err
     assert not Path("outputs").exists()

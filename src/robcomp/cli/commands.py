@@ -27,9 +27,12 @@ def train(args: argparse.Namespace) -> int:
             print(OmegaConf.to_yaml(compose_node(job)), end="")
         return 0
     if args.multirun:
-        return int(None in sweep.run(jobs, _console()))
+        return int(None in sweep.run(jobs, _console(), typed=len(jobs[0])))
     config = compose_config(jobs[0])
+    from robcomp.runs.effect import check_training
     from robcomp.runs.train import train as train_run
+
+    check_training(jobs[0])
 
     train_run(config, jobs[0], _console())
     return 0
@@ -50,12 +53,15 @@ def evaluate(args: argparse.Namespace) -> int:
 
 
 def _evaluate_external(overrides: list[str]) -> int:
+    from robcomp.runs.effect import EXTERNAL, Job, check
     from robcomp.runs.external import evaluate_external
     from robcomp.settings.compose import compose_config
     from robcomp.settings.override_paths import absolute_paths
 
     overrides = absolute_paths(overrides)
-    evaluate_external(compose_config(overrides), overrides, _console())
+    config = compose_config(overrides)
+    check([Job(overrides)], EXTERNAL)
+    evaluate_external(config, overrides, _console())
     return 0
 
 
@@ -162,7 +168,7 @@ def table(args: argparse.Namespace) -> int:
 
     def run_all(jobs: list[list[str]]) -> list[Path | None]:
         there = [quoted("out", runs)] if runs else []
-        folders.extend(sweep.run([[*job, *there] for job in jobs], console))
+        folders.extend(sweep.run([[*job, *there] for job in jobs], console, typed=len(overrides) + len(there)))
         return folders
 
     page = build(args.name, args.scale, absolute_paths(overrides), run_all, out)

@@ -13,7 +13,8 @@ from robcomp.artifact import NetworkSpec
 from robcomp.errors import UserError
 from robcomp.hardware import choose_device
 from robcomp.report.schema import Report
-from robcomp.settings.compose import compose_config
+from robcomp.runs import effect
+from robcomp.settings.compose import compose_config, compose_node
 from robcomp.settings.schema import Config
 
 SUITE = "pgd100"  # the attack suite of every analysis, unless attack= chooses another
@@ -45,7 +46,7 @@ class LoadedRun:
 def load(folder: Path, overrides: Sequence[str]) -> LoadedRun:
     """The finished run in `folder` with its network and data; UserError where these are not those of its training."""
     report = Report.read(folder / "report.json")
-    config = compose_config([*own_overrides(report.run.overrides, overrides), *overrides])
+    config = compose_config(_whole(report, overrides))
     if config.dataset.name != report.run.dataset:
         raise UserError(
             f"dataset={config.dataset.name} is not what {folder} was trained on; leave dataset= out "
@@ -69,11 +70,21 @@ def load_all(folders: Sequence[Path], overrides: Sequence[str]) -> list[LoadedRu
         overrides = [f"attack={SUITE}", *overrides]
     runs = [load(folder, overrides) for folder in folders]
     same_images(runs)
+    check_overrides(runs, overrides, effect.ANALYSIS)
     used = Counter(run.label for run in runs)
     return [
         replace(run, dataset=runs[0].dataset, label=run.label if used[run.label] == 1 else str(run.folder))
         for run in runs
     ]
+
+
+def check_overrides(runs: Sequence[LoadedRun], overrides: Sequence[str], use: effect.Use) -> None:
+    """UserError for an override of now that changes nothing in what `use` makes of any of the runs."""
+    jobs = [
+        effect.Job(list(overrides), lambda typed, report=run.report: compose_node(_whole(report, typed)))
+        for run in runs
+    ]
+    effect.check(jobs, use)
 
 
 def same_images(runs: Sequence[LoadedRun]) -> None:
@@ -90,6 +101,11 @@ def same_images(runs: Sequence[LoadedRun]) -> None:
                 f"{run.folder} is tested on {len(run.dataset.test)} images and {first.folder} on "
                 f"{len(first.dataset.test)}; add dataset.test_subset=N, for all of them."
             )
+
+
+def _whole(report: Report, overrides: Sequence[str]) -> list[str]:
+    """The overrides that a finished run was trained with, as far as they still count, and those of now."""
+    return [*own_overrides(report.run.overrides, overrides), *overrides]
 
 
 def own_overrides(trained: Sequence[str], overrides: Sequence[str]) -> list[str]:

@@ -60,6 +60,13 @@ class Schedule:
         ratio = epochs / self.epochs
         return replace(self, epochs=epochs, milestones=[m * ratio for m in self.milestones], warmup=self.warmup * ratio)
 
+    def in_effect(self) -> "Schedule":
+        """The same course of learning, with the fields that take no part in it at their defaults."""
+        if self.epochs == 0:
+            return Schedule(epochs=0)
+        unused = {} if self.decay == "milestones" else {"milestones": [], "gamma": Schedule.gamma}
+        return replace(self, **unused, **({} if self.optimizer == "sgd" else {"momentum": Schedule.momentum}))
+
     def rate(self, epoch: float) -> float:
         """The learning rate at `epoch` (fractional, from 0); after the last, that of its middle (`Stage.limit`)."""
         epoch = epoch if epoch < self.epochs else max(self.epochs - 0.5, 0)
