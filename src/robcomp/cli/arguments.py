@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from robcomp.errors import UserError, unknown
+from robcomp.runs.beforehand import writable
 from robcomp.units import fraction
 
 EXAMPLE = "outputs/digits-lenet-atmc/HASH"
@@ -107,9 +108,12 @@ def single(key: str, values: Sequence[str], default: str = "") -> str:
     return values[0] if values else default
 
 
-def output(values: Sequence[str]) -> Path | None:
-    """The folder of out=DIR, None where there is none."""
+def output(values: Sequence[str], default: Path) -> Path | None:
+    """The folder of out=DIR, None where there is none; UserError where that or the default cannot be written to."""
     chosen = single("out", values)
+    if values and not chosen:
+        raise UserError("out= is empty; give a folder, which is made if it is not there.")
+    writable(Path(chosen) if chosen else default)
     return Path(chosen) if chosen else None
 
 

@@ -42,7 +42,8 @@ def evaluate(args: argparse.Namespace) -> int:
     mine, overrides = arguments.split("evaluate", args.overrides)
     if not mine["run"]:
         return _evaluate_external(args.overrides)  # there out= is where all runs go, as in train
-    folder, out = arguments.folder("run", mine["run"]), arguments.output(mine["out"])
+    folder = arguments.folder("run", mine["run"])
+    out = arguments.output(mine["out"], folder)
     from robcomp.runs.evaluate import evaluate_run
     from robcomp.settings.override_paths import absolute_paths
 
@@ -67,7 +68,8 @@ def _evaluate_external(overrides: list[str]) -> int:
 
 def curve(args: argparse.Namespace) -> int:
     mine, overrides = arguments.split("curve", args.overrides)
-    runs, out = arguments.folders("run", mine["run"]), arguments.output(mine["out"])
+    runs = arguments.folders("run", mine["run"])
+    out = arguments.output(mine["out"], runs[0])
     over, values = arguments.single("over", mine["over"], "eps"), arguments.numbers("values", mine["values"])
     from robcomp.analyses.curve import curve
     from robcomp.settings.override_paths import absolute_paths
@@ -79,7 +81,7 @@ def curve(args: argparse.Namespace) -> int:
 def transfer(args: argparse.Namespace) -> int:
     mine, overrides = arguments.split("transfer", args.overrides)
     sources, targets = (arguments.folders(key, mine[key]) for key in ("source", "targets"))
-    values, out = arguments.numbers("values", mine["values"]), arguments.output(mine["out"])
+    values, out = arguments.numbers("values", mine["values"]), arguments.output(mine["out"], sources[0])
     from robcomp.analyses.transfer import transfer
     from robcomp.settings.override_paths import absolute_paths
 
@@ -89,7 +91,8 @@ def transfer(args: argparse.Namespace) -> int:
 
 def combine(args: argparse.Namespace) -> int:
     mine, overrides = arguments.split("combine", args.overrides)
-    runs, out = arguments.folders("run", mine["run"], at_least=2), arguments.output(mine["out"])
+    runs = arguments.folders("run", mine["run"], at_least=2)
+    out = arguments.output(mine["out"], runs[0])
     from robcomp.analyses.combine import combine
     from robcomp.settings.override_paths import absolute_paths
 
@@ -99,7 +102,8 @@ def combine(args: argparse.Namespace) -> int:
 
 def sensitivity(args: argparse.Namespace) -> int:
     mine, overrides = arguments.split("sensitivity", args.overrides)
-    runs, out = arguments.folders("run", mine["run"]), arguments.output(mine["out"])
+    runs = arguments.folders("run", mine["run"])
+    out = arguments.output(mine["out"], runs[0])
     values = arguments.numbers("values", mine["values"])
     from robcomp.analyses.sensitivity import sensitivity
     from robcomp.settings.override_paths import absolute_paths
@@ -110,7 +114,8 @@ def sensitivity(args: argparse.Namespace) -> int:
 
 def histogram(args: argparse.Namespace) -> int:
     mine = arguments.only("histogram", args.overrides)
-    runs, out = arguments.folders("run", mine["run"]), arguments.output(mine["out"])
+    runs = arguments.folders("run", mine["run"])
+    out = arguments.output(mine["out"], runs[0])
     bins, layers = (arguments.single(key, mine[key]) for key in ("bins", "layers"))
     normalised = arguments.single("normalised", mine["normalised"], "false")
     if normalised not in ("true", "false"):
@@ -123,7 +128,8 @@ def histogram(args: argparse.Namespace) -> int:
 
 def losses(args: argparse.Namespace) -> int:
     mine = arguments.only("losses", args.overrides)
-    runs, out = arguments.folders("run", mine["run"]), arguments.output(mine["out"])
+    runs = arguments.folders("run", mine["run"])
+    out = arguments.output(mine["out"], runs[0])
     from robcomp.analyses.losses import losses
 
     losses(runs, out, _console())
@@ -158,7 +164,7 @@ def table(args: argparse.Namespace) -> int:
     if args.name not in choices.choices("table"):
         raise unknown("table", args.name, choices.choices("table"))
     mine, overrides = arguments.split("table", args.overrides)
-    out = arguments.output(mine["out"]) or Path("results")
+    out = arguments.output(mine["out"], Path("results")) or Path("results")
     runs = arguments.single("runs", mine["runs"])
     from robcomp.runs import sweep
     from robcomp.settings.override_paths import absolute_paths, quoted

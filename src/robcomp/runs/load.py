@@ -60,6 +60,7 @@ def load(folder: Path, overrides: Sequence[str]) -> LoadedRun:
             f"{folder} was trained on other {dataset.name} images, or on another split of them, than those at hand, so "
             "its test images may be among them; bring the former state back, or train on this one."
         )
+    config.attack.check(len(dataset.classes))
     label = f"{report.run.model} {report.run.method} {report.run.id[:6]}{report.doubt}"
     return LoadedRun(folder, label, report, model.to(device), spec, config, dataset, device)
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from robcomp import storage
 from robcomp.errors import UserError
-from robcomp.runs import effect, train
+from robcomp.runs import beforehand, effect, train
 from robcomp.runs.identity import run_directory
 from robcomp.settings.compose import compose_config, compose_node
 from robcomp.settings.schema import Config
@@ -44,6 +44,8 @@ def run(jobs: Sequence[Sequence[str]], console: Console, typed: int = 0) -> list
     configs = [_composed(jobs, number) for number in range(len(jobs))]
     effect.check([_asked(job, typed) for job in jobs], effect.TRAINING)
     targets = [run_directory(config) for config in configs]
+    for out in sorted({config.out for config in configs}):
+        beforehand.writable(Path(out))
     folders: list[Path | None] = []
     failures = []
     for number, (job, config, target) in enumerate(zip(jobs, configs, targets, strict=True), 1):

@@ -39,6 +39,7 @@ class RecipeContext:
             raise unknown("schedule", name, [key for key, how in self.schedules.items() if isinstance(how, Schedule)])
         own = self.schedules.get(stage)
         schedule = replace(self.schedules[name], **own) if isinstance(own, Mapping) else self.schedules[name]
+        schedule.check(f"schedule.{stage if isinstance(own, Mapping) else name}")
         schedule = schedule.scaled(self.epochs_scale)
         return replace(schedule, lr=schedule.lr * self.lr_scale)
 

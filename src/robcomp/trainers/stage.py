@@ -1,6 +1,7 @@
 """What to train: a stage and its schedule."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -52,6 +53,16 @@ class Schedule:
                     f"schedule: {name}={getattr(self, name)!r} is not allowed; choose from {', '.join(allowed)}."
                 )
 
+    def check(self, where: str) -> None:
+        """UserError where the learning rate is to fall at an epoch that the stage does not have; `where` names it."""
+        outside = [m for m in self.milestones if not 0 < m < self.epochs]
+        if self.decay == "milestones" and self.epochs and outside:
+            inside = [m for m in self.milestones if m not in outside]
+            raise UserError(
+                f"{where}.milestones={_list(self.milestones)}: the stage has {self.epochs} epochs, and none ends at "
+                f"{_list(outside)}; set {where}.milestones={_list(inside)}, or shorten all by method.epochs_scale."
+            )
+
     def scaled(self, factor: float) -> "Schedule":
         """The same schedule over `factor` times the epochs (at least 1), milestones and warm-up in proportion."""
         if factor == 1 or self.epochs == 0:
@@ -80,6 +91,10 @@ class Schedule:
         if self.decay == "linear":
             return self.lr * left
         return self.lr * 0.5 * (1 - math.cos(math.pi * left)) if self.decay == "cosine" else self.lr
+
+
+def _list(numbers: Iterable[float]) -> str:
+    return f"[{','.join(f'{number:g}' for number in numbers)}]"
 
 
 @dataclass
