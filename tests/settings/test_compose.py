@@ -172,6 +172,22 @@ def test_what_names_a_run() -> None:
     assert run_directory(compose_config(["out=there"])).parent == Path("there/digits-lenet-atmc")
 
 
+@pytest.mark.parametrize(
+    ("overrides", "held_out"),
+    [
+        ("dataset=digits", 137),
+        ("dataset=mnist", 1000),
+        ("dataset=digits dataset.subset=400", 40),
+        ("dataset=mnist dataset.subset=400", 40),
+        ("dataset=mnist dataset.subset=20000", 1000),
+        ("dataset=mnist dataset.subset=400 dataset.val=100", 100),
+        ("dataset=digits dataset.subset=5", 1),
+    ],
+)
+def test_a_subset_holds_out_a_tenth_at_most_and_what_is_typed_as_it_is(overrides: str, held_out: int) -> None:
+    assert compose_config(overrides.split()).dataset.val == held_out
+
+
 def test_one_value_in_two_spellings_is_one_run() -> None:
     assert run_directory(compose_config(["threat.eps=1/10"])) == run_directory(compose_config(["threat.eps=0.1"]))
 

@@ -63,7 +63,7 @@ def keys_help(command: str, *more: tuple[str, str]) -> str:
 def split(command: str, arguments: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
     """(key -> the values entered for it, for each of the command's own keys; all other arguments, in order)."""
     mine: dict[str, list[str]] = {key: [] for key in KEYS[command]}
-    rest = []
+    rest: list[str] = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
         (mine[key] if equals and key in mine else rest).append(value if equals and key in mine else argument)

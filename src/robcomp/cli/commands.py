@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from robcomp.cli import arguments
 from robcomp.errors import UserError, unknown
+from robcomp.runs.beforehand import writable
 from robcomp.settings import choices
 
 if TYPE_CHECKING:
@@ -164,8 +165,10 @@ def table(args: argparse.Namespace) -> int:
     if args.name not in choices.choices("table"):
         raise unknown("table", args.name, choices.choices("table"))
     mine, overrides = arguments.split("table", args.overrides)
-    out = arguments.output(mine["out"], Path("results")) or Path("results")
+    out = Path(arguments.single("out", mine["out"]) or "results")
     runs = arguments.single("runs", mine["runs"])
+    if runs:
+        writable(Path(runs), "runs")
     from robcomp.runs import sweep
     from robcomp.settings.override_paths import absolute_paths, quoted
     from robcomp.tables.build import build

@@ -86,9 +86,10 @@ def stamp(cfg: DatasetConfig, data_dir: Path) -> str | None:
     Where the folder is gone, the stamp of its converted file. Raises UserError where neither is there.
     """
     path = location(cfg, Path(data_dir).expanduser())
-    if path.exists() and not Path(cfg.path).exists():
+    root = Path(cfg.path or "")
+    if path.exists() and not root.exists():
         return store.read(path).stamp
-    return folder.scan(Path(cfg.path)).stamp
+    return folder.scan(root).stamp
 
 
 def _converted(cfg: DatasetConfig, data_dir: Path) -> Path:

@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
+from omegaconf import DictConfig
 from torch import nn
 
 from robcomp import artifact, data, storage
@@ -81,11 +83,11 @@ def load_all(folders: Sequence[Path], overrides: Sequence[str]) -> list[LoadedRu
 
 def check_overrides(runs: Sequence[LoadedRun], overrides: Sequence[str], use: effect.Use) -> None:
     """UserError for an override of now that changes nothing in what `use` makes of any of the runs."""
-    jobs = [
-        effect.Job(list(overrides), lambda typed, report=run.report: compose_node(_whole(report, typed)))
-        for run in runs
-    ]
-    effect.check(jobs, use)
+
+    def composed(report: Report, typed: Sequence[str]) -> DictConfig:
+        return compose_node(_whole(report, typed))
+
+    effect.check([effect.Job(list(overrides), partial(composed, run.report)) for run in runs], use)
 
 
 def same_images(runs: Sequence[LoadedRun]) -> None:

@@ -82,7 +82,7 @@ def _values(override: Override) -> list[str]:
         return [f"{key}={value}" for value in override.sweep_string_iterator()]
     if override.is_sweep_override():
         raise HydraException("a sweep over an interval has no list of values")
-    return [override.input_line]
+    return [str(override.input_line)]
 
 
 def _record(folder: Path, job: Sequence[str], error: Exception) -> str:

@@ -176,7 +176,7 @@ class Config:
 
     def check(self) -> None:
         """UserError for settings that are each allowed and cannot be meant together."""
-        shape, eps = self.dataset.shape, self.threat.eps
+        shape, eps = self.dataset.shape, float(self.threat.eps)
         if self.threat.norm == "L2" and eps > math.sqrt(math.prod(shape)):
             raise UserError(
                 f"threat.eps={eps:g} in L2 allows any image, as black and white of {'x'.join(map(str, shape))} are "
@@ -235,5 +235,5 @@ def _fields(name: str, chosen: Any) -> dict[str, Any]:
             raise UserError(
                 f"schedule.{name}.{key}={value} has the wrong type; write it as in schedule.dense.{key}."
             ) from None
-    typed = OmegaConf.to_container(typed)  # no Schedule: whether its fields go together depends on the stage's epochs
-    return {key: typed[key] for key in chosen}
+    # no Schedule: whether its fields go together depends on the stage's epochs
+    return {key: OmegaConf.select(typed, key) for key in chosen}

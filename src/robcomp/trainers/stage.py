@@ -47,10 +47,10 @@ class Schedule:
             raise UserError(f"schedule: restarts={self.restarts} is out of range; at least 1 is allowed.")
         if self.momentum == 1:
             raise UserError("schedule: momentum=1 never forgets a gradient; less than 1 is allowed.")
-        for name, allowed in (("decay", DECAYS), ("optimizer", OPTIMIZERS)):
-            if getattr(self, name) not in allowed:
+        for name, choices in (("decay", DECAYS), ("optimizer", OPTIMIZERS)):
+            if getattr(self, name) not in choices:
                 raise UserError(
-                    f"schedule: {name}={getattr(self, name)!r} is not allowed; choose from {', '.join(allowed)}."
+                    f"schedule: {name}={getattr(self, name)!r} is not allowed; choose from {', '.join(choices)}."
                 )
 
     def check(self, where: str) -> None:
@@ -75,8 +75,8 @@ class Schedule:
         """The same course of learning, with the fields that take no part in it at their defaults."""
         if self.epochs == 0:
             return Schedule(epochs=0)
-        unused = {} if self.decay == "milestones" else {"milestones": [], "gamma": Schedule.gamma}
-        return replace(self, **unused, **({} if self.optimizer == "sgd" else {"momentum": Schedule.momentum}))
+        course = self if self.decay == "milestones" else replace(self, milestones=[], gamma=Schedule.gamma)
+        return course if self.optimizer == "sgd" else replace(course, momentum=Schedule.momentum)
 
     def rate(self, epoch: float) -> float:
         """The learning rate at `epoch` (fractional, from 0); after the last, that of its middle (`Stage.limit`)."""
