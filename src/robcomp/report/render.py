@@ -1,6 +1,7 @@
 """A report as text: tables on the console (rich) and the page report.md, both made of the same cells."""
 
 import math
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -17,7 +18,7 @@ from robcomp.report.formatting import (
     share,
     times,
 )
-from robcomp.report.schema import AttackAccuracy, Density, Macs, Proportion, Report, Size, TensorSize, Verdict
+from robcomp.report.schema import Accuracy, AttackAccuracy, Density, Macs, Proportion, Report, Size, TensorSize, Verdict
 
 Cells = list[list[str]]
 
@@ -111,11 +112,15 @@ def definitions(report: Report) -> list[str]:
 
 def constant(report: Report) -> str:
     """What there is to say of a network that gives one answer to every image, and '' of any other."""
-    if report.accuracy.only_class is None:
+    return constant_in(report.accuracy, [layer.name for layer in report.density.layers if not layer.nonzero])
+
+
+def constant_in(accuracy: Accuracy, empty: Sequence[str]) -> str:
+    """`constant`, of the accuracies and the names of the layers without a non-zero weight."""
+    if accuracy.only_class is None:
         return ""
-    empty = [layer.name for layer in report.density.layers if not layer.nonzero]
     why = f"; {listed(empty)} {'is' if len(empty) == 1 else 'are'} empty (no non-zero weight)" if empty else ""
-    return f"The network answers class {report.accuracy.only_class} for every image{why}."
+    return f"The network answers class {accuracy.only_class} for every image{why}."
 
 
 def trust(report: Report) -> str:
