@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny import CLASSES, RUN, SHAPE, run
+from tiny import CLASSES, RUN, SHAPE, run, typed
 from torch import nn
 
 from robcomp import artifact
@@ -19,7 +19,10 @@ from robcomp.models.lenet import LeNetConfig
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("sandbox", "no_curves")]
 
 TRAINED = ["method=nat", "attack.batch_size=7"]
-EXTERNAL = [*(o for o in RUN if not o.startswith(("schedule", "training"))), "model.weights=net.safetensors"]
+EXTERNAL = [
+    *(o for o in RUN if not o.startswith(("schedule", "training", "dataset.val"))),
+    "model.weights=net.safetensors",
+]
 
 
 def external(path: str = "net.safetensors") -> nn.Module:
@@ -119,7 +122,7 @@ def test_an_evaluation_in_another_folder_leaves_the_runs_as_it_was(capsys: pytes
 def test_a_stopped_evaluation_goes_on(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     whole = run([*TRAINED, "out=whole"])
     lines = {
-        "train": ["train", *RUN, *TRAINED, "out=stopped"],
+        "train": ["train", *typed("nat", *TRAINED[1:]), "out=stopped"],
         "evaluate": ["evaluate", f"run={whole}", "attack=atmc", "attack.batch_size=7", "attack.verdict=0"],
     }
     if command == "evaluate":

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from tiny import RUN, images, run, two_layers
+from tiny import RUN, images, run, two_layers, typed
 from torch import Tensor
 
 from robcomp import storage
@@ -425,7 +425,7 @@ def test_no_renaming_orphans_the_stage_cache(method: str, key: str) -> None:
 @pytest.mark.usefixtures("sandbox", "no_curves")
 def test_stages_of_an_earlier_naming_are_told_of_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     def said() -> str:
-        assert main(["train", *RUN, "method=al0", "fresh=true"]) == 0
+        assert main(["train", *typed("al0"), "fresh=true"]) == 0
         return " ".join(capsys.readouterr().out.split())
 
     assert "earlier version" not in said()

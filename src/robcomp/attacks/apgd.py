@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from robcomp.attacks.active_set import ActiveSet, runs_at_once
 from robcomp.attacks.base import ATTACKS, Attack, norms, per_image
-from robcomp.attacks.losses import cross_entropy, dlr, gradient, targeted_dlr, targets
+from robcomp.attacks.losses import check_targets, cross_entropy, dlr, gradient, targeted_dlr, targets
 from robcomp.errors import UserError
 
 MOMENTUM = 0.75  # share of the new step in a move; the rest repeats the last move
@@ -183,6 +183,9 @@ class APGDT(APGD):
         super().__post_init__()
         if self.targets < 1:
             raise UserError(f"targets={self.targets} is out of range; an attack aims for at least 1 class.")
+
+    def check(self, classes: int) -> None:
+        check_targets(self.targets, APGDT.targets, classes)
 
     @property
     def cost(self) -> int:

@@ -86,6 +86,9 @@ class Attack:
             if getattr(self, name) < 1:
                 raise UserError(f"{name}={getattr(self, name)} is out of range; an attack takes at least 1.")
 
+    def check(self, classes: int) -> None:
+        """UserError where the settings cannot be meant for a network of that many classes."""
+
     @property
     def cost(self) -> int:
         """Passes for an image that withstands: forward and backward ones together. Orders a suite, and its progress."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from robcomp.attacks.active_set import Nearest, runs_at_once
 from robcomp.attacks.base import ATTACKS, MinimumNorm, norms, per_image
-from robcomp.attacks.losses import gradient, margin, own, targets
+from robcomp.attacks.losses import check_targets, gradient, margin, own, targets
 from robcomp.errors import UserError
 from robcomp.projections.hyperplane import nearest_on_hyperplane
 
@@ -149,6 +149,9 @@ class FABT(FAB):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.at_least_one("targets")
+
+    def check(self, classes: int) -> None:
+        check_targets(self.targets, FABT.targets, classes)
 
     @property
     def cost(self) -> int:

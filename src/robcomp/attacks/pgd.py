@@ -48,6 +48,9 @@ class PGD(Attack):
         given = self.relative_step * self.threat.eps / self.steps if self.step_size is None else self.step_size
         self.step_size = self._step = fraction(given, "step_size", open_low=self.threat.eps > 0)
 
+    def check(self, classes: int) -> None:
+        check_target(self.target, classes)
+
     @property
     def cost(self) -> int:
         return 2 * self.steps * self.restarts

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from robcomp.cli import arguments
 from robcomp.errors import UserError, unknown
+from robcomp.runs.beforehand import writable
 from robcomp.settings import choices
 
 if TYPE_CHECKING:
@@ -27,9 +28,12 @@ def train(args: argparse.Namespace) -> int:
             print(OmegaConf.to_yaml(compose_node(job)), end="")
         return 0
     if args.multirun:
-        return int(None in sweep.run(jobs, _console()))
+        return int(None in sweep.run(jobs, _console(), typed=len(jobs[0])))
     config = compose_config(jobs[0])
+    from robcomp.runs.effect import check_training
     from robcomp.runs.train import train as train_run
+
+    check_training(jobs[0])
 
     train_run(config, jobs[0], _console())
     return 0
@@ -39,7 +43,8 @@ def evaluate(args: argparse.Namespace) -> int:
     mine, overrides = arguments.split("evaluate", args.overrides)
     if not mine["run"]:
         return _evaluate_external(args.overrides)  # there out= is where all runs go, as in train
-    folder, out = arguments.folder("run", mine["run"]), arguments.output(mine["out"])
+    folder = arguments.folder("run", mine["run"])
+    out = arguments.output(mine["out"], folder)
     from robcomp.runs.evaluate import evaluate_run
     from robcomp.settings.override_paths import absolute_paths
 
@@ -50,18 +55,22 @@ def evaluate(args: argparse.Namespace) -> int:
 
 
 def _evaluate_external(overrides: list[str]) -> int:
+    from robcomp.runs.effect import EXTERNAL, Job, check
     from robcomp.runs.external import evaluate_external
     from robcomp.settings.compose import compose_config
     from robcomp.settings.override_paths import absolute_paths
 
     overrides = absolute_paths(overrides)
-    evaluate_external(compose_config(overrides), overrides, _console())
+    config = compose_config(overrides)
+    check([Job(overrides)], EXTERNAL)
+    evaluate_external(config, overrides, _console())
     return 0
 
 
 def curve(args: argparse.Namespace) -> int:
     mine, overrides = arguments.split("curve", args.overrides)
-    runs, out = arguments.folders("run", mine["run"]), arguments.output(mine["out"])
+    runs = arguments.folders("run", mine["run"])
+    out = arguments.output(mine["out"], runs[0])
     over, values = arguments.single("over", mine["over"], "eps"), arguments.numbers("values", mine["values"])
     from robcomp.analyses.curve import curve
     from robcomp.settings.override_paths import absolute_paths
@@ -73,7 +82,7 @@ def curve(args: argparse.Namespace) -> int:
 def transfer(args: argparse.Namespace) -> int:
     mine, overrides = arguments.split("transfer", args.overrides)
     sources, targets = (arguments.folders(key, mine[key]) for key in ("source", "targets"))
-    values, out = arguments.numbers("values", mine["values"]), arguments.output(mine["out"])
+    values, out = arguments.numbers("values", mine["values"]), arguments.output(mine["out"], sources[0])
     from robcomp.analyses.transfer import transfer
     from robcomp.settings.override_paths import absolute_paths
 
@@ -83,7 +92,8 @@ def transfer(args: argparse.Namespace) -> int:
 
 def combine(args: argparse.Namespace) -> int:
     mine, overrides = arguments.split("combine", args.overrides)
-    runs, out = arguments.folders("run", mine["run"], at_least=2), arguments.output(mine["out"])
+    runs = arguments.folders("run", mine["run"], at_least=2)
+    out = arguments.output(mine["out"], runs[0])
     from robcomp.analyses.combine import combine
     from robcomp.settings.override_paths import absolute_paths
 
@@ -93,7 +103,8 @@ def combine(args: argparse.Namespace) -> int:
 
 def sensitivity(args: argparse.Namespace) -> int:
     mine, overrides = arguments.split("sensitivity", args.overrides)
-    runs, out = arguments.folders("run", mine["run"]), arguments.output(mine["out"])
+    runs = arguments.folders("run", mine["run"])
+    out = arguments.output(mine["out"], runs[0])
     values = arguments.numbers("values", mine["values"])
     from robcomp.analyses.sensitivity import sensitivity
     from robcomp.settings.override_paths import absolute_paths
@@ -104,7 +115,8 @@ def sensitivity(args: argparse.Namespace) -> int:
 
 def histogram(args: argparse.Namespace) -> int:
     mine = arguments.only("histogram", args.overrides)
-    runs, out = arguments.folders("run", mine["run"]), arguments.output(mine["out"])
+    runs = arguments.folders("run", mine["run"])
+    out = arguments.output(mine["out"], runs[0])
     bins, layers = (arguments.single(key, mine[key]) for key in ("bins", "layers"))
     normalised = arguments.single("normalised", mine["normalised"], "false")
     if normalised not in ("true", "false"):
@@ -117,7 +129,8 @@ def histogram(args: argparse.Namespace) -> int:
 
 def losses(args: argparse.Namespace) -> int:
     mine = arguments.only("losses", args.overrides)
-    runs, out = arguments.folders("run", mine["run"]), arguments.output(mine["out"])
+    runs = arguments.folders("run", mine["run"])
+    out = arguments.output(mine["out"], runs[0])
     from robcomp.analyses.losses import losses
 
     losses(runs, out, _console())
@@ -152,8 +165,10 @@ def table(args: argparse.Namespace) -> int:
     if args.name not in choices.choices("table"):
         raise unknown("table", args.name, choices.choices("table"))
     mine, overrides = arguments.split("table", args.overrides)
-    out = arguments.output(mine["out"]) or Path("results")
+    out = Path(arguments.single("out", mine["out"]) or "results")
     runs = arguments.single("runs", mine["runs"])
+    if runs:
+        writable(Path(runs), "runs")
     from robcomp.runs import sweep
     from robcomp.settings.override_paths import absolute_paths, quoted
     from robcomp.tables.build import build
@@ -162,7 +177,7 @@ def table(args: argparse.Namespace) -> int:
 
     def run_all(jobs: list[list[str]]) -> list[Path | None]:
         there = [quoted("out", runs)] if runs else []
-        folders.extend(sweep.run([[*job, *there] for job in jobs], console))
+        folders.extend(sweep.run([[*job, *there] for job in jobs], console, typed=len(overrides) + len(there)))
         return folders
 
     page = build(args.name, args.scale, absolute_paths(overrides), run_all, out)

@@ -69,6 +69,7 @@ def evaluate_suite(evaluator: Evaluator, suite: SuiteConfig) -> tuple[Accuracy, 
         attacks=found,
         worst_case=proportion(worst),
         worst_cases=_worst_cases(suite, outcomes) if suite.individual else [],
+        only_class=evaluator.only_class,
     )
     return accuracy, outcomes
 

@@ -75,7 +75,8 @@ class Evaluator:
             stack.enter_context(effective_weights(self.model))
             stack.enter_context(_eval_mode(self.model))
             self.view = self._folded()
-            self.clean = self._clean()
+            self.answers = self._answers()
+            self.clean = self.answers == self.split.labels.cpu().numpy()
             self._stack = stack.pop_all()
         return self
 
@@ -166,13 +167,20 @@ class Evaluator:
         """The network's own logits, by batches."""
         return torch.cat([self.model(part).float() for part in x.split(self.batch_size)]) if len(x) else x.new_empty(0)
 
-    def _clean(self) -> np.ndarray:
+    @property
+    def only_class(self) -> int | None:
+        """The class that is answered for every image, where the images are of several; None where answers differ."""
+        constant = len(np.unique(self.answers)) == 1 and len(self.split.labels.unique()) > 1
+        return int(self.answers[0]) if constant else None
+
+    def _answers(self) -> np.ndarray:
+        """The class that the network gives each image as it is: int64 [N]."""
         if not len(self):
             raise UserError("there is no image to evaluate on; give test images, or a larger dataset.test_subset.")
-        correct = np.zeros(len(self), bool)
+        answers = np.zeros(len(self), np.int64)
         for start in range(0, len(self), self.batch_size):
             index = np.arange(start, min(start + self.batch_size, len(self)))
-            x, y = self.images(index)
+            x, _ = self.images(index)
             logits = self.logits(x)
             if not bool(logits.isfinite().all()):
                 bad = int(index[(~logits.isfinite().all(1)).cpu().numpy()][0])
@@ -180,8 +188,8 @@ class Evaluator:
                     f"the network returns NaN or infinity for test image {bad}; a diverged training does that: train "
                     "it again with a smaller learning rate (training.lr_scale=0.2), or give other weights."
                 )
-            correct[index] = (logits.argmax(1) == y).cpu().numpy()
-        return correct
+            answers[index] = logits.argmax(1).cpu().numpy()
+        return answers
 
     def _folded(self) -> nn.Module:
         """The folded copy, or the network itself where a copy does not compute the same (own modules, randomness)."""

@@ -37,7 +37,8 @@ def train(*overrides: str, progress: bool = False) -> TrainedRun:
     """The run of `robcomp train OVERRIDES`, as in train("method=al0", "dataset=digits"); a finished one is read back.
 
     Nothing is printed but with `progress`, which shows what the command shows. torch's random numbers go on as if
-    nothing had been trained. UserError for a configuration that cannot be.
+    nothing had been trained. UserError for a configuration that cannot be, or an override that
+    changes nothing in it.
     """
     for override in overrides:
         if not isinstance(override, str):
@@ -46,8 +47,10 @@ def train(*overrides: str, progress: bool = False) -> TrainedRun:
             )
     chosen = absolute_paths(overrides)
     config = compose_config(chosen)
+    from robcomp.runs.effect import check_training
     from robcomp.runs.train import train as train_run
 
+    check_training(chosen)
     with torch.random.fork_rng():
         return TrainedRun(train_run(config, chosen, Console(quiet=not progress)))
 

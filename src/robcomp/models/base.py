@@ -54,7 +54,12 @@ class ModelConfig:
             )
 
     def scaled(self, channels: int) -> int:
-        """`channels` times the width multiplier, at least 1."""
+        """`channels` times the width multiplier, at least 1; UserError where less than half a channel is left."""
+        if channels * self.width < 0.5:
+            raise UserError(
+                f"model.width={self.width:g} leaves none of a layer's {channels} channels; give at least "
+                f"{math.ceil(500 / channels) / 1000:g}."
+            )
         return max(1, round(channels * self.width))
 
     def normalisation(self) -> nn.Module:

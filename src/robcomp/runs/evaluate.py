@@ -22,8 +22,8 @@ from robcomp.evaluation.size import layer_sizes, sizes
 from robcomp.report import render
 from robcomp.report.records import now
 from robcomp.report.schema import DataFacts, EvaluationFacts, Report, RunFacts, StageFacts, Threat
-from robcomp.runs import identity
-from robcomp.runs.load import load
+from robcomp.runs import beforehand, effect, identity
+from robcomp.runs.load import check_overrides, load
 from robcomp.settings.schema import Config
 from robcomp.trainers.state import Environment
 from robcomp.units import fraction
@@ -105,6 +105,9 @@ def evaluate_run(folder: Path, overrides: Sequence[str], out: Path | None, conso
     obtained. The same evaluation asked for again is read from its file; a stopped one goes on.
     """
     run = load(folder, overrides)
+    check_overrides([run], overrides, effect.EVALUATION)
+    for sentence in beforehand.shortened(run.config, run.dataset):
+        console.print(sentence, highlight=False, markup=False)
     config, report = run.config, run.report
     page = (
         out or folder

@@ -13,7 +13,7 @@ from robcomp.errors import UserError
 from robcomp.hardware import choose_device
 from robcomp.report import render
 from robcomp.report.schema import Report
-from robcomp.runs import evaluate, identity, weights
+from robcomp.runs import beforehand, evaluate, identity, weights
 from robcomp.settings.schema import Config
 from robcomp.trainers.state import Environment
 
@@ -34,10 +34,14 @@ def evaluate_external(config: Config, overrides: Sequence[str], console: Console
             "model.new_head=true leaves the last layer of the network untrained, so there is nothing to evaluate; "
             "train it first: robcomp train ... model.weights=FILE model.new_head=true."
         )
+    beforehand.writable(Path(config.out))
     device = choose_device(config.device)
     dataset = data.load(config.dataset, Path(config.data_dir), device)
     named = [identity.origin(config), identity.evaluation(config, dataset)]
     folder = Path(config.out) / f"{config.dataset.name}-{config.model.name}-external" / storage.digest(named)
+    config.attack.check(len(dataset.classes))
+    for sentence in beforehand.shortened(config, dataset):
+        console.print(sentence, highlight=False, markup=False)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
         if (folder / "report.json").exists() and not config.fresh:

@@ -18,7 +18,7 @@ from robcomp.hardware import choose_device, choose_precision, exact_float32
 from robcomp.models.parameterisation import parameterise, prunable_parameters, restore
 from robcomp.report import log, render
 from robcomp.report.schema import Report, StageFacts
-from robcomp.runs import evaluate, identity, weights
+from robcomp.runs import beforehand, evaluate, identity, weights
 from robcomp.settings.schema import Config
 from robcomp.trainers.loop import stage_store
 from robcomp.trainers.loop.bars import TrainingProgress
@@ -34,6 +34,7 @@ _looked_at: set[Path] = set()  # caches in which this process has looked for sta
 def train(config: Config, overrides: Sequence[str], console: Console) -> Path:
     """Train, pack, read back, attack and report; returns the run directory. A finished run is not run again."""
     folder = identity.run_directory(config)
+    beforehand.writable(folder)
     run = None if _finished(config, folder) else Run(config, overrides, folder, console)  # no data, no folder
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
@@ -75,6 +76,8 @@ class Run:
         self.env = Environment(device, precision, config.training.channels_last, config.training.graphs)
         self.data = data.load(config.dataset, Path(config.data_dir), device)
         self.origin = identity.origin(config)
+        for sentence in beforehand.fits(config, overrides, self.data):
+            console.print(sentence, highlight=False, markup=False)
         self.spec = NetworkSpec(config.model, tuple(config.dataset.shape), len(self.data.classes), self.data.classes)
         with torch.device("meta"):
             config.method.check(self.spec.build())

@@ -139,7 +139,11 @@ def objective_named(name: str, attack: PGD, beta: float | None) -> Objective | N
     if name not in OBJECTIVES:
         raise unknown("objective.name", name, OBJECTIVES)
     if (name in ("mixed", "trades")) != (beta is not None):
-        raise UserError(f"objective.beta={beta} with objective={name}: mixed and trades take a beta, the others none.")
+        said = "null" if beta is None else f"{beta:g}"
+        cure = "give one: objective.beta=6" if beta is None else "add objective=trades, or leave it out"
+        raise UserError(
+            f"objective.beta={said} with objective={name}: mixed and trades take a beta, the others none; {cure}."
+        )
     given = 0.0 if beta is None else beta
     if name == "mixed" and not 0 < given < 1:
         raise UserError(f"objective.beta={given:g} is out of range; the clean loss weighs (0, 1) in mixed.")
