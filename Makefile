@@ -6,7 +6,7 @@ SCALE ?= cpu
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-fast test-oracle lint results clean
+.PHONY: help install quickstart test test-fast test-oracle lint docs results clean
 
 help:  ## this list
 	@grep -hE '^[a-zA-Z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-zA-Z%-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -39,6 +39,9 @@ lint: $(VENV)/ready  ## style of sources, tests and scripts, types of the source
 
 table-%: $(VENV)/ready  ## rebuild a table, e.g. make table-atmc-mnist SCALE=smoke|cpu|gpu|paper ARGS="seed=1"
 	$(BIN)/robcomp table $* --scale $(SCALE) $(ARGS)
+
+docs: $(VENV)/ready  ## write the tables of keys in docs/report.md from the dataclasses
+	$(BIN)/python scripts/render_docs.py
 
 results: $(VENV)/ready  ## render the pages under results/ from the reports beside them
 	$(BIN)/python scripts/render_results.py

@@ -150,7 +150,7 @@ def test_a_later_evaluation_brings_its_own_outcomes_and_images(tmp_path: Path, p
 
 def test_refusals(tmp_path: Path, pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     correct = {key: numbers(0, 10) for key in FIGURES}
-    with pytest.raises(UserError, match="other content"):
+    with pytest.raises(UserError, match="different images"):
         compare(pair[0], made(tmp_path / "c", correct, data__checksum="9"))
     with pytest.raises(UserError, match=r"evaluated on 40 test images and .* on 20"):
         compare(pair[0], made(tmp_path / "d", correct, images=20))

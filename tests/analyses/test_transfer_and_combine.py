@@ -159,7 +159,7 @@ def test_refusals(finished: Runs, capsys: pytest.CaptureFixture[str]) -> None:
                 "values=0.1",
                 "+attack.attacks.wrm={gamma: 1.3, steps: 2}",
             ],
-            "wrm has no ball",
+            "wrm does not bound the perturbation",
         ),
     ):
         assert main(words) == 2

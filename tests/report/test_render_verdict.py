@@ -49,7 +49,7 @@ def test_the_page_shows_every_check() -> None:
     ("report", "said"),
     [
         (judged(True, CALM), "no sign that the figures under attack are too high (1 checks on 94 images)"),
-        (judged(None, CALM, images=6), "Verdict: open."),
+        (judged(None, CALM, images=6), "Verdict: undecided."),
         (parsed(make_report()), "Verdict: none;"),
     ],
 )

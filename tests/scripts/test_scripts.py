@@ -12,10 +12,11 @@ import pytest
 import torch
 from tiny import CPU, run
 
+from robcomp.report import records, results
 from robcomp.settings.compose import compose_config
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-TESTED = {"bench_projections", "bench_training", "compare_attacks", "render_results", "trial_verdict"}
+TESTED = {"bench_projections", "bench_training", "compare_attacks", "render_docs", "render_results", "trial_verdict"}
 
 pytestmark = pytest.mark.usefixtures("sandbox", "no_curves")
 
@@ -110,3 +111,19 @@ def test_render_results(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert page.count("word") == 40
     assert max(len(line) for line in page.splitlines() if not line.startswith("|")) <= 120
     assert (place / "curves.png").stat().st_size > 1000
+
+
+def test_the_keys_of_every_file_are_documented(monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/report.md is what scripts/render_docs.py makes of it, and has a table for every kind of file."""
+    script = runpy.run_path(str(SCRIPTS / "render_docs.py"))
+    text = script["PAGE"].read_text(encoding="utf-8")
+    assert script["rendered"](text) == text
+    changed = text.replace("digest of the stored data", "something else", 1)
+    assert script["rendered"](changed) == text
+    documented = {found[3] for found in script["TABLE"].finditer(text)}
+    kinds = {kind for kind in vars(results).values() if isinstance(kind, type) and issubclass(kind, records.Document)}
+    assert {kind.__name__ for kind in kinds} - {"Document"} <= documented
+    monkeypatch.setattr(sys, "argv", ["render_docs", "--check"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SCRIPTS / "render_docs.py"), run_name="__main__")
+    assert ended.value.code == 0

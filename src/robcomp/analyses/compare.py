@@ -105,8 +105,8 @@ def _same_images(a: Evaluated, b: Evaluated) -> None:
     """UserError unless both were evaluated on the same images: of the same data, as many of the test set's order."""
     if a.data.checksum != b.data.checksum:
         raise UserError(
-            f"{a.path} is of {a.data.name} and {b.path} of {b.data.name}, of other content; compare runs on the "
-            "same data."
+            f"{a.path} was evaluated on {a.data.name} and {b.path} on {b.data.name}, which hold different images; "
+            "compare runs on the same data."
         )
     counts = {len(outcome) for side in (a, b) for outcome in side.outcomes.values()}
     if a.data.test != b.data.test or counts != {a.data.test}:

@@ -100,7 +100,10 @@ def _over_eps(
     name: str, attack: Attack, alone: SuiteConfig, config: Config, shape: tuple[int, int, int], values: Sequence[float]
 ) -> Ladder:
     if not attack.bounded:
-        raise UserError(f"{name} has no ball, so there is no curve over eps; take it out: '~attack.attacks.{name}'.")
+        raise UserError(
+            f"{name} does not bound the perturbation by eps, so it has no curve over eps; take it out: "
+            f"'~attack.attacks.{name}'."
+        )
     chosen = list(values) or rising_eps(
         attack.threat.eps or fraction(config.threat.eps, "threat.eps"), whole_range(attack, shape)
     )
@@ -116,7 +119,8 @@ def _over_steps(
             f"{name} takes no steps, so there is no curve over them; take it out: '~attack.attacks.{name}'."
         )
     if any(value < 1 or value != int(value) for value in values):
-        raise UserError(f"values={','.join(f'{v:g}' for v in values)} are no numbers of steps; give 1,2,5 and so on.")
+        given = ",".join(f"{v:g}" for v in values)
+        raise UserError(f"values={given} are not numbers of steps; give whole numbers such as 1,2,5.")
     chosen: list[float] = [int(value) for value in values] or list(STEPS)
     rungs: list[Attack | None] = [
         replace(alone, attacks={name: alone.attacks[name] | {"steps": steps}}).build()[name] for steps in chosen

@@ -34,7 +34,7 @@ def losses(folders: Sequence[Path], out: Path | None, console: Console) -> Path:
     if not any(told):
         raise UserError(
             f"no adversarial loss in the log of {', '.join(str(run.folder) for run in runs)}: natural training has "
-            "none, and logs of older versions neither; give runs that were trained adversarially (method=da)."
+            "none, nor have logs of older versions; give runs that were trained adversarially (method=da)."
         )
     left_out = [run.label for run, has in zip(runs, told, strict=True) if not has]
     drawn = [(run, events) for run, events, has in zip(runs, logs, told, strict=True) if has]

@@ -59,7 +59,10 @@ def _attacks(config: Config, values: Sequence[float]) -> Iterator[tuple[str, Att
     for name in built[0]:
         for suite in built:
             if values and not suite[name].bounded:
-                raise UserError(f"{name} has no ball, so values= says nothing to it; leave values= or that attack out.")
+                raise UserError(
+                    f"{name} does not bound the perturbation by eps, so values= has no meaning for it; leave one of "
+                    "them out."
+                )
             yield name, suite[name]
 
 

@@ -44,7 +44,10 @@ class PGD(Attack):
         if self.loss != "kl":
             loss_named(self.loss, "kl")
         elif self.target or not self.random_start:
-            raise UserError("loss=kl knows no target and stands still at x itself; leave target out, random_start on.")
+            raise UserError(
+                "loss=kl cannot be targeted, and its gradient is zero at the image itself: leave target out and "
+                "random_start on."
+            )
         given = self.relative_step * self.threat.eps / self.steps if self.step_size is None else self.step_size
         self.step_size = self._step = fraction(given, "step_size", open_low=self.threat.eps > 0)
 

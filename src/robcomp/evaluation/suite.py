@@ -78,7 +78,8 @@ def _attack(name: str, entry: Any, eps: float | None) -> Attack:
     where = f"attack.attacks.{name}"
     if name in RESERVED or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise UserError(
-            f"{where}: '{name}' cannot name an attack; use letters, digits, - and _, and none of {RESERVED}."
+            f"{where}: '{name}' is not allowed as the name of an attack; use letters, digits, - and _, and none of "
+            f"{RESERVED}."
         )
     if not isinstance(entry, dict):
         raise UserError(f"{where}={entry!r} is not a set of attack settings; write {{attack: pgd, eps: 8/255}}.")

@@ -152,8 +152,8 @@ class _Examination:
         return Check(
             name="zero_gradients",
             flag=self.many(lost),
-            evidence=f"For {lost} of {self.count} images the gradient is zero or not finite, or so small that followed "
-            "through the whole pixel range it would not change the class.",
+            evidence=f"For {lost} of {self.count} images the gradient is zero, not finite, or too small to change the "
+            "class even over the whole pixel range.",
         )
 
     def _unlimited(self) -> Check:
@@ -165,7 +165,7 @@ class _Examination:
         return Check(
             name="correct_at_any_eps",
             flag=self.many(int(left.sum())),
-            evidence=f"With eps {whole:.3g}, which reaches every picture, {int(left.sum())} of {self.count} images "
+            evidence=f"With eps {whole:.3g}, which allows any image at all, {int(left.sum())} of {self.count} images "
             "survive PGD.",
         )
 

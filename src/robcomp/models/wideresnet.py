@@ -21,7 +21,7 @@ class WideResNetConfig(ModelConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.depth < 10 or self.depth % 6 != 4:
-            raise UserError(f"model.depth={self.depth} is not 6n + 4; choose 10, 16, 22, 28, 34, 40 or further so.")
+            raise UserError(f"model.depth={self.depth} is not 6n + 4; choose 10, 16, 22, 28, 34, 40, ....")
         if not 1 <= self.widen <= 64:
             raise UserError(f"model.widen={self.widen} is out of range; 1 to 64 are allowed.")
         if not 0 <= self.dropout < 1:

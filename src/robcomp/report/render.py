@@ -24,14 +24,15 @@ Cells = list[list[str]]
 
 COUNTED = {
     "nominal": "non-zeros x bits, as in the papers",
-    "coded": "nominal and codebooks",
+    "coded": "nominal size plus codebooks",
     "file": "real bytes of model.rcz",
 }
 OPERATIONS = {
     "dense": "of the dense network",
-    "executed": "as computed here, zeros multiplied too",
-    "nonzero": "of these, with a non-zero weight",
+    "executed": "carried out by robcomp, zeros included",
+    "nonzero": "of these, those with a non-zero weight",
 }
+KEPT = {"last": "last", "best": "best on held-out images", "best_on_test": "best on test images"}
 UNSAID = ("name", "norm", "relative_step", "revision")  # said by the row's name, the header and step_size, or no matter
 USUAL = (
     ("bn_mode", "eval"),
@@ -56,6 +57,8 @@ def console(report: Report, console: Console) -> None:
             table.add_row(*map(Text, row), style="bold" if row[0] in ("worst case", "file", "all") else None)
         console.print()
         console.print(table)
+        for note in notes(title, report):
+            console.print(note, style="dim", highlight=False, markup=False)
         if title == "Accuracy":
             if said := constant(report):
                 console.print(said, style="bold red", highlight=False, markup=False)
@@ -67,7 +70,7 @@ def markdown(report: Report) -> str:
     run = report.run
     parts = [f"# {run.dataset}, {run.model}, {run.method}", header(report)]
     for title, (columns, cells) in tables(report).items():
-        parts += [f"## {title}", markdown_table(columns, cells)]
+        parts += [f"## {title}", markdown_table(columns, cells), *notes(title, report)]
         if title == "Accuracy":
             parts += [said for said in (constant(report), trust(report)) if said]
             if report.verdict is not None:
@@ -87,7 +90,7 @@ def header(report: Report) -> str:
     method = ", ".join([run.method, *run.settings])
     return (
         f"{data} / {run.model} / {method}  {run.id} | seed {run.seed} | "
-        f"{run.train_epochs} epochs ({run.selection}) | {duration(run.seconds)} | "
+        f"{run.train_epochs} epochs, {KEPT[run.selection]} kept | {duration(run.seconds)} | "
         f"{threat.norm} eps {threat.eps:.4g} | {machine.name}, {machine.precision}"
     )
 
@@ -103,6 +106,16 @@ def tables(report: Report) -> dict[str, tuple[list[str], Cells]]:
             _density(report.density, report.size),
         ),
     }
+
+
+def notes(title: str, report: Report) -> list[str]:
+    """What a reader must know of the signs in the table `title`."""
+    if title == "Accuracy" and any(entry.cumulative for entry in report.accuracy.attacks.values()):
+        return ["+: worst case over this attack and those above it"]
+    stored = {tensor.name for layer in report.density.layers for tensor in layer.tensors}
+    if title == "Density" and "C" in stored:
+        return ["U, V, C: their non-zeros; the layer's weight is W = U V + C"]
+    return []
 
 
 def definitions(report: Report) -> list[str]:
@@ -134,7 +147,7 @@ def trust_in(verdict: Verdict | None) -> str:
         return "Verdict: none; whether the figures under attack can be trusted was not checked."
     seen = f"{len(verdict.checks)} checks on {verdict.images} images"
     if verdict.trusted is None:
-        return f"Verdict: open. {seen} saw nothing, but so few images cannot tell; evaluate on more."
+        return f"Verdict: undecided. {seen} found nothing wrong, but so few images cannot tell; evaluate on more."
     if not verdict.flags:
         return f"Verdict: no sign that the figures under attack are too high ({seen})."
     said = " ".join(f"{_words(check.name)}: {check.evidence}" for check in verdict.flags)

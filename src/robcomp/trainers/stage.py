@@ -46,7 +46,7 @@ class Schedule:
         if self.restarts < 1:
             raise UserError(f"schedule: restarts={self.restarts} is out of range; at least 1 is allowed.")
         if self.momentum == 1:
-            raise UserError("schedule: momentum=1 never forgets a gradient; less than 1 is allowed.")
+            raise UserError("schedule: momentum=1 is out of range; allowed is [0, 1).")
         for name, choices in (("decay", DECAYS), ("optimizer", OPTIMIZERS)):
             if getattr(self, name) not in choices:
                 raise UserError(
