@@ -150,9 +150,8 @@ def test_build_writes_page_figure_and_records(tmp_path):
     assert "| A-l0 | 0.006 | 82.0 [80.0, 84.0] | 83.5 | 60.0 [58.0, 62.0] | 70.2 | 0.6 % | 0.6 % | 2.4 kB" in text
     assert "| ATMC-8 | 0.0015 | 83.0 [81.0, 85.0] | 78.0 | 61.0 [59.0, 63.0] | 59.5 |" in text
     assert "| A-l0 is above AP | 0.0015 | PGD +10.0 points |" in text
-    assert (
-        "| NAP keeps at least 80 % clean accuracy | 0.006 | clean 97.0 % | [94.8, 98.3] | - | holds |" in text
-    )  # Wilson, 388 of 400
+    # Wilson on the outcomes, 388 of 400
+    assert "| NAP keeps at least 80 % clean accuracy | 0.006 | clean 97.0 % | [94.8, 98.3] | - | holds |" in text
     assert "`robcomp table atmc-mnist --scale cpu seed=1`" in text
     assert "Some CPU (cpu, bf16, torch 2.9.0)" in text
     assert "Runs finished 2026-11-20" in text
