@@ -103,7 +103,9 @@ def test_the_map_names_every_room_and_its_modules() -> None:
     assert rooms <= rows.keys()
     for room, said in rows.items():
         modules = {path.stem for path in (package / room).glob("*.py")} - {"__init__"}
-        assert re.search(r"\bfile\b", said) or modules == set(re.findall(r"\w+", said)), room
+        if not re.search(r"\bfile\b", said):
+            named = set(re.findall(r"\w+", said))
+            assert named == modules, f"{room}/: docs/architecture.md is to name {modules ^ named}, or no longer"
 
 
 # Figures
@@ -200,10 +202,17 @@ def check(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_command_is_one(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Those that train, attack or build are composed only; a run's own configuration is taken to be the default one.
 
-    Of commands that differ in their numbers alone, as in a study's, one is composed.
+    Of commands that differ in their numbers alone, as in a study's, one is composed; where it is refused since it was
+    recorded, it is one with what the page says to add.
     """
+    added = re.search(r"\badd\s+`(schedule[^`]+)`", prose(page))
     for words in {re.sub(r"[\d.,]+", "", " ".join(words)): words for words in fenced(page)}.values():
-        check(words, capsys)
+        try:
+            check(words, capsys)
+        except AssertionError:
+            if not added:
+                raise
+            check([*words, *added[1].split()], capsys)
     for words in quoted(page):
         if not words[1].startswith("-") and words[1] != "COMMAND":
             with pytest.raises(SystemExit, match=r"^0$"):  # argparse exits with 2 for a command that is not there
