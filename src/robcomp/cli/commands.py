@@ -14,19 +14,16 @@ if TYPE_CHECKING:
 
 
 def train(args: argparse.Namespace) -> int:
-    from omegaconf import OmegaConf
-
     from robcomp.runs import sweep
-    from robcomp.settings.compose import compose_config, compose_node
+    from robcomp.settings.compose import compose_config
     from robcomp.settings.override_paths import absolute_paths
 
     jobs = sweep.expand(args.overrides) if args.multirun else [args.overrides]
     jobs = [absolute_paths(job) for job in jobs]
     if args.cfg:
-        for job in jobs:
-            compose_config(job)
-            print(OmegaConf.to_yaml(compose_node(job)), end="")
-        return 0
+        return _show(args, jobs)
+    if args.resolve or args.package:
+        raise UserError("--resolve and --package say how --cfg shows the configuration; add --cfg job.")
     if args.multirun:
         return int(None in sweep.run(jobs, _console(), typed=len(jobs[0])))
     config = compose_config(jobs[0])
@@ -36,6 +33,20 @@ def train(args: argparse.Namespace) -> int:
     check_training(jobs[0])
 
     train_run(config, jobs[0], _console())
+    return 0
+
+
+def _show(args: argparse.Namespace, jobs: list[list[str]]) -> int:
+    """Print the configuration of every job, each a YAML document."""
+    from robcomp.runs import sweep
+    from robcomp.settings.show import shown
+
+    sweep.check(jobs)
+    texts = [shown(job, args.cfg, args.resolve, args.package) for job in jobs]
+    if args.multirun:
+        heads = [f"# run {n} of {len(jobs)}: {' '.join(' '.join(job).split())}" for n, job in enumerate(jobs, 1)]
+        texts = [f"---\n{head}\n{text}" for head, text in zip(heads, texts, strict=True)]
+    print("".join(texts), end="")
     return 0
 
 
@@ -145,19 +156,35 @@ def compare(args: argparse.Namespace) -> int:
 
 
 def listing(args: argparse.Namespace) -> int:
-    kinds = {f"{group}s": group for group in (*choices.GROUPS, "table")}
+    own = [choices.EXPERIMENT] if args.folders else []
+    kinds = {f"{group}s": group for group in (*choices.GROUPS, *own, "table")}
     wanted = [args.group] if args.group else list(kinds)
+    if args.group == f"{choices.EXPERIMENT}s" and not own:
+        raise UserError("experiments are files of your own; add --config-dir DIR, which has experiment/NAME.yaml.")
     for name in wanted:
         if name not in kinds:
             raise unknown("group", name, kinds)
     for name in wanted:
-        title = {"attacks": "attack suites (attack=...)", "tables": "tables (robcomp table ...)"}
-        _section(title.get(name, f"{name} ({kinds[name]}=...)"), choices.summaries(kinds[name]))
-    if "attacks" in wanted:  # last, as it waits for torch
-        from robcomp.attacks import ATTACKS
+        title = {
+            "attacks": "attack suites (attack=...)",
+            "tables": "tables (robcomp table ...)",
+            "experiments": "experiments (+experiment=...)",
+        }
+        folders = args.folders if kinds[name] != "table" else []
+        _section(title.get(name, f"{name} ({kinds[name]}=...)"), choices.summaries(kinds[name], folders))
+    if "attacks" in wanted:
+        from robcomp.settings import registered
 
-        said = {name: " ".join((cls.__doc__ or "").split("\n\n")[0].split()) for name, cls in ATTACKS.items()}
+        found = sorted(registered.registered("attack").items())
+        said = {name: " ".join(attack.doc.split("\n\n")[0].split()) for name, attack in found}
         _section("attacks of a suite (+attack.attacks.ANY_NAME={attack: ..., eps: ...})", said)
+    return 0
+
+
+def completion(args: argparse.Namespace) -> int:
+    from robcomp.cli.completion import script
+
+    print(script(args.shell), end="")
     return 0
 
 
@@ -170,7 +197,8 @@ def table(args: argparse.Namespace) -> int:
     if runs:
         writable(Path(runs), "runs")
     from robcomp.runs import sweep
-    from robcomp.settings.override_paths import absolute_paths, quoted
+    from robcomp.settings.grammar import quoted
+    from robcomp.settings.override_paths import absolute_paths
     from robcomp.tables.build import build
 
     console, folders = _console(), []

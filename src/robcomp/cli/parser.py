@@ -3,16 +3,37 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import robcomp
 from robcomp.cli import commands
 from robcomp.cli.arguments import keys_help
+from robcomp.cli.completion import INSTALL
 from robcomp.errors import UserError
 from robcomp.settings.choices import GROUPS, choices, summaries
 
 OVERRIDES_HELP = "KEY=VALUE in Hydra's grammar: group choices (method=al0) and fields (method.ratio=0.01)"
+CONFIG_DIR = "a folder of your own, laid out like conf/: DIR/method/mine.yaml is method=mine"
+OWN_FILES = "write DIR/experiment/NAME.yaml, and give --config-dir DIR +experiment=NAME."
+# Options of Hydra's that robcomp does not have, and what there is in their place
+HYDRA_OPTIONS = dict.fromkeys(("-cn", "--config-name"), f"robcomp always starts from its own config.yaml: {OWN_FILES}")
+HYDRA_OPTIONS |= dict.fromkeys(
+    ("-cp", "--config-path"), f"robcomp's own files always count, yours come on top: {OWN_FILES}"
+)
+HYDRA_OPTIONS |= dict.fromkeys(("-r", "--run"), "robcomp train runs without it; leave it out.")
+HYDRA_OPTIONS |= dict.fromkeys(
+    ("-i", "--info"),
+    "robcomp train --cfg job shows the configuration, --cfg hydra --package hydra.runtime the folders and choices that "
+    "it is made of.",
+)
+HYDRA_OPTIONS |= dict.fromkeys(
+    ("-sc", "--shell-completion"), 'robcomp completion bash prints the script: eval "$(robcomp completion bash)".'
+)
+HYDRA_OPTIONS["--hydra-help"] = "robcomp train --help says which of Hydra's options there are."
+HYDRA_OPTIONS["--experimental-rerun"] = (
+    "give the same overrides again: run.overrides in the run's report.json lists them; fresh=true trains anew."
+)
 FRESH = ("fresh=true", "evaluate again what is finished")
 OTHERS = """others are overrides of the runs' own configurations, as in dataset.test_subset=500.
 The result is JSON, CSV and, with matplotlib, a figure; a finished one is shown at once, a stopped one goes on."""
@@ -34,17 +55,23 @@ example:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0 done, 1 a run failed, 2 bad input, 130 interrupted."""
-    parser = _parser()
-    args, rest = parser.parse_known_args(arguments)
-    if unread := [word for word in rest if word.startswith("-") or not hasattr(args, "overrides")]:
-        parser.error(f"unrecognized arguments: {' '.join(unread)}")
-    if rest:  # overrides after an option, which argparse leaves over
-        args.overrides += rest
-    if args.command is None:
-        parser.print_help()
-        return 0
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser, commands_of = _parser()
     try:
-        return args.run(args)
+        if words[:1] == ["__complete"]:
+            return _complete(" ".join(words[1:]), {"": parser, **commands_of})
+        _refuse_hydra_options(words)
+        args, rest = parser.parse_known_args(words)
+        if unread := [word for word in rest if word.startswith("-") or not hasattr(args, "overrides")]:
+            _refuse_dashes(unread[0], words)
+            parser.error(f"unrecognized arguments: {' '.join(unread)}")
+        if rest:  # overrides after an option, which argparse leaves over
+            args.overrides += rest
+        if args.command is None:
+            parser.print_help()
+            return 0
+        _take_config_dir(args)
+        return int(args.run(args))
     except UserError as error:
         print(f"robcomp: {error}", file=sys.stderr)
         return 2
@@ -62,7 +89,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def _complete(line: str, parsers: Mapping[str, argparse.ArgumentParser]) -> int:
+    """Print what the last word of a line may become, for the shell's tab completion."""
+    from robcomp.cli.completion import complete
+
+    for candidate in complete(line, {name: parser.format_help() for name, parser in parsers.items()}):
+        print(candidate)
+    return 0
+
+
+def _refuse_hydra_options(words: Sequence[str]) -> None:
+    """A UserError for an option of Hydra's that robcomp does not have, with what there is in its place."""
+    for word in words:
+        if word.partition("=")[0] in HYDRA_OPTIONS:
+            raise UserError(f"{word} is an option of Hydra's; {HYDRA_OPTIONS[word.partition('=')[0]]}")
+
+
+def _refuse_dashes(unread: str, words: Sequence[str]) -> None:
+    """A UserError for an override among `words` that is written as an option, --method=al0 or --method al0."""
+    key, equals, value = unread.lstrip("-").partition("=")
+    if unread.startswith("--") and (equals or key.split(".")[0] in GROUPS):
+        after = words[words.index(unread) + 1 :][:1]
+        value = value or next((word for word in after if "=" not in word and not word.startswith("-")), "VALUE")
+        raise UserError(f"{unread}: what is set by KEY=VALUE takes no dashes; write {key}={value}.")
+
+
+def _take_config_dir(args: argparse.Namespace) -> None:
+    """The folder of --config-dir as an override, which a run keeps; `list` takes it as a folder."""
+    folder = getattr(args, "config_dir", None)
+    if hasattr(args, "overrides") and folder:
+        from robcomp.settings.override_paths import with_config_dir
+
+        args.overrides = with_config_dir(args.overrides, folder)
+    elif hasattr(args, "config_dir"):
+        from robcomp.settings import search_path
+
+        args.folders = search_path.folders([folder] if folder else [])
+
+
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser, and that of each command."""
     parser = argparse.ArgumentParser(
         prog="robcomp",
         description="Train image classifiers that are adversarially robust and small; report how robust and how small.",
@@ -76,7 +142,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=OVERRIDES_HELP)
     train.add_argument("-m", "--multirun", action="store_true", help="sweep: seed=0,1,2 or method=al0,atmc; resumable")
-    train.add_argument("--cfg", choices=["job"], help="show the composed configuration and do nothing")
+    train.add_argument(
+        "-c",
+        "--cfg",
+        choices=["job", "hydra", "all"],
+        help="show the composed configuration and do nothing: the run's own (job), Hydra's node, or both",
+    )
+    train.add_argument("--resolve", action="store_true", help="with --cfg: replace every ${...} by its value")
+    train.add_argument("-p", "--package", metavar="PKG", help="with --cfg: this node alone, as in schedule.dense")
     train.set_defaults(run=commands.train)
 
     evaluate = _command(
@@ -93,6 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.set_defaults(run=commands.evaluate)
 
+    analyses = []
     for name, summary, run in (
         ("curve", "accuracy of finished runs while eps or the attack's steps rise", commands.curve),
         ("transfer", "adversarial images made on one run, classified by others", commands.transfer),
@@ -104,6 +178,7 @@ def _parser() -> argparse.ArgumentParser:
         analysis = _command(subparsers, name, summary, _analysis_help(name, keys_help(name, attack, FRESH), OTHERS))
         analysis.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the keys below, and overrides")
         analysis.set_defaults(run=run)
+        analyses.append(analysis)
 
     for name, summary, run in (
         ("histogram", "weights of finished runs, their histograms one over the other", commands.histogram),
@@ -125,6 +200,10 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("group", nargs="?", help=", ".join(f"{group}s" for group in (*GROUPS, "table")))
     listing.set_defaults(run=commands.listing)
 
+    completion = _command(subparsers, "completion", "tab completion: print the script for your shell", INSTALL)
+    completion.add_argument("shell", metavar="SHELL", help="bash, zsh or fish")
+    completion.set_defaults(run=commands.completion)
+
     table = _command(
         subparsers, "table", "run what a published table or figure needs, and write it beside ours", _tables_help()
     )
@@ -132,10 +211,15 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--scale", default="cpu", help="a scale of the table: smoke, cpu, gpu or paper (default: cpu)")
     table.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the keys below, and overrides for every run")
     table.set_defaults(run=commands.table)
-    return parser
+    train.add_argument("-cd", "--config-dir", metavar="DIR", help=CONFIG_DIR)
+    for command in (evaluate, *analyses, listing, table):  # where -c would be taken for a short -cd
+        command.add_argument("--config-dir", metavar="DIR", help=CONFIG_DIR)
+    return parser, subparsers.choices
 
 
-def _command(subparsers: argparse._SubParsersAction, name: str, summary: str, epilog: str) -> argparse.ArgumentParser:
+def _command(
+    subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, summary: str, epilog: str
+) -> argparse.ArgumentParser:
     return subparsers.add_parser(
         name,
         help=summary,
@@ -167,9 +251,23 @@ examples:
   robcomp train method=al0 quantise.bits=8            a codebook after training
   robcomp train dataset=folder dataset.path=photos    your own images, one folder a class
   robcomp train model.weights=FILE schedule.dense.epochs=0   compress a network that is trained already
+  robcomp train method=admm schedule.retrain.epochs=20      a stage of a method by its name
+  robcomp train attack.attacks.pgd.restarts=3         any setting of an attack of the suite
   robcomp train --cfg job dataset=mnist               every key there is, with its value
+  robcomp train -c job --package schedule.dense --resolve
+  robcomp train --config-dir conf-of-mine method=mine       conf-of-mine/method/mine.yaml, laid out like conf/
+  robcomp train --config-dir conf-of-mine +experiment=foo   conf-of-mine/experiment/foo.yaml, for example:
 
-Runs go to out=DIR (default outputs). A finished run is skipped, a stopped one goes on; fresh=true starts over."""
+      # @package _global_
+      # A-l0 on MNIST with twice the images a step
+      defaults:
+        - override /method: al0
+        - override /dataset: mnist
+      training: {{batch_size: 256}}
+
+Without any of these: method=atmc, model=lenet, dataset=digits, attack=quick, seed=0. hydra.searchpath=[DIR,DIR] names
+several such folders; of Hydra's other settings robcomp uses none. Runs go to out=DIR (default outputs), each into
+DATASET-MODEL-METHOD/HASH. A finished run is skipped, a stopped one goes on; fresh=true starts over."""
 
 
 def _evaluate_help() -> str:

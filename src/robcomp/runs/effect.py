@@ -240,7 +240,7 @@ def _why_of_attacks(key: str, config: Config) -> str:
     return f"no attack of the suite {config.attack.name} refers to it"
 
 
-PLACE = ("data_dir", "device", "out", "fresh")
+PLACE = ("data_dir", "device", "out", "fresh", "hydra.searchpath")
 TRAINING = Use("run", _trained, (*PLACE, "training.precision", "training.graphs"), _why_of_training)
 EVALUATION = Use("run", _evaluated, (*PLACE, "dataset.path"), _why_of_evaluation)
 EXTERNAL = Use("evaluation", _evaluated_from_elsewhere, PLACE, _why_of_evaluation)

@@ -17,6 +17,7 @@ from robcomp.hardware import choose_device
 from robcomp.report.schema import Report
 from robcomp.runs import effect
 from robcomp.settings.compose import compose_config, compose_node
+from robcomp.settings.override_paths import where_found
 from robcomp.settings.schema import Config
 
 SUITE = "pgd100"  # the attack suite of every analysis, unless attack= chooses another
@@ -112,6 +113,12 @@ def _whole(report: Report, overrides: Sequence[str]) -> list[str]:
 
 
 def own_overrides(trained: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """The run's own overrides that still count: not fresh=, nor another suite's settings where one is chosen now."""
+    """The run's own overrides that still count: not fresh=, nor another suite's settings where one is chosen now.
+
+    Folders of the user's own (--config-dir) that are gone count no more where others are named now.
+    """
     dropped = ("fresh", "attack") if any(override.startswith("attack=") for override in overrides) else ("fresh",)
-    return [override for override in trained if override.lstrip("+~").split("=")[0].split(".")[0] not in dropped]
+    kept = [override for override in trained if override.lstrip("+~").split("=")[0].split(".")[0] not in dropped]
+    if any(override.startswith("hydra.searchpath=") for override in overrides):
+        return [found for override in kept for found in where_found(override)]
+    return kept

@@ -5,32 +5,48 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from rich.console import Console
 
 from robcomp import storage
 from robcomp.errors import UserError
 from robcomp.runs import beforehand, effect, train
 from robcomp.runs.identity import run_directory
-from robcomp.settings.compose import compose_config, compose_node
+from robcomp.settings import choices, grammar, search_path
+from robcomp.settings.compose import check_overrides, compose_config, compose_node
 from robcomp.settings.schema import Config
 
 
 def expand(overrides: Sequence[str]) -> list[list[str]]:
-    """The runs of a sweep, in Hydra's order: `seed=0,1 method=al0,atmc` are four lists of overrides."""
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-        values = {override.get_key_element(): _values(override) for override in parsed}  # the last one of a key
-    except (HydraException, ValueError):
-        raise UserError(
-            f"cannot read the sweep '{' '.join(overrides)}'; write KEY=A,B or KEY=choice(A,B) or KEY=range(1,4)."
-        ) from None
-    jobs = [list(job) for job in product(*values.values())]
-    if not jobs:
-        raise UserError(f"the sweep '{' '.join(overrides)}' holds no run; write KEY=A,B or KEY=range(1,4).")
-    return jobs
+    """The runs of a sweep, in Hydra's order: `seed=0,1 method=al0,atmc` are four lists of overrides.
+
+    UserError for a word that cannot be read, or that holds no value.
+    """
+    parsed = grammar.parse(overrides)
+    entries = search_path.entries(o.value() for o in parsed if o.get_key_element() == search_path.KEY)
+    folders = search_path.folders(entries)
+    check_overrides([override for override in parsed if not override.is_sweep_override()], folders)
+    values = {override.get_key_element(): _values(override, folders) for override in parsed}  # the last one of a key
+    return [list(job) for job in product(*values.values())]
+
+
+def check(jobs: Sequence[Sequence[str]]) -> list[Config]:
+    """The configurations of a sweep's runs; a UserError says which run it belongs to, by what sets it apart."""
+    configs = []
+    for number, job in enumerate(jobs, 1):
+        try:
+            configs.append(compose_config(job))
+        except UserError as error:
+            if len(jobs) == 1:
+                raise
+            raise UserError(f"run {number} of {len(jobs)} ({' '.join(own(job, jobs))}): {error}") from None
+    return configs
+
+
+def own(job: Sequence[str], jobs: Sequence[Sequence[str]]) -> list[str]:
+    """The overrides of a job that not all of `jobs` have."""
+    shared = set(job).intersection(*map(set, jobs))
+    return [override for override in job if override not in shared]
 
 
 def run(jobs: Sequence[Sequence[str]], console: Console, typed: int = 0) -> list[Path | None]:
@@ -41,7 +57,7 @@ def run(jobs: Sequence[Sequence[str]], console: Console, typed: int = 0) -> list
     directory, the sweep goes on, and the failures are listed at the end. Finished runs are skipped, so the same
     command takes up a sweep that was stopped.
     """
-    configs = [_composed(jobs, number) for number in range(len(jobs))]
+    configs = check(jobs)
     effect.check([_asked(job, typed) for job in jobs], effect.TRAINING)
     targets = [run_directory(config) for config in configs]
     for out in sorted({config.out for config in configs}):
@@ -62,27 +78,25 @@ def run(jobs: Sequence[Sequence[str]], console: Console, typed: int = 0) -> list
     return folders
 
 
-def _composed(jobs: Sequence[Sequence[str]], number: int) -> Config:
-    """The configuration of the run with that number, which a UserError names."""
-    try:
-        return compose_config(jobs[number])
-    except UserError as error:
-        raise UserError(f"run {number + 1} of {len(jobs)} ({' '.join(jobs[number])}): {error}") from None
-
-
 def _asked(job: Sequence[str], typed: int) -> effect.Job:
     fixed = list(job[: len(job) - typed])
     return effect.Job(list(job[len(fixed) :]), lambda overrides: compose_node([*fixed, *overrides]))
 
 
-def _values(override: Override) -> list[str]:
+def _values(override: Override, folders: Sequence[Path]) -> list[str]:
     """The override once for each value that it sweeps over, or as it is."""
-    key = override.get_key_element()
-    if override.is_discrete_sweep():
-        return [f"{key}={value}" for value in override.sweep_string_iterator()]
-    if override.is_sweep_override():
-        raise HydraException("a sweep over an interval has no list of values")
-    return [str(override.input_line)]
+    key, line, value = override.get_key_element(), grammar.line(override), override.value()
+    if isinstance(value, IntervalSweep):
+        raise UserError(f"{line} has no list of values; write {key}=A,B or {key}=range(1,4).")
+    if isinstance(value, Glob):
+        chosen = value.filter(choices.choices(override.key_or_group, folders))
+    elif not override.is_sweep_override():
+        return [line]
+    else:
+        chosen = list(override.sweep_string_iterator())
+    if not chosen:
+        raise UserError(f"{line} holds no run; write {key}=A,B or {key}=range(1,4).")
+    return [f"{key}={value}" for value in chosen]
 
 
 def _record(folder: Path, job: Sequence[str], error: Exception) -> str:

@@ -5,20 +5,21 @@ import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any, cast
 
-from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, OverrideType
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from robcomp.errors import UserError, unknown
 from robcomp.models import MODELS
 from robcomp.models.base import ModelConfig
-from robcomp.settings.choices import GROUPS, choices, conf_dir
-from robcomp.settings.hydra_errors import as_user_error
+from robcomp.settings import grammar, hydra_app, search_path
+from robcomp.settings.choices import EXPERIMENT, GROUPS, choices, files
+from robcomp.settings.hydra_errors import as_user_error, cannot_be_removed, hydra_setting
 from robcomp.settings.schema import Config
 from robcomp.trainers.compressors.codebook import FULL_BITS
 from robcomp.trainers.method import Method
@@ -26,15 +27,14 @@ from robcomp.trainers.methods import METHODS
 from robcomp.trainers.stage import SCHEDULES
 
 
-def _register() -> None:
-    store = ConfigStore.instance()
+def _enter(store: ConfigStore) -> None:
     store.store(name="robcomp", node=Config)
     for group, registry in (("model", MODELS), ("method", METHODS)):
         for name, cls in registry.items():
             store.store(group=group, name=f"_{name}", node=cls)
 
 
-_register()
+_STORED: dict[str, Any] = hydra_app.stored(_enter)
 
 
 def compose_config(overrides: Sequence[str]) -> Config:
@@ -47,25 +47,39 @@ def compose_config(overrides: Sequence[str]) -> Config:
 
 def compose_node(overrides: Sequence[str]) -> DictConfig:
     """The composed OmegaConf node, interpolations not yet resolved (`--cfg job` prints it)."""
-    _check_choices(overrides)
-    GlobalHydra.instance().clear()
+    node = compose_all(overrides)
+    with open_dict(node):
+        del node["hydra"]
+    return node
+
+
+def compose_all(overrides: Sequence[str]) -> DictConfig:
+    """`compose_node` with Hydra's own node beside ours (`--cfg all` prints it)."""
+    parsed = grammar.parse(overrides)
+    entries = search_path.entries(o.value() for o in parsed if o.get_key_element() == search_path.KEY)
+    folders = search_path.folders(entries)
+    check_overrides(parsed, folders)
+    searched = [grammar.quoted_list(search_path.KEY, entries)] if entries else []
+    asked = [_asked(override) for override in parsed if override.get_key_element() != search_path.KEY]
     try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            node = compose("config", overrides=list(overrides))
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise _user_error(error, overrides) from None
+        node = hydra_app.composed("config", [*searched, *asked], _STORED)
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
+        raise _user_error(error, overrides, folders) from None
+    _check_files(node, folders)
     _check_node(node, "")
+    _check_attacks(node, parsed)
     return node
 
 
 def to_config(node: DictConfig) -> Config:
     """The node as dataclasses, every interpolation resolved and every field's own check done."""
     try:
-        return OmegaConf.to_object(node)
+        config: Any = OmegaConf.to_object(node)
     except OmegaConfBaseException as error:
         raise _user_error(error) from None
     except UserError as error:
         raise UserError(_placed(node, str(error))) from None
+    return cast(Config, config)
 
 
 def _placed(node: DictConfig, message: str) -> str:
@@ -86,8 +100,8 @@ def validate(config: Config) -> None:
         name = getattr(config, group).name
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             raise UserError(f"{group}.name={name!r} names a folder; letters, digits, - and _ are allowed.")
-    shape = tuple(config.dataset.shape)
-    config.model.check(shape)
+    channels, height, width = config.dataset.shape
+    config.model.check((channels, height, width))
     if config.method.weight_bits < FULL_BITS and config.quantise.bits < FULL_BITS:
         raise UserError(
             f"quantise.bits={config.quantise.bits} and method.bits={config.method.weight_bits} both ask for a "
@@ -126,10 +140,11 @@ def _check_stages(config: Config, overrides: Sequence[str]) -> None:
     """UserError where the command line sets a schedule that no stage has; a recipe's may be for another method."""
     stages = [stage.name for stage in config.method.stages(config.recipe_context())]
     chosen = []
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
+    for override in grammar.parse(overrides):
         path = override.key_or_group.split(".")
+        value = override.value()
         if path[0] == "schedule" and not override.is_delete():
-            chosen += path[1:2] or list(override.value())
+            chosen += path[1:2] or list(value if isinstance(value, dict) else ())
     if unused := [name for name in chosen if name not in (*SCHEDULES, *stages)]:
         raise UserError(
             f"schedule.{unused[0]} is for a stage that method={config.method.name} does not have; its stages are "
@@ -137,30 +152,105 @@ def _check_stages(config: Config, overrides: Sequence[str]) -> None:
         )
 
 
-def _check_choices(overrides: Sequence[str]) -> None:
-    """A sentence for what Hydra would say over many lines: bad grammar, and unknown choices of our groups."""
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise _user_error(error, overrides) from None
+def check_overrides(parsed: Sequence[Override], folders: Sequence[Path]) -> None:
+    """A sentence for what Hydra would say over many lines: settings of its own, sweeps, unknown choices of a group."""
     for override in parsed:
-        if override.key_or_group.split(".")[0].split("/")[0] == "hydra":
-            raise UserError(f"{override.input_line}: robcomp writes its own run directories; use out=DIR.")
-        if override.is_sweep_override():
-            raise UserError(f"{override.input_line} is a sweep of several runs; add -m (robcomp train -m ...).")
-        if override.key_or_group not in GROUPS or override.is_delete():
+        line, group, value = grammar.line(override), override.key_or_group, override.value()
+        if override.get_key_element() == search_path.KEY:
             continue
-        value = override.value()
-        if value not in choices(override.key_or_group):
-            raise unknown(override.key_or_group, value, choices(override.key_or_group))
+        if group.split(".")[0].split("/")[0] == "hydra":
+            raise hydra_setting(line, group)
+        if override.is_delete() and (group in GROUPS or group.removeprefix("schedule.") in SCHEDULES):
+            raise cannot_be_removed(group)
+        if group in GROUPS and override.get_key_element() != group:
+            raise UserError(f"{line}: every run has one {group} already, in one place; write {group}={value}.")
+        if isinstance(value, IntervalSweep):
+            raise UserError(f"{line} has no list of values; write KEY=A,B or KEY=range(1,4), and -m for a sweep.")
+        if override.is_sweep_override():
+            raise UserError(
+                f"{line} is a sweep of several runs; add -m (robcomp train -m ...). A list takes brackets: KEY=[1,2]."
+            )
+        if group == EXPERIMENT and not override.is_delete():
+            _check_experiment(override, folders)
+        if group in GROUPS and value not in choices(group, folders):
+            raise unknown(group, value, choices(group, folders))
+
+
+def _check_experiment(override: Override, folders: Sequence[Path]) -> None:
+    line, value, known = grammar.line(override), override.value(), choices(EXPERIMENT, folders)
+    if not folders:
+        raise UserError(
+            f"{line} asks for a file of your own: write DIR/experiment/NAME.yaml, and --config-dir DIR "
+            "+experiment=NAME."
+        )
+    if not override.is_add():
+        raise UserError(f"{line} is not among the defaults; add it by a plus: +{line.lstrip('+')}.")
+    for name in value if isinstance(value, list) else [value]:
+        if not known:
+            raise UserError(f"{line}: there is no experiment/*.yaml in {' or '.join(map(str, folders))}; write one.")
+        if name not in known:
+            raise unknown(EXPERIMENT, name, known)
+
+
+def _asked(override: Override) -> str:
+    """The override as Hydra takes it: what is open to new keys, an attack's settings and a stage's, needs no plus."""
+    path, line = override.key_or_group.split("."), grammar.line(override)
+    return f"++{line}" if override.type is OverrideType.CHANGE and (_of_attack(path) or _of_stage(path)) else line
+
+
+def _of_attack(path: Sequence[str]) -> bool:
+    return list(path[:2]) == ["attack", "attacks"] and len(path) > 3
+
+
+def _of_stage(path: Sequence[str]) -> bool:
+    return path[0] == "schedule" and len(path) > 1 and path[1] not in SCHEDULES
+
+
+def _check_attacks(node: DictConfig, parsed: Sequence[Override]) -> None:
+    """UserError for settings, entered without a plus, of an attack that the suite does not have."""
+    paths = [(o, o.key_or_group.split(".")) for o in parsed if o.type is OverrideType.CHANGE]
+    set_here: dict[str, set[str]] = {}
+    for _, path in paths:
+        if _of_attack(path):
+            set_here.setdefault(path[2], set()).add(path[3])
+    suspects = [name for name, keys in set_here.items() if {*map(str, node.attack.attacks[name])} <= keys]
+    if not suspects:
+        return
+    typed = [o for o, path in paths if _of_attack(path)]
+    suite = compose_node([grammar.line(override) for override in parsed if override not in typed]).attack
+    for name in suspects:
+        if name not in suite.attacks:
+            raise UserError(
+                f"attack={suite.name} has no attack '{name}'; set one of {', '.join(map(str, suite.attacks))}, or add "
+                f"one by '+attack.attacks.{name}={{attack: pgd, eps: 8/255}}'."
+            )
+
+
+def _check_files(node: DictConfig, folders: Sequence[Path]) -> None:
+    """UserError where a chosen file stands in two folders, of which Hydra would take the first in silence."""
+    chosen = OmegaConf.to_container(node.hydra.runtime.choices) if folders else {}
+    for group in (*GROUPS, EXPERIMENT):
+        name = chosen.get(group) if isinstance(chosen, dict) else None
+        places = files(group, folders).get(name, []) if isinstance(name, str) else []
+        if len(places) > 1:
+            raise UserError(f"{group}={name} stands for {places[0]} and for {places[1]}; rename your own.")
+        if places and group in ("model", "method") and not is_dataclass(OmegaConf.get_type(node, group)):
+            raise UserError(
+                f"{places[0]} builds on no {group} of robcomp's; begin it with one, as in "
+                f"'defaults: [{choices(group)[0]}, _self_]'."
+            )
 
 
 def _check_node(node: DictConfig, where: str) -> None:
     """UserError for a key that no dataclass has (`+key=...` would be dropped silently) and for NaN and infinity."""
     cls = OmegaConf.get_type(node)
     known = {f.name for f in fields(cls)} if is_dataclass(cls) else None
-    for key in node:
-        path = f"{where}.{key}" if where else str(key)
+    if gone := sorted((known or set()) - {*map(str, node)}):
+        raise cannot_be_removed(f"{where}.{gone[0]}" if where else gone[0])
+    for key in map(str, node):
+        path = f"{where}.{key}" if where else key
+        if path == "hydra":  # Hydra's own node
+            continue
         if known is not None and key not in known:
             raise unknown(f"key of {where or 'the configuration'}", key, known)
         if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):
@@ -175,7 +265,7 @@ def _check_node(node: DictConfig, where: str) -> None:
 
 def _keys(parent: str, overrides: Sequence[str]) -> list[str]:
     """The keys that stand under `parent` ('' for the root) with the groups chosen as in `overrides`."""
-    chosen = [o for o in overrides if o.partition("=")[0] in GROUPS]
+    chosen = [o for o in overrides if o.partition("=")[0] in (*GROUPS, search_path.KEY)]
     if len(chosen) == len(overrides):  # the choices themselves do not compose
         return []
     node = compose_node(chosen)
@@ -183,5 +273,9 @@ def _keys(parent: str, overrides: Sequence[str]) -> list[str]:
     return sorted(map(str, node)) if isinstance(node, DictConfig) else []
 
 
-def _user_error(error: Exception, overrides: Sequence[str] = ()) -> UserError:
-    return as_user_error(error, overrides, lambda parent: _keys(parent, overrides))
+def _user_error(error: Exception, overrides: Sequence[str] = (), folders: Sequence[Path] = ()) -> UserError:
+    typed = [override.split("=", 1) for override in overrides if "=" in override]
+    own = [files(key.lstrip("+"), folders).get(value, [])[-1:] for key, value in typed] if folders else []
+    return as_user_error(
+        error, overrides, lambda parent: _keys(parent, overrides), [path for [path] in filter(None, own)]
+    )
