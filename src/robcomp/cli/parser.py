@@ -118,7 +118,6 @@ def _parser() -> argparse.ArgumentParser:
         compare.add_argument(
             side, type=Path, metavar=side.upper(), help="a run directory, or an evaluation-*.json of one"
         )
-    compare.add_argument("--json", action="store_true", help="print the comparison as JSON")
     compare.set_defaults(run=commands.compare)
 
     listing = _command(subparsers, "list", "what can be named on the command line, one line each", "")
@@ -136,13 +135,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(subparsers: argparse._SubParsersAction, name: str, summary: str, epilog: str) -> argparse.ArgumentParser:
-    return subparsers.add_parser(
+    command = subparsers.add_parser(
         name,
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    if name != "list":
+        many = ", with -m a list" if name == "train" else ""
+        command.add_argument("--json", action="store_true", help=f"print the result as JSON{many}; all else on stderr")
+    if name not in ("compare", "list"):
+        command.add_argument("-q", "--quiet", action="store_true", help="print nothing but where the result lies")
+    return command
 
 
 def _analysis_help(name: str, keys: str, more: str) -> str:

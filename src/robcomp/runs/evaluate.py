@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from rich.console import Console
 from torch import nn
 
@@ -21,6 +20,7 @@ from robcomp.evaluation.size import layer_sizes, sizes
 from robcomp.report import render
 from robcomp.report.records import now
 from robcomp.report.schema import DataFacts, EvaluationFacts, Report, RunFacts, StageFacts, Threat
+from robcomp.report.terminal import say
 from robcomp.runs import identity
 from robcomp.runs.load import load
 from robcomp.settings.schema import Config
@@ -92,8 +92,11 @@ def attacked(model: nn.Module, dataset: data.Dataset, config: Config, ledger: Le
         EvaluationProgress(console) as progress,
         Evaluator(model, dataset.test, config.seed, suite.batch_size, ledger, progress.advance) as evaluator,
     ):
-        progress.plan({name: attack.cost for name, attack in suite.build().items()}, int(evaluator.clean.sum()))
-        return measure(evaluator, suite)
+        attacks, judged = ", ".join(suite.build()), min(suite.verdict, int(evaluator.clean.sum()))
+        then = f", then the verdict on {judged:,} of them" if judged else ""
+        what = f"attacks on {len(dataset.test):,} test images: {attacks}{then}"
+        say(console, f"{what}; on {evaluator.device.type} in float32", fold=True)
+        return measure(evaluator, suite, progress)
 
 
 def evaluate_run(folder: Path, overrides: Sequence[str], out: Path | None, console: Console) -> Path:
@@ -108,10 +111,9 @@ def evaluate_run(folder: Path, overrides: Sequence[str], out: Path | None, conso
         out or folder
     ) / f"evaluation-{storage.digest([identity.evaluation(config, run.dataset), run.network])}.json"
     page.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(page.with_suffix(".lock") if out else folder / "lock"):
+    with storage.locked(page.with_suffix(".lock") if out else folder / "lock", f"evaluating {folder}"):
         if page.exists() and not config.fresh:
-            console.print("already evaluated (fresh=true attacks again)")
-            report = Report.read(page)
+            say(console, f"already evaluated: {page} (fresh=true attacks again)")
         else:
             ledger = _ledger(page.with_suffix(".part.npz"), folder / "model.rcz", run.dataset, config)
             measured = attacked(run.model, run.dataset, config, ledger, console)
@@ -130,8 +132,18 @@ def evaluate_run(folder: Path, overrides: Sequence[str], out: Path | None, conso
             storage.write_atomic(page.with_suffix(".npz"), lambda path: _save_outcomes(path, measured.outcomes))
             report.write(page)
             ledger.close()
-    render.console(report, console)
     return page
+
+
+def show(page: Path, console: Console) -> None:
+    """Print the report in the JSON file `page`."""
+    render.console(Report.read(page), console)
+
+
+def _announced(attacks: Sequence[str], images: int, device: str, judged: int) -> str:
+    """What an evaluation runs, in a line."""
+    verdict = f", then the verdict on {judged:,} of them" if judged else ""
+    return f"attacking {images:,} test images by {', '.join(attacks)}{verdict}, on {device} in float32"
 
 
 def _ledger(path: Path, network: Path, dataset: data.Dataset, config: Config) -> Ledger:

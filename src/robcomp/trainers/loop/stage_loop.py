@@ -50,7 +50,8 @@ def run_stage(
     """Train `state.model` through `stage`, from its checkpoint if it has one; the model ends inside the constraint.
 
     Saves a checkpoint at each epoch's end and whenever the store finds one due, hands a record of each finished epoch
-    to `on_epoch` (those before the checkpoint too), and raises UserError when the loss stops being finite.
+    to `on_epoch` (those before the checkpoint too; `progress` is told of the new ones), and raises UserError when the
+    loss stops being finite.
     """
     loop = StageLoop(stage, state, settings)
     if (saved := store.checkpoint(state.env.device)) is not None:
@@ -60,13 +61,14 @@ def run_stage(
             raise UserError(f"{store.folder}: {error}; fresh=true starts the stage over.") from None
     for record in loop.records:
         on_epoch(record)
-    progress.begin(stage.name, state)
+    progress.begin(stage, state, loop.records)
     try:
         while state.step < state.end:
             loop.step()
             progress.step(state, loop.meters)
             if state.step_in_epoch == 0:
-                on_epoch(loop.end_epoch())
+                on_epoch(record := loop.end_epoch())
+                progress.epoch(record)
             if state.step_in_epoch == 0 or store.checkpoint_due():
                 store.save_checkpoint(loop.capture())
     finally:
