@@ -32,9 +32,12 @@ def live(console: Console) -> bool:
     return console.is_terminal and not console.is_dumb_terminal and not console.quiet
 
 
-def say(console: Console, text: str, style: str = "") -> None:
-    """Print `text` as it is. Nothing is folded, so a path in it can be copied, also from a narrow terminal."""
-    console.print(text, style=style or None, markup=False, highlight=False, soft_wrap=True)
+def say(console: Console, text: str, style: str = "", fold: bool = False) -> None:
+    """Print `text` as it is. Nothing is folded, so a path in it can be copied, also from a narrow terminal.
+
+    `fold` breaks what is too long for a terminal between words: for sentences without a path.
+    """
+    console.print(text, style=style or None, markup=False, highlight=False, soft_wrap=not fold)
 
 
 def line(console: Console, parts: Sequence[Part]) -> None:

@@ -154,10 +154,10 @@ class Run:
         """What begins here: method, data, network; where and how; the stages with their epochs; the run directory."""
         config, env, images = self.config, self.env, f"{len(self.data.train):,} training images"
         what = f"{config.dataset.name} / {config.model.name} / {config.method.name}, seed {config.seed}"
-        say(self.console, f"{what}: {images}, on {env.device.type} in {env.precision}")
+        say(self.console, f"{what}: {images}, on {env.device.type} in {env.precision}", fold=True)
         there = [store.finished and not self._starts_over(store) for store in stores]
         said = [_said(stage, cached) for stage, cached in zip(stages, there, strict=True)]
-        say(self.console, f"stages: {', '.join(said)}")
+        say(self.console, f"stages: {', '.join(said)}", fold=True)
         say(self.console, f"run directory: {self.folder}")
 
     def _run_stage(

@@ -113,12 +113,13 @@ class TrainingProgress:
         step = state.step - max(epoch - 1, 0) * state.steps_per_epoch
         left = self._forecast.left(end)
         told = f"{about(left)} left" if left is not None else ""
+        figures = self._figures
         if self._over:
-            told = duration(time.monotonic() - self._started)
+            told, figures = duration(time.monotonic() - self._started), []
         counts: list[Part] = [(0, f"epoch {epoch}/{end}"), (1, f"step {step:,}/{state.steps_per_epoch:,}"), (0, told)]
         stages = self._forecast.stages
         width = max(len(WHOLE), len(self._stage.name))
-        gauges = [Gauge(self._stage.name, state.step / state.end, [*counts, *self._figures], width)]
+        gauges = [Gauge(self._stage.name, state.step / state.end, [*counts, *figures], width)]
         if len(stages) > 1 and not self._over:
             number = [stage.name for stage in stages].index(self._stage.name) + 1
             left = self._forecast.left_of_all(end)
