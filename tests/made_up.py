@@ -73,7 +73,10 @@ def make_report(
             "coded": {**counted, "definition": "nominal and codebooks"},
             "file": {"definition": "real bytes", "bytes": 2400, "dense_bytes": 1724320, "fraction": 2400 / 1724320},
         },
-        "density": {"total": nonzero / 430500, "layers": [{**layer, **({"rank": rank} if rank else {}), "tensors": [tensor]}]},
+        "density": {
+            "total": nonzero / 430500,
+            "layers": [{**layer, **({"rank": rank} if rank else {}), "tensors": [tensor]}],
+        },
         "macs": {"definition": "products", "dense": 2293000, "executed": 2293000, "nonzero": 12345, "layers": []},
     }
 

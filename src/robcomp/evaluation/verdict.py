@@ -5,7 +5,6 @@ Each check says what it saw in a sentence, whether it raises a flag or not. Sour
 """
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -180,8 +179,8 @@ class _Examination:
         return Check(
             name="correct_at_any_eps",
             flag=self.many(int(left.sum())),
-            evidence=f"With eps {self.whole:.3g}, which reaches every picture, {int(left.sum())} of {self.count} images "
-            "survive PGD.",
+            evidence=f"With eps {self.whole:.3g}, which reaches every picture, {int(left.sum())} of {self.count} "
+            "images survive PGD.",
         )
 
 

@@ -140,12 +140,6 @@ def show(page: Path, console: Console) -> None:
     render.console(Report.read(page), console)
 
 
-def _announced(attacks: Sequence[str], images: int, device: str, judged: int) -> str:
-    """What an evaluation runs, in a line."""
-    verdict = f", then the verdict on {judged:,} of them" if judged else ""
-    return f"attacking {images:,} test images by {', '.join(attacks)}{verdict}, on {device} in float32"
-
-
 def _ledger(path: Path, network: Path, dataset: data.Dataset, config: Config) -> Ledger:
     """What an evaluation that was stopped had found of this network on these images; nothing with fresh=true."""
     if config.fresh:
