@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -162,9 +163,10 @@ def _data(config: Config, dataset: data.Dataset) -> DataFacts:
 
 
 def _threat(config: Config) -> Threat:
-    return Threat(norm=config.threat.norm, eps=config.threat.eps)
+    return Threat(norm=config.threat.norm, eps=float(config.threat.eps))
 
 
 def _save_outcomes(path: Path, outcomes: dict[str, np.ndarray]) -> None:
     with path.open("wb") as stream:  # a file object: numpy would add .npz to a temporary name
-        np.savez_compressed(stream, **outcomes)
+        arrays: dict[str, Any] = dict(outcomes)
+        np.savez_compressed(stream, **arrays)

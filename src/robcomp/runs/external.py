@@ -40,7 +40,8 @@ def evaluate_external(config: Config, overrides: Sequence[str], console: Console
         if (folder / "report.json").exists() and not config.fresh:
             say(console, f"already evaluated: {folder} (fresh=true attacks again)")
         else:
-            spec = NetworkSpec(config.model, tuple(config.dataset.shape), len(dataset.classes))
+            channels, height, width = config.dataset.shape
+            spec = NetworkSpec(config.model, (channels, height, width), len(dataset.classes))
             model, bits, story = weights.as_stored(spec, Path(config.model.weights))
             say(console, f"weights: {story}")
             artifact.save(model, spec, bits, folder / "model.rcz")

@@ -89,7 +89,8 @@ class Run:
         self.env = Environment(device, precision, config.training.channels_last, config.training.graphs)
         self.data = data.load(config.dataset, Path(config.data_dir), device)
         self.origin = identity.origin(config)
-        self.spec = NetworkSpec(config.model, tuple(config.dataset.shape), len(self.data.classes))
+        channels, height, width = config.dataset.shape
+        self.spec = NetworkSpec(config.model, (channels, height, width), len(self.data.classes))
         with torch.device("meta"):
             config.method.check(self.spec.build())
 
@@ -130,12 +131,13 @@ class Run:
                 if self._starts_over(store):
                     store.discard()
                     _started_over.add(store.folder)
-                result = store.result()
-                cached = result is not None
+                done = store.result()
+                cached = done is not None
                 log.append(self.log, {"event": "stage", "stage": stage.name, "key": store.key, "cached": cached})
-                if result is None:
+                if done is None:
                     result = self._run_stage(stage, results, store, progress)
                 else:
+                    result = done
                     progress.cached(stage, result)
                     for record in result.records:
                         log.append(self.log, record)
@@ -165,7 +167,7 @@ class Run:
     ) -> StageResult:
         model = self._restore(results[stage.start])
         parameterise(model, stage.parameterisation)
-        model.to(self.env.device, memory_format=self.env.memory_format)
+        model.to(self.env.device).to(memory_format=self.env.memory_format)
         config = self.config
         state = TrainState(
             stage.name,
@@ -177,8 +179,8 @@ class Run:
             config.training.batch_size,
             stage.schedule.epochs,
         )
-        if stage.support:
-            state.support = _support(model, results[stage.support])
+        if stage.support and (supporting := results[stage.support]) is not None:
+            state.support = _support(model, supporting)
         settings = LoopSettings(config.inner_attack(), config.selection, config.training.weight_average)
         return run_stage(stage, state, settings, store, partial(log.append, self.log), progress)
 
