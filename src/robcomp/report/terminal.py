@@ -104,10 +104,6 @@ class Gauges:
         if self._live is not None:
             self._live.start()
 
-    def refresh(self) -> None:
-        if self._live is not None:
-            self._live.refresh()
-
     def stop(self) -> None:
         if self._live is not None:
             self._live.stop()
@@ -116,6 +112,6 @@ class Gauges:
 def _bar(share: float, width: int, ascii_only: bool) -> Text:
     halves = round(2 * width * min(max(share, 0.0), 1.0))
     full, half = divmod(halves, 2)
-    done, tip, rest = ("#", "#", "-") if ascii_only else ("━", "╸", "━")
+    done, tip, rest = ("#", "#", "-") if ascii_only else ("━", "╸", "─")
     style = "bar.finished" if halves == 2 * width else "bar.complete"
     return Text.assemble((done * full + tip * half, style), (rest * (width - full - half), "bar.back"))
