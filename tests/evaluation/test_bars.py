@@ -1,4 +1,4 @@
-"""How far an evaluation is: one bar a series, a line an attack, the time left by passes, what went before told apart."""
+"""How far an evaluation is: one bar a series, a line an attack, the time left, what went before told apart."""
 
 import io
 import re

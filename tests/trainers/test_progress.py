@@ -1,4 +1,4 @@
-"""How far training is: bars that fit, lines an epoch, what was resumed or cached, and silence where there is no news."""
+"""How far training is: bars that fit, lines an epoch, what was resumed or cached, silence where it is quiet."""
 
 import io
 import re
@@ -137,7 +137,7 @@ def test_the_line_of_an_epoch_keeps_what_matters(width: int | None) -> None:
     assert width is None or max(map(len, lines)) <= width
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """The training is interrupted."""
 
 
@@ -151,13 +151,13 @@ def test_a_resumed_stage_says_where_and_repeats_no_line(tmp_path: Path) -> None:
         def on_epoch(found: dict[str, Any]) -> None:
             logged.append(found["epoch"])
             if found["epoch"] == stop_after + 1:
-                raise Stopped
+                raise StoppedError
 
         progress = TrainingProgress(screen(None, stream), [stage])
         run_stage(stage, training(3), settings, stage_store(tmp_path, stage), on_epoch, progress)
         return stream.getvalue()
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         run(1)
     told = run(9).splitlines()
     assert told[0] == "resumed at epoch 2 of 3 of stage dense"
