@@ -32,9 +32,10 @@ test-oracle: $(VENV)/ready  ## attacks beside pyautoattack and torchattacks on M
 	$(BIN)/pip install --quiet --no-deps pyautoattack==0.2 torchattacks==3.5.1
 	ROBCOMP_ORACLE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/attacks/test_oracle.py
 
-lint: $(VENV)/ready  ## style of sources, tests and scripts
+lint: $(VENV)/ready  ## style of sources, tests and scripts, types of the sources
 	$(BIN)/ruff check src tests scripts
 	$(BIN)/ruff format --check --quiet src tests scripts
+	$(BIN)/mypy
 
 table-%: $(VENV)/ready  ## rebuild a table, e.g. make table-atmc-mnist SCALE=smoke|cpu|gpu|paper ARGS="seed=1"
 	$(BIN)/robcomp table $* --scale $(SCALE) $(ARGS)
@@ -43,4 +44,4 @@ results: $(VENV)/ready  ## render the pages under results/ from the reports besi
 	$(BIN)/python scripts/render_results.py
 
 clean:  ## remove .venv and caches; outputs/ and results/ stay
-	rm -rf $(VENV) .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache build dist

@@ -20,8 +20,10 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from robcomp.data import Dataset, Split
-from robcomp.hardware import choose_device, choose_precision, machine
+from robcomp.evaluation.machine import machine
+from robcomp.hardware import choose_device, choose_precision
 from robcomp.models.parameterisation import effective_weights, parameterise
+from robcomp.report.records import to_json
 from robcomp.settings.compose import compose_config
 from robcomp.settings.schema import Config
 from robcomp.trainers.loop.stage_loop import LoopSettings, StageLoop
@@ -148,7 +150,7 @@ def main() -> None:
     passes = 2 * config.training.attack.steps + 6
     flops = forward_flops(variants["textbook float32"].model, tuple(config.dataset.shape)) * passes
     base = statistics.median(times["textbook float32"])
-    print(json.dumps(machine(device, precision)), f"bf16 matrix product {rate / 1e12:.1f} TFLOP/s")
+    print(json.dumps(to_json(machine(device, precision))), f"bf16 matrix product {rate / 1e12:.1f} TFLOP/s")
     print(
         f"{' '.join(args.overrides)}: batch {batch}, PGD-{config.training.attack.steps}, "
         f"{flops / 1e9:.3f} GFLOP an image"

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from robcomp.data import Split, to_float
 from robcomp.errors import UserError
 from robcomp.evaluation.evaluator import Evaluator
+from robcomp.evaluation.machine import machine
 from robcomp.evaluation.suite import SuiteConfig
-from robcomp.hardware import machine
 from robcomp.models.parameterisation import effective_weight, weight_layers
 from robcomp.runs.load import LoadedRun, load
 
@@ -67,12 +67,12 @@ class Bench:
     @classmethod
     def of(cls, run: Path, images: int) -> "Bench":
         loaded = load(run, ["attack=autoattack", f"dataset.test_subset={images}", "device=cpu"])
-        facts, eps, test = loaded.report["run"], loaded.report["threat"]["eps"], loaded.dataset.test
+        facts, eps, test = loaded.report.run, loaded.report.threat.eps, loaded.dataset.test
         where = machine(torch.device("cpu"), "float32")
         header = (
-            f"{facts['dataset']} {facts['model']} {facts['method']} {facts['id']}: {len(test)} test images, "
+            f"{facts.dataset} {facts.model} {facts.method} {facts.id}: {len(test)} test images, "
             f"Linf eps {eps:.4g}, batches of {BATCH}; "
-            f"{where['name']}, {where['threads']} thread(s), torch {where['torch']}"
+            f"{where.name}, {where.threads} thread(s), torch {where.torch}"
         )
         return cls(_plain(loaded), test, eps, header)
 

@@ -62,17 +62,17 @@ def main() -> None:
 
 def line(run: Path, mask: str, images: int) -> str:
     loaded = load(run, ["attack=quick", f"dataset.test_subset={images}", "device=cpu"])
-    report, suite = loaded.report, loaded.config.attack
+    facts, suite = loaded.report.run, loaded.config.attack
     torch.manual_seed(0)
     started = time.monotonic()
     with Evaluator(MASKS[mask](loaded.model), loaded.dataset.test, 0) as evaluator:
-        records, outcomes = evaluate_suite(evaluator, suite)
+        accuracy, outcomes = evaluate_suite(evaluator, suite)
         attacked = time.monotonic()
         verdict = examine(evaluator, suite.counted(), outcomes["worst_case"], images)
-    flags = [f"{c['name']} ({c['evidence']})" for c in verdict["checks"] if c["flag"]]
-    name = f"{report['run']['dataset']} {report['run']['model']} {report['run']['method']} seed {report['run']['seed']}"
+    flags = [f"{check.name} ({check.evidence})" for check in verdict.flags] if verdict else []
+    name = f"{facts.dataset} {facts.model} {facts.method} seed {facts.seed}"
     return (
-        f"{name:<46} {mask:<18} {records['clean']['value']:5.0%}  {records['worst_case']['value']:5.0%}  "
+        f"{name:<46} {mask:<18} {accuracy.clean.value:5.0%}  {accuracy.worst_case.value:5.0%}  "
         f"{attacked - started:3.0f}+{time.monotonic() - attacked:3.0f}  {' '.join(flags) or '-'}"
     )
 

@@ -28,9 +28,10 @@ def make_report(
     """A report with the given accuracies; sizes follow from `nonzero` and `bits`."""
     values = accuracy or {"clean": 0.97, "fgsm": 0.81, "pgd": 0.7, "worst_case": 0.69}
     entries = {key: _entry(key, value, images) for key, value in values.items()}
-    layer = {"name": "conv1", "weights": 500, "nonzero": 120, "density": 0.24}
     counted = {"bits": nonzero * bits, "fraction": nonzero * bits / 13776000}
     tensor = {"name": "U", "shape": [20, 20], "weights": 400, "nonzero": 3, "distinct": 3}
+    layer = {"name": "conv1", "weights": 500, "nonzero": 120, "density": 0.24, "tensors": [tensor]}
+    layer |= {"rank": rank} if rank else {}
     return {
         "schema": "robcomp-report/3",
         "robcomp": "0.1.0",
@@ -73,11 +74,20 @@ def make_report(
             "coded": {**counted, "definition": "nominal and codebooks"},
             "file": {"definition": "real bytes", "bytes": 2400, "dense_bytes": 1724320, "fraction": 2400 / 1724320},
         },
-        "density": {
-            "total": nonzero / 430500,
-            "layers": [{**layer, **({"rank": rank} if rank else {}), "tensors": [tensor]}],
-        },
+        "density": {"total": nonzero / 430500, "layers": [layer]},
         "macs": {"definition": "products", "dense": 2293000, "executed": 2293000, "nonzero": 12345, "layers": []},
+    }
+
+
+def make_evaluation(*, threat: dict[str, Any] | None = None, images: int = IMAGES) -> dict[str, Any]:
+    """The block "evaluation" of a later evaluation of `make_report`'s run."""
+    report = make_report(images=images)
+    return {
+        "finished": "2026-11-21T09:00:00+00:00",
+        "overrides": ["attack=atmc"],
+        "machine": report["run"]["machine"] | {"precision": "float32"},
+        "threat": threat or report["threat"],
+        "data": report["data"],
     }
 
 

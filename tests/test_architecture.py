@@ -24,7 +24,7 @@ FLOORS = [
     {"trainers"},
     {"settings"},
     {"runs"},
-    {"analyses", "tables"},
+    {"analyses", "library", "tables"},
     {"cli"},
     {"__main__"},
 ]

@@ -48,6 +48,13 @@ RUN = [
 ]
 
 
+def typed(method: str, *overrides: str) -> list[str]:
+    """`RUN` as it may be typed for that method: without the schedules of stages that it does not have."""
+    used = {stage.schedule_name for stage in compose_config([f"method={method}"]).stages()}
+    own = [override for override in RUN if not override.startswith("schedule.") or override.split(".")[1] in used]
+    return [*own, f"method={method}", *overrides]
+
+
 def images(count: int, seed: int) -> Split:
     """Noise with a bright band of rows whose place is the class."""
     random = rng(seed)

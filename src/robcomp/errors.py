@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """Bad input: the message says what was given, what is allowed, what to do. The CLI prints it and exits with 2."""
 
 

@@ -40,12 +40,10 @@ def choose_precision(name: str, device: torch.device) -> str:
 @contextmanager
 def exact_float32() -> Iterator[None]:
     """Inside, float32 products are computed in float32, also where the hardware would round them to TF32."""
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    saved = [backend.allow_tf32 for backend in backends]
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    saved = matmul.allow_tf32, cudnn.allow_tf32
     try:
-        for backend in backends:
-            backend.allow_tf32 = False
+        matmul.allow_tf32 = cudnn.allow_tf32 = False
         yield
     finally:
-        for backend, allowed in zip(backends, saved, strict=True):
-            backend.allow_tf32 = allowed
+        matmul.allow_tf32, cudnn.allow_tf32 = saved

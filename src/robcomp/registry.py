@@ -32,8 +32,8 @@ class Registry(Generic[T]):
                 raise ValueError(f"{self.kind} '{name}' is registered twice")
             if isinstance(entry, type):
                 if "kind" in vars(entry):
-                    raise ValueError(f"{entry.__name__} is registered as '{entry.kind}' and as '{name}'")
-                entry.kind = name
+                    raise ValueError(f"{entry.__name__} is registered as '{vars(entry)['kind']}' and as '{name}'")
+                type.__setattr__(entry, "kind", name)
             self._entries[name] = entry
             return entry
 

@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_up import make_report
+from made_up import make_evaluation, make_report
 
 from robcomp.analyses.compare import compare
 from robcomp.cli.parser import main
 from robcomp.errors import UserError
 from robcomp.evaluation.statistics import paired_difference
+from robcomp.report.records import to_json
+from robcomp.report.results import CompareResult, SizeShare
+from robcomp.report.schema import Threat
 
 FIGURES = ("clean", "fgsm", "pgd", "worst_case")
 
@@ -48,20 +51,23 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_exact_numbers(pair: tuple[Path, Path]) -> None:
     result = compare(*pair)
-    assert list(result["accuracy"]) == list(FIGURES)
-    pgd = result["accuracy"]["pgd"]
-    assert (pgd["a"], pgd["b"]) == (0.7, 0.3)
+    assert list(result.accuracy) == list(FIGURES)
+    pgd = result.accuracy["pgd"]
+    assert (pgd.a, pgd.b, pgd.not_comparable) == (0.7, 0.3, None)
     a, b = np.arange(40) < 28, np.arange(40) < 12
-    assert pgd["paired"] == paired_difference(a, b)
-    assert pgd["paired"]["difference"] == pytest.approx(0.4)
-    assert (pgd["paired"]["only_a"], pgd["paired"]["only_b"]) == (16, 0)
-    assert pgd["paired"]["p_value"] == pytest.approx(2 / 2**16)
-    assert pgd["conclusion"] == "A is more robust"
-    clean = result["accuracy"]["clean"]
-    assert (clean["paired"]["only_a"], clean["paired"]["only_b"], clean["paired"]["p_value"]) == (1, 1, 1)
-    assert clean["conclusion"] == "no difference shown at 95 %"
-    assert compare(*reversed(pair))["accuracy"]["pgd"]["conclusion"] == "B is more robust"
-    assert result["a"]["size"]["c"]["bytes"] == 2400
+    assert pgd.paired == paired_difference(a, b)
+    assert pgd.paired.difference == pytest.approx(0.4)
+    assert (pgd.paired.only_a, pgd.paired.only_b) == (16, 0)
+    assert pgd.paired.p_value == pytest.approx(2 / 2**16)
+    assert pgd.conclusion == "A is more robust"
+    clean = result.accuracy["clean"]
+    assert (clean.paired.only_a, clean.paired.only_b, clean.paired.p_value) == (1, 1, 1)
+    assert clean.conclusion == "no difference shown at 95 %"
+    assert compare(*reversed(pair)).accuracy["pgd"].conclusion == "B is more robust"
+    assert result.a.size == {
+        "nominal": SizeShare(bytes=645, fraction=645 * 8 / 13776000),
+        "file": SizeShare(bytes=2400, fraction=2400 / 1724320),
+    }
 
 
 def test_console_and_json(pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,18 +75,20 @@ def test_console_and_json(pair: tuple[Path, Path], capsys: pytest.CaptureFixture
     text = capsys.readouterr().out
     assert "pgd: A is more robust" in text
     assert "16 / 0" in text
-    assert "size (a): A 645 B" in text.replace("\n", " ")
+    assert "nominal size: A 645 B" in text.replace("\n", " ")
     assert main(["compare", *map(str, pair), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == compare(*pair)
+    written = json.loads(capsys.readouterr().out)
+    assert written["accuracy"]["pgd"]["paired"]["only_a"] == 16
+    assert CompareResult.parse(written, "the output") == compare(*pair)
 
 
 def test_other_settings_are_said_and_not_compared(tmp_path: Path, pair: tuple[Path, Path]) -> None:
     correct = {key: numbers(0, 20) for key in FIGURES}
-    other = made(tmp_path / "c", correct, accuracy__pgd__attack={"name": "pgd", "steps": 7})
-    entries = compare(pair[0], other)["accuracy"]
-    assert entries["pgd"] == {"not_comparable": "settings differ"}
-    assert "suites differ" in entries["worst_case"]["not_comparable"]
-    assert "paired" in entries["fgsm"]
+    other = made(tmp_path / "c", correct, accuracy__attacks__pgd__attack={"name": "pgd", "steps": 7})
+    entries = compare(pair[0], other).accuracy
+    assert to_json(entries["pgd"]) == {"not_comparable": "settings differ"}
+    assert "suites differ" in entries["worst_case"].not_comparable
+    assert entries["fgsm"].paired is not None
 
 
 def test_an_attack_that_one_alone_has(
@@ -88,8 +96,8 @@ def test_an_attack_that_one_alone_has(
 ) -> None:
     less = made(tmp_path / "c", {key: numbers(0, 20) for key in ("clean", "pgd", "worst_case")})
     result = compare(pair[0], less)
-    assert (result["only_a"], result["only_b"]) == (["fgsm"], [])
-    assert "not_comparable" in result["accuracy"]["worst_case"]
+    assert (result.only_a, result.only_b) == (["fgsm"], [])
+    assert "suites differ" in result.accuracy["worst_case"].not_comparable
     assert main(["compare", str(pair[0]), str(less)]) == 0
     assert "only in A: fgsm" in capsys.readouterr().out
 
@@ -97,18 +105,18 @@ def test_an_attack_that_one_alone_has(
 def test_cumulative_figures_are_compared_among_themselves(tmp_path: Path) -> None:
     correct = {key: numbers(0, 20) for key in FIGURES}
     plain, first, second = (
-        made(tmp_path / name, correct, **({"accuracy__pgd__cumulative": True} if name != "plain" else {}))
+        made(tmp_path / name, correct, **({"accuracy__attacks__pgd__cumulative": True} if name != "plain" else {}))
         for name in ("plain", "first", "second")
     )
-    assert "cumulative" in compare(plain, first)["accuracy"]["pgd"]["not_comparable"]
-    assert "paired" in compare(first, second)["accuracy"]["pgd"]
+    assert "cumulative" in compare(plain, first).accuracy["pgd"].not_comparable
+    assert compare(first, second).accuracy["pgd"].paired is not None
 
 
 def test_an_excluded_attack_is_no_part_of_the_worst_case(tmp_path: Path) -> None:
     correct = {key: numbers(0, 20) for key in FIGURES}
-    more = made(tmp_path / "more", correct, accuracy__fgsm__excluded=True)
+    more = made(tmp_path / "more", correct, accuracy__attacks__fgsm__excluded=True)
     less = made(tmp_path / "less", {key: correct[key] for key in ("clean", "pgd", "worst_case")})
-    assert "paired" in compare(more, less)["accuracy"]["worst_case"]
+    assert compare(more, less).accuracy["worst_case"].paired is not None
 
 
 def test_what_is_in_doubt_is_marked(tmp_path: Path) -> None:
@@ -116,28 +124,28 @@ def test_what_is_in_doubt_is_marked(tmp_path: Path) -> None:
     flagged = {"trusted": False, "images": 100, "checks": []}
     doubted, plain = made(tmp_path / "a", one, verdict=flagged), made(tmp_path / "b", other)
     for result in (compare(doubted, plain), compare(plain, doubted)):
-        assert result["accuracy"]["pgd"]["conclusion"].endswith("more robust (!)")
-        assert result["accuracy"]["clean"]["conclusion"].endswith("more accurate")
-    assert compare(doubted, plain)["a"]["label"].endswith("(!)")
+        assert result.accuracy["pgd"].conclusion.endswith("more robust (!)")
+        assert result.accuracy["clean"].conclusion.endswith("more accurate")
+    assert compare(doubted, plain).a.label.endswith("(!)")
 
 
 def test_the_order_of_a_cumulative_suite_matters(tmp_path: Path) -> None:
     correct = {key: numbers(0, 20) for key in ("clean", "pgd", "fgsm", "worst_case")}
     turned = {key: correct[key] for key in ("clean", "fgsm", "pgd", "worst_case")}
-    cumulative = {"accuracy__pgd__cumulative": True, "accuracy__fgsm__cumulative": True}
+    cumulative = {"accuracy__attacks__pgd__cumulative": True, "accuracy__attacks__fgsm__cumulative": True}
     first, second = made(tmp_path / "a", correct, **cumulative), made(tmp_path / "b", turned, **cumulative)
-    assert "differ" in compare(first, second)["accuracy"]["pgd"]["not_comparable"]
+    assert "differ" in compare(first, second).accuracy["pgd"].not_comparable
 
 
 def test_a_later_evaluation_brings_its_own_outcomes_and_images(tmp_path: Path, pair: tuple[Path, Path]) -> None:
     correct = {key: numbers(0, 10) for key in FIGURES}
-    later = {"data": {"name": "mnist", "checksum": "0123", "test": 20}, "threat": {"norm": "L2", "eps": 0.5}}
+    later = make_evaluation(threat={"norm": "L2", "eps": 0.5}, images=20)
     folder = made(pair[0], correct, images=20, name="evaluation-x", evaluation=later, data__test=40)
     other = made(tmp_path / "c", {key: numbers(0, 5) for key in FIGURES}, images=20)
     result = compare(folder / "evaluation-x.json", other)
-    assert result["images"] == 20
-    assert (result["a"]["threat"], result["b"]["threat"]["norm"]) == (later["threat"], "Linf")
-    assert result["accuracy"]["pgd"]["paired"]["only_a"] == 5
+    assert result.images == 20
+    assert (result.a.threat, result.b.threat.norm) == (Threat(norm="L2", eps=0.5), "Linf")
+    assert result.accuracy["pgd"].paired.only_a == 5
 
 
 def test_refusals(tmp_path: Path, pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:

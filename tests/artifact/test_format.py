@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from robcomp.artifact.format import DTYPES, dense_bytes, pack, unpack
+from robcomp.artifact.format import DTYPES, dense_bytes, pack, section_bytes, unpack
 from robcomp.errors import UserError
 
 
@@ -125,6 +125,23 @@ def test_other_dtypes_are_refused_by_name(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
+def test_every_byte_of_the_payload_belongs_to_a_tensor(tmp_path: Path) -> None:
+    tensors = {
+        "sparse": sparse((40, 50), 0.1, 4),
+        "dense": torch.randn(7, 3),
+        "none": torch.zeros(0),
+        "b": torch.arange(3),
+    }
+    size = pack(tensors, {"model": "lenet"}, tmp_path / "model.rcz")
+    found = section_bytes(tmp_path / "model.rcz")
+    head, payload = struct.unpack_from("<IQ", (tmp_path / "model.rcz").read_bytes(), 4)
+    assert list(found) == list(tensors)
+    assert (found["dense"], found["none"]) == (4 * 21, 0)  # all different: stored as they are
+    assert 100 < found["sparse"] < 4 * 200
+    assert sum(found.values()) == payload
+    assert size == payload + head + 20  # magic, version and lengths take 16 bytes, the checksum 4
+
+
 @pytest.fixture
 def packed(tmp_path: Path) -> Path:
     """A whole small file."""
@@ -186,6 +203,8 @@ def test_each_fault_has_its_sentence(packed: Path, change, sentence: str) -> Non
     with pytest.raises(UserError, match=sentence) as caught:
         unpack(packed)
     assert str(packed) in str(caught.value)
+    with pytest.raises(UserError, match=sentence):
+        section_bytes(packed)
 
 
 def test_absent_files_and_folders_are_named(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from rich.console import Console
-from tiny import RUN
+from tiny import RUN, typed
 
 import robcomp
 from robcomp.attacks import ATTACKS
@@ -29,7 +29,7 @@ from robcomp.trainers.method import METHODS
 pytestmark = pytest.mark.usefixtures("sandbox", "no_curves")
 
 ROOT = Path(__file__).resolve().parents[2]
-TRAIN = ["train", *RUN, "method=nat"]
+TRAIN = ["train", *typed("nat")]
 COMMANDS = [
     "train",
     "evaluate",
@@ -248,7 +248,7 @@ def test_out_is_where_everything_goes(sandbox: Path) -> None:
 
 
 def test_a_sweep_expands_and_skips_what_is_finished(capsys: pytest.CaptureFixture[str]) -> None:
-    sweep = ["train", "-m", *RUN, "method=nat,da", "seed=0,1"]
+    sweep = ["train", "-m", *typed("nat"), "method=nat,da", "seed=0,1"]
     assert main([*TRAIN, "seed=1"]) == 0
     (first,) = reports()
     before = first.stat().st_mtime_ns
@@ -265,7 +265,7 @@ def test_a_sweep_expands_and_skips_what_is_finished(capsys: pytest.CaptureFixtur
 
 
 def test_a_sweep_goes_on_after_a_failed_run(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "-m", *RUN, "method=nat", "schedule.dense.lr=1e30,0.001", "seed=0"]) == 1
+    assert main(["train", "-m", *typed("nat"), "schedule.dense.lr=1e30,0.001", "seed=0"]) == 1
     out = capsys.readouterr().out
     assert len(reports()) == 1
     (failure,) = Path("outputs").glob("tiny-*/*/failure.txt")
@@ -278,7 +278,7 @@ def test_a_sweep_goes_on_after_a_failed_run(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_run_that_failed_before_and_now_finishes_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    sweep = ["train", "-m", *RUN, "method=nat", "seed=0,1"]
+    sweep = ["train", "-m", *typed("nat"), "seed=0,1"]
     with monkeypatch.context() as patch:
         patch.setattr("robcomp.artifact.save", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
         assert main(sweep) == 1
@@ -304,8 +304,8 @@ def test_evaluate_writes_another_report_beside_the_first(capsys: pytest.CaptureF
     (path,) = folder.glob("evaluation-*.json")
     report = json.loads(path.read_text())
     assert report["evaluation"]["threat"]["eps"] == 0.3 != report["threat"]["eps"]
-    assert report["accuracy"]["pgd"]["attack"]["steps"] == 5
-    assert report["accuracy"]["pgd"]["attack"]["eps"] == 0.3
+    assert report["accuracy"]["attacks"]["pgd"]["attack"]["steps"] == 5
+    assert report["accuracy"]["attacks"]["pgd"]["attack"]["eps"] == 0.3
     assert report["accuracy"]["clean"] == json.loads(before)["accuracy"]["clean"]
     assert path.with_suffix(".npz").exists()
     assert (folder / "report.json").read_bytes() == before
@@ -368,21 +368,22 @@ def test_the_page_of_a_table_goes_to_out_and_its_runs_go_to_runs(
 ) -> None:
     """And the exit code says whether a run failed."""
     seen = {}
+    extra = [argument for argument in arguments if argument == "seed=1"]
 
     def build(name: str, scale: str, extra: list[str], run_all: Callable[..., Any], out: Path) -> Path:
         seen["extra"] = extra
         seen["folders"] = run_all([["method=nat", *extra], ["method=da", *extra]])
         return out / f"{name}-{scale}.md"
 
-    def run_jobs(jobs: list[list[str]], console: Console) -> list[Path | None]:
+    def run_jobs(jobs: list[list[str]], console: Console, typed: int) -> list[Path | None]:
         seen["jobs"] = jobs
+        assert typed == len(extra) + len(more)  # what of each job is the user's own
         return [Path("a"), None if failed else Path("b")]
 
     monkeypatch.setattr("robcomp.tables.build.build", build)
     monkeypatch.setattr("robcomp.runs.sweep.run", run_jobs)
     assert main(["table", "atmc-mnist", *arguments]) == int(failed)
     assert f"table: {page}" in capsys.readouterr().out
-    extra = [argument for argument in arguments if argument == "seed=1"]
     assert seen["extra"] == extra
     assert seen["folders"] == [Path("a"), None if failed else Path("b")]
     assert seen["jobs"] == [["method=nat", *extra, *more], ["method=da", *extra, *more]]

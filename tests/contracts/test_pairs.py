@@ -13,7 +13,7 @@ from PIL import Image
 from rich.console import Console
 from safetensors.torch import save_file
 
-from robcomp.report import schema
+from robcomp.report.schema import Report
 from robcomp.runs.train import train
 from robcomp.settings.choices import choices
 from robcomp.settings.compose import compose_config
@@ -114,10 +114,10 @@ def test_a_pair_trains_by_its_defaults(dataset: str, model: str, tmp_path: Path)
     ]
     config = compose_config(overrides)
     assert config.dataset.shape == shape
-    report = schema.read(train(config, overrides, Console(quiet=True)) / "report.json")
-    assert report["accuracy"]["clean"]["interval"][0] > 1 / CLASSES
-    assert report["accuracy"]["clean"]["value"] >= report["accuracy"]["worst_case"]["value"]
-    assert report["macs"]["executed"] <= report["macs"]["dense"]
+    report = Report.read(train(config, overrides, Console(quiet=True)) / "report.json")
+    assert report.accuracy.clean.interval[0] > 1 / CLASSES
+    assert report.accuracy.clean.value >= report.accuracy.worst_case.value
+    assert report.macs.executed <= report.macs.dense
 
 
 def test_every_method_has_its_turn() -> None:

@@ -98,8 +98,7 @@ def test_classes_need_not_be_stated(data_dir, raw, tiny):
     [
         ({"shape": [3, 5, 6]}, "set dataset.shape=[3, 6, 5]"),
         ({"classes": 10}, "set dataset.classes=4"),
-        ({"subset": 41}, "tiny has 40 train images; choose at most 40"),
-        ({"test_subset": 21}, "tiny has 20 test images; choose at most 20"),
+        ({"subset": 41}, "tiny has 40 training images; choose at most 40"),
         ({"val": 40}, "tiny has 40 training images; choose dataset.val below 40"),
     ],
 )

@@ -9,15 +9,17 @@ import torch
 from tiny import images, randomise_batch_norm, rng, two_layers
 from torch import Tensor, nn
 
-from robcomp.attacks.base import Attack, MinimumNorm
+from robcomp.attacks.base import ATTACKS, Attack, MinimumNorm
 from robcomp.attacks.pgd import PGD
 from robcomp.data import Split
 from robcomp.errors import UserError
-from robcomp.evaluation.accuracy import evaluate_suite
+from robcomp.evaluation.accuracy import Outcomes, evaluate_suite
 from robcomp.evaluation.evaluator import Evaluator, proportion
 from robcomp.evaluation.ledger import Ledger
 from robcomp.evaluation.suite import SuiteConfig
 from robcomp.models.resnet import ResNetConfig
+from robcomp.report.records import to_json
+from robcomp.report.schema import Accuracy
 
 
 @dataclass
@@ -64,26 +66,28 @@ def suite(individual: bool, **attacks: dict) -> SuiteConfig:
 PAIR = {"strong": {"attack": "pgd", "eps": 0.23, "steps": 8}, "weak": {"attack": "fgsm", "eps": 0.22}}
 
 
-def outcomes(model: nn.Module, config: SuiteConfig, **settings: object):
+def outcomes(model: nn.Module, config: SuiteConfig, **settings: object) -> tuple[Accuracy, Outcomes]:
     with Evaluator(model, split(), 0, config.batch_size, **settings) as evaluator:
         return evaluate_suite(evaluator, config)
 
 
 def test_individual_attacks_meet_every_correct_image() -> None:
     records, found = outcomes(Centred(), suite(True, **PAIR))
-    assert list(records) == ["clean", "strong", "weak", "worst_case"]
-    assert records["clean"]["correct"] == records["strong"]["attacked"] == records["weak"]["attacked"] == 24
-    assert 24 > records["weak"]["correct"] > records["strong"]["correct"]
+    attacks = records.attacks
+    assert list(records.entries()) == ["clean", "strong", "weak", "worst_case"]
+    assert records.clean.correct == attacks["strong"].attacked == attacks["weak"].attacked == 24
+    assert 24 > attacks["weak"].correct > attacks["strong"].correct
     assert np.array_equal(found["worst_case"], found["strong"] & found["weak"])
 
 
 def test_cumulative_attacks_come_cheapest_first_and_meet_what_survives() -> None:
     alone, each = outcomes(Centred(), suite(True, **PAIR))
     records, found = outcomes(Centred(), suite(False, **PAIR))
-    assert list(records) == ["clean", "weak", "strong", "worst_case"]
-    assert records["strong"]["attacked"] == records["weak"]["correct"] == alone["weak"]["correct"]
-    assert records["strong"]["cumulative"]
-    assert "cumulative" not in alone["strong"]
+    assert list(records.entries()) == ["clean", "weak", "strong", "worst_case"]
+    assert records.attacks["strong"].attacked == records["weak"].correct == alone["weak"].correct
+    assert records.attacks["strong"].cumulative
+    assert not alone.attacks["strong"].cumulative
+    assert "cumulative" not in to_json(alone)["attacks"]["strong"]
     assert np.array_equal(found["strong"], found["worst_case"])
     assert np.array_equal(found["worst_case"], each["worst_case"])
 
@@ -93,11 +97,65 @@ def test_an_excluded_attack_changes_no_worst_case() -> None:
     for individual in (True, False):
         records, _ = outcomes(Centred(), suite(individual, **PAIR, **excluded))
         without, _ = outcomes(Centred(), suite(individual, **PAIR))
-        assert records["worst_case"] == without["worst_case"]
-        assert records["far"]["excluded"]
-        assert records["wrm"]["excluded"]
-        assert records["far"]["correct"] == 0 < records["worst_case"]["correct"]
-        assert records["far"]["attacked"] == 24
+        assert records.worst_case == without.worst_case
+        assert {name for name, entry in records.attacks.items() if entry.excluded} == {"far", "wrm"}
+        assert records["far"].correct == 0 < records.worst_case.correct
+        assert records.attacks["far"].attacked == 24
+
+
+@dataclass
+class OfOneClass(PGD):
+    """PGD on the images of class `label` alone."""
+
+    kind = "of_one_class"
+    label: int = 0
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.where((y == self.label).view(-1, 1, 1, 1), super().perturb(model, x, y, generator), x)
+
+
+NORMS = {
+    "near": {"attack": "pgd", "eps": 0.225, "steps": 4},
+    "far": {"attack": "of_one_class", "eps": 0.23, "label": 0},
+    "also_far": {"attack": "of_one_class", "eps": 0.23, "label": 1},
+    "round": {"attack": "pgd", "eps": 3.5, "norm": "L2", "steps": 4},
+}
+
+
+@pytest.fixture
+def of_one_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ATTACKS._entries, "of_one_class", OfOneClass)
+
+
+@pytest.mark.usefixtures("of_one_class")
+def test_each_norm_and_eps_has_a_worst_case_of_its_own() -> None:
+    wrm = {"wrm": {"gamma": 1000.0, "steps": 1}}
+    records, found = outcomes(
+        Centred(), suite(True, **NORMS, left_out={"attack": "fgsm", "eps": 1.0, "excluded": True}, **wrm)
+    )
+    groups = {("Linf", 0.225): ["near"], ("Linf", 0.23): ["far", "also_far"], ("L2", 3.5): ["round"]}
+    assert {(worst.norm, worst.eps): worst.attacks for worst in records.worst_cases} == groups
+    for worst in records.worst_cases:
+        left = np.logical_and.reduce([found[name] for name in worst.attacks])
+        assert (worst.correct, worst.images, worst.value) == (left.sum(), 24, left.mean())
+        assert worst.interval == proportion(left).interval
+    assert len({worst.correct for worst in records.worst_cases}) == 3  # the suite tells them apart
+    assert (found["far"] & ~found["also_far"]).any()
+    assert (found["also_far"] & ~found["far"]).any()
+    assert np.array_equal(found["worst_case"], found["near"] & found["far"] & found["also_far"])  # without the L2 one
+    assert (found["worst_case"] & ~found["round"]).any()
+
+
+def test_one_norm_and_eps_has_no_worst_case_beside_the_overall_one() -> None:
+    same = {name: {**entry, "eps": 0.22} for name, entry in PAIR.items()}
+    other = {"left_out": {"attack": "fgsm", "eps": 1.0, "excluded": True}}
+    assert outcomes(Centred(), suite(True, **same, **other))[0].worst_cases == []
+    assert len(outcomes(Centred(), suite(True, **PAIR))[0].worst_cases) == 2
+
+
+@pytest.mark.usefixtures("of_one_class")
+def test_a_cumulative_suite_has_one_worst_case() -> None:
+    assert outcomes(Centred(), suite(False, **NORMS))[0].worst_cases == []
 
 
 def test_a_network_that_is_always_wrong_is_not_attacked() -> None:
@@ -107,14 +165,14 @@ def test_a_network_that_is_always_wrong_is_not_attacked() -> None:
 
     for individual in (True, False):
         records, _ = outcomes(Wrong(), suite(individual, **PAIR))
-        assert [records[name]["correct"] for name in records] == [0, 0, 0, 0]
-        assert records["strong"]["attacked"] == 0
+        assert [entry.correct for entry in records.entries().values()] == [0, 0, 0, 0]
+        assert records.attacks["strong"].attacked == 0
 
 
 def test_one_image() -> None:
     with Evaluator(Centred(), images(1, 5), 0) as evaluator:
         records, _ = evaluate_suite(evaluator, suite(True, **PAIR))
-    assert records["strong"]["images"] == 1
+    assert records["strong"].images == 1
 
 
 def test_no_image_is_refused() -> None:
@@ -159,7 +217,8 @@ def test_minimum_norm_attacks_tell_distances_individually(monkeypatch: pytest.Mo
     distance = found["halving.distance"]
     assert distance[:10] == pytest.approx([0, np.inf, 0.02, np.inf, 0.04, np.inf, 0.06, np.inf, 0.08, np.inf])
     assert np.array_equal(found["halving"], distance > 0.04 * (1 + 1e-6))
-    assert records["halving"]["median_distance"] is None
+    assert records.attacks["halving"].median_distance == np.inf
+    assert to_json(records)["attacks"]["halving"]["median_distance"] is None
 
 
 def test_distances_count_only_where_the_network_itself_is_fooled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,8 +322,8 @@ def test_examples_are_made_batch_by_batch() -> None:
 
 def test_proportions_have_wilson_intervals() -> None:
     entry = proportion(np.array([True, True, False, True]))
-    assert (entry["value"], entry["correct"], entry["images"]) == (0.75, 3, 4)
-    assert entry["interval"] == pytest.approx([0.3006, 0.9544], abs=1e-4)
+    assert (entry.value, entry.correct, entry.images) == (0.75, 3, 4)
+    assert entry.interval == pytest.approx((0.3006, 0.9544), abs=1e-4)
 
 
 def test_what_another_version_noted_under_another_name_is_evaluated_anew(tmp_path: Path) -> None:

@@ -7,7 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from robcomp.evaluation.size import TensorSize, sizes
+from robcomp.evaluation.size import coded_bits, layer_size, layer_sizes, sizes, tensor_size
+from robcomp.models.lenet import LeNetConfig
+from robcomp.models.parameterisation import LowRankForm, parameterise
+from robcomp.report.records import to_json
+from robcomp.report.schema import LayerSize, TensorSize
 
 
 def holding(shape: tuple[int, ...], nonzero: int, distinct: int) -> Tensor:
@@ -19,9 +23,10 @@ def holding(shape: tuple[int, ...], nonzero: int, distinct: int) -> Tensor:
 
 
 def test_counts_of_one_tensor() -> None:
-    counted = TensorSize.of("weight", torch.tensor([[0.0, -0.0, 2.0], [2.0, -2.0, 0.5]]))
-    assert counted == TensorSize("weight", [2, 3], weights=6, nonzero=4, distinct=3)
-    assert TensorSize.of("empty", torch.zeros(0, 3)) == TensorSize("empty", [0, 3], 0, 0, 0)
+    counted = tensor_size("weight", torch.tensor([[0.0, -0.0, 2.0], [2.0, -2.0, 0.5]]))
+    assert counted == TensorSize(name="weight", shape=[2, 3], weights=6, nonzero=4, distinct=3)
+    nothing = TensorSize(name="empty", shape=[0, 3], weights=0, nonzero=0, distinct=0, bytes=7)
+    assert tensor_size("empty", torch.zeros(0, 3), 7) == nothing
 
 
 @pytest.mark.parametrize(
@@ -40,62 +45,64 @@ def test_counts_of_one_tensor() -> None:
     ],
 )
 def test_published_formula_by_hand(nonzero: int, distinct: int, bits: int) -> None:
-    assert TensorSize("w", [2000], 2000, nonzero, distinct).coded_bits() == bits
+    counted = TensorSize(name="w", shape=[2000], weights=2000, nonzero=nonzero, distinct=distinct)
+    assert coded_bits(counted) == bits
     if nonzero:
-        assert TensorSize.of("w", holding((2000,), nonzero, distinct)).coded_bits() == bits
+        assert tensor_size("w", holding((2000,), nonzero, distinct)) == counted
 
 
 @pytest.fixture
-def network() -> tuple[dict[str, dict[str, Tensor]], dict[str, int]]:
+def network() -> list[LayerSize]:
     """A dense layer of 1,000 weights, 300 kept of 4 values, and a factored one for 600 with 10, 20 and 0 kept."""
-    layers = {
-        "conv": {"weight": holding((10, 4, 5, 5), 300, 4)},
-        "fc": {"U": holding((20, 20), 10, 10), "V": holding((20, 30), 20, 3), "C": holding((20, 30), 0, 1)},
-    }
-    return layers, {"conv": 1000, "fc": 600}
+    factors = {"U": holding((20, 20), 10, 10), "V": holding((20, 30), 20, 3), "C": holding((20, 30), 0, 1)}
+    return [layer_size("conv", {"weight": holding((10, 4, 5, 5), 300, 4)}, 1000), layer_size("fc", factors, 600)]
 
 
-def test_quantised_network(network: tuple[dict, dict]) -> None:
-    block = sizes(*network, bits=8, file_bytes=500, dense_file_bytes=8000)
-    size = block["size"]
-    assert (size["dense_weights"], size["nonzero"], size["bits"]) == (1600, 330, 8)
-    assert size["a"]["bits"] == 330 * 8
-    assert size["a"]["fraction"] == pytest.approx(330 * 8 / (32 * 1600))
+def test_quantised_network(network: list[LayerSize]) -> None:
+    size, _ = sizes(network, bits=8, file_bytes=500, dense_file_bytes=8000)
+    assert (size.dense_weights, size.nonzero, size.bits) == (1600, 330, 8)
+    assert size.nominal.bits == 330 * 8
+    assert size.nominal.bytes == 330
+    assert size.nominal.fraction == pytest.approx(330 * 8 / (32 * 1600))
     coded = (300 * 2 + 4 * 32) + 10 * 32 + (20 * 2 + 3 * 32) + 0
-    assert size["b"]["bits"] == coded
-    assert size["b"]["fraction"] == pytest.approx(coded / (32 * 1600))
-    assert {key: size["c"][key] for key in ("bytes", "dense_bytes", "fraction")} == {
-        "bytes": 500,
-        "dense_bytes": 8000,
-        "fraction": 0.0625,
-    }
+    assert size.coded.bits == coded
+    assert size.coded.fraction == pytest.approx(coded / (32 * 1600))
+    assert (size.file.bytes, size.file.dense_bytes, size.file.fraction) == (500, 8000, 0.0625)
+    assert size.named() == {"nominal": size.nominal, "coded": size.coded, "file": size.file}
 
 
-def test_densities_are_over_dense_weights(network: tuple[dict, dict]) -> None:
-    density = sizes(*network, bits=32, file_bytes=1, dense_file_bytes=1)["density"]
-    assert density["total"] == 330 / 1600
-    conv, fc = density["layers"]
-    assert conv == {
-        "name": "conv",
-        "weights": 1000,
-        "nonzero": 300,
-        "density": 0.3,
-        "rank": None,
-        "channels": [4, 4],
-        "filters": [3, 10],
-        "tensors": [{"name": "weight", "shape": [10, 4, 5, 5], "weights": 1000, "nonzero": 300, "distinct": 4}],
-    }
-    assert (fc["weights"], fc["nonzero"], fc["density"]) == (600, 30, 0.05)
-    assert [(t["name"], t["weights"], t["nonzero"], t["distinct"]) for t in fc["tensors"]] == [
+def test_densities_are_over_dense_weights(network: list[LayerSize]) -> None:
+    _, density = sizes(network, bits=32, file_bytes=1, dense_file_bytes=1)
+    assert density.total == 330 / 1600
+    conv, fc = density.layers
+    assert conv == LayerSize(
+        name="conv",
+        weights=1000,
+        nonzero=300,
+        density=0.3,
+        rank=None,
+        channels=[4, 4],
+        filters=[3, 10],
+        tensors=[TensorSize(name="weight", shape=[10, 4, 5, 5], weights=1000, nonzero=300, distinct=4)],
+    )
+    assert (fc.weights, fc.nonzero, fc.density) == (600, 30, 0.05)
+    assert [(t.name, t.weights, t.nonzero, t.distinct) for t in fc.tensors] == [
         ("U", 400, 10, 10),
         ("V", 600, 20, 3),
         ("C", 600, 0, 0),
     ]
 
 
-def test_a_layer_of_low_rank_says_so(network: tuple[dict, dict]) -> None:
-    block = sizes(*network, bits=32, file_bytes=1, dense_file_bytes=1, ranks={"fc": 20})
-    assert [layer["rank"] for layer in block["density"]["layers"]] == [None, 20]
+def test_a_layer_of_low_rank_says_so() -> None:
+    model = LeNetConfig(width=0.2).build((1, 16, 16), 3)
+    assert [layer.rank for layer in layer_sizes(model)] == [None] * 4
+    parameterise(model, LowRankForm({"conv2": 2, "fc1": 3}))
+    assert {layer.name: layer.rank for layer in layer_sizes(model)} == {
+        "conv1": None,
+        "conv2": 2,
+        "fc1": 3,
+        "fc2": None,
+    }
 
 
 def test_channels_and_filters_that_are_gone() -> None:
@@ -104,37 +111,48 @@ def test_channels_and_filters_that_are_gone() -> None:
     conv[:, 2] = 0  # an input channel
     conv[0, 0, 1] = 0  # neither
     linear[:, :3] = 0
-    layers = {"conv": {"weight": conv}, "fc": {"weight": linear}, "low": {"U": linear, "V": linear}}
-    dense = {"conv": 48, "fc": 35, "low": 35}
-    density = sizes(layers, dense, bits=32, file_bytes=1, dense_file_bytes=1)["density"]
-    assert [layer["channels"] for layer in density["layers"]] == [[2, 3], [4, 7], None]
-    assert [layer["filters"] for layer in density["layers"]] == [[3, 4], [5, 5], None]
-    assert density["channels"] == [2, 3]  # of convolutions alone
-    grouped = sizes(layers, dense, bits=32, file_bytes=1, dense_file_bytes=1, grouped=["conv"])["density"]
-    assert (grouped["layers"][0]["channels"], grouped["layers"][0]["filters"]) == (None, [3, 4])
-    assert grouped["channels"] is None
+    rest = [layer_size("fc", {"weight": linear}, 35), layer_size("low", {"U": linear, "V": linear}, 35)]
+    _, density = sizes([layer_size("conv", {"weight": conv}, 48), *rest], bits=32, file_bytes=1, dense_file_bytes=1)
+    assert [layer.channels for layer in density.layers] == [[2, 3], [4, 7], None]
+    assert [layer.filters for layer in density.layers] == [[3, 4], [5, 5], None]
+    assert density.channels == [2, 3]  # of convolutions alone
+    grouped = layer_size("conv", {"weight": conv}, 48, grouped=True)
+    _, density = sizes([grouped, *rest], bits=32, file_bytes=1, dense_file_bytes=1)
+    assert (density.layers[0].channels, density.layers[0].filters) == (None, [3, 4])
+    assert density.channels is None
 
 
-def test_without_quantisation_no_codebook_is_counted(network: tuple[dict, dict]) -> None:
-    size = sizes(*network, bits=32, file_bytes=1, dense_file_bytes=1)["size"]
-    assert size["a"]["bits"] == size["b"]["bits"] == 330 * 32
+def test_without_quantisation_no_codebook_is_counted(network: list[LayerSize]) -> None:
+    size, _ = sizes(network, bits=32, file_bytes=1, dense_file_bytes=1)
+    assert size.nominal.bits == size.coded.bits == 330 * 32
 
 
-def test_the_block_is_json_and_says_what_it_counts(network: tuple[dict, dict]) -> None:
-    block = sizes(*network, bits=8, file_bytes=1, dense_file_bytes=1)
-    assert json.loads(json.dumps(block, allow_nan=False)) == block
-    for definition in (block["size"][key]["definition"] for key in "ab"):
+def test_the_block_is_json_and_says_what_it_counts(network: list[LayerSize]) -> None:
+    block = sizes(network, bits=8, file_bytes=1, dense_file_bytes=1)
+    written = to_json(block)
+    assert json.loads(json.dumps(written, allow_nan=False)) == written
+    size, _ = block
+    for definition in (size.nominal.definition, size.coded.definition):
         excluded = definition.split("Not counted:")[1]
         for word in ("where the non-zeros are", "biases", "batch normalisation", "identities"):
             assert word in excluded
-    assert "float32 safetensors" in block["size"]["c"]["definition"]
+    assert "float32 safetensors" in size.file.definition
 
 
-def test_wrong_arguments_are_named(network: tuple[dict, dict]) -> None:
-    layers, weights = network
-    with pytest.raises(ValueError, match=r"layers \['conv', 'fc'\], dense_weights \['conv'\]"):
-        sizes(layers, {"conv": 1000}, 8, 1, 1)
-    with pytest.raises(ValueError, match="same layers"):
-        sizes({}, {}, 8, 1, 1)
-    with pytest.raises(ValueError, match="bits 0: give 1 to 32"):
-        sizes(layers, weights, 0, 1, 1)
+def test_wrong_arguments_are_named(network: list[LayerSize]) -> None:
+    with pytest.raises(ValueError, match="no layers: give every convolution and linear layer"):
+        sizes([], 8, 1, 1)
+    for bits in (0, 33):
+        with pytest.raises(ValueError, match=f"bits {bits}: give 1 to 32"):
+            sizes(network, bits, 1, 1)
+
+
+def test_the_bytes_of_each_tensor_are_those_under_its_name_in_the_file() -> None:
+    model = LeNetConfig(width=0.2).build((1, 16, 16), 3)
+    parameterise(model, LowRankForm({"fc1": 3}))
+    stored = {"conv1.weight": 11, "conv1.bias": 1, "fc1.U": 12, "fc1.V": 13, "weight": 99}
+    found = {layer.name: {t.name: t.bytes for t in layer.tensors} for layer in layer_sizes(model, stored)}
+    assert found["conv1"] == {"weight": 11}
+    assert found["fc1"] == {"U": 12, "V": 13}
+    assert found["conv2"] == {"weight": None}
+    assert {t.bytes for layer in layer_sizes(model) for t in layer.tensors} == {None}

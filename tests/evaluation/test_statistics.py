@@ -2,12 +2,14 @@
 
 import json
 import math
+from dataclasses import asdict
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from robcomp.evaluation.statistics import mcnemar, paired_difference, wilson
+from robcomp.report.records import to_json
 
 
 def outcomes(both: int, only_a: int, only_b: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +72,7 @@ def test_wilson_coverage_is_nominal(level: float) -> None:
 )
 def test_paired_interval_published(counts: tuple[int, int, int, int], low: float, high: float) -> None:
     result = paired_difference(*outcomes(*counts))
-    assert (result["low"], result["high"]) == pytest.approx((low, high), abs=5e-4)
+    assert (result.low, result.high) == pytest.approx((low, high), abs=5e-4)
 
 
 def test_paired_interval_by_hand() -> None:
@@ -80,9 +82,9 @@ def test_paired_interval_by_hand() -> None:
     (l1, u1), (l2, u2) = wilson(70, 100), wilson(65, 100)
     below = (0.70 - l1) ** 2 + (u2 - 0.65) ** 2 - 2 * phi * (0.70 - l1) * (u2 - 0.65)
     above = (u1 - 0.70) ** 2 + (0.65 - l2) ** 2 - 2 * phi * (u1 - 0.70) * (0.65 - l2)
-    assert result["difference"] == pytest.approx(0.05)
-    assert result["low"] == pytest.approx(0.05 - math.sqrt(below))
-    assert result["high"] == pytest.approx(0.05 + math.sqrt(above))
+    assert result.difference == pytest.approx(0.05)
+    assert result.low == pytest.approx(0.05 - math.sqrt(below))
+    assert result.high == pytest.approx(0.05 + math.sqrt(above))
 
 
 def test_negative_correlation_is_not_corrected() -> None:
@@ -91,34 +93,32 @@ def test_negative_correlation_is_not_corrected() -> None:
     phi = -1300 / math.sqrt(45 * 55 * 40 * 60)
     (l1, _), (_, u2) = wilson(45, 100), wilson(40, 100)
     below = (0.45 - l1) ** 2 + (u2 - 0.40) ** 2 - 2 * phi * (0.45 - l1) * (u2 - 0.40)
-    assert result["low"] == pytest.approx(0.05 - math.sqrt(below))
+    assert result.low == pytest.approx(0.05 - math.sqrt(below))
 
 
 def test_swapping_the_networks_mirrors_the_result() -> None:
     a, b = outcomes(40, 20, 7, 13)
     one, other = paired_difference(a, b, 0.9), paired_difference(b, a, 0.9)
-    assert (one["difference"], one["low"], one["high"]) == pytest.approx(
-        (-other["difference"], -other["high"], -other["low"])
-    )
-    assert one["p_value"] == other["p_value"]
-    assert (one["only_a"], one["only_b"]) == (other["only_b"], other["only_a"]) == (20, 7)
+    assert (one.difference, one.low, one.high) == pytest.approx((-other.difference, -other.high, -other.low))
+    assert one.p_value == other.p_value
+    assert (one.only_a, one.only_b) == (other.only_b, other.only_a) == (20, 7)
 
 
 def test_equal_outcomes_and_extremes() -> None:
     same = paired_difference(*outcomes(30, 0, 0, 10))
-    assert same["difference"] == 0.0
-    assert same["p_value"] == 1.0
-    assert same["low"] < 0 < same["high"]
+    assert same.difference == 0.0
+    assert same.p_value == 1.0
+    assert same.low < 0 < same.high
     for counts in ((40, 0, 0, 0), (0, 40, 0, 0), (0, 0, 40, 0), (0, 0, 0, 40), (1, 0, 0, 0)):
         result = paired_difference(*outcomes(*counts))
-        assert -1 <= result["low"] <= result["difference"] <= result["high"] <= 1
+        assert -1 <= result.low <= result.difference <= result.high <= 1
 
 
 def test_result_is_json_and_counts_add_up() -> None:
     a, b = outcomes(3, 4, 5, 6)
     result = paired_difference(a, b)
-    assert json.loads(json.dumps(result, allow_nan=False)) == result
-    assert [result[key] for key in ("both", "only_a", "only_b", "neither", "n")] == [3, 4, 5, 6, 18]
+    assert json.loads(json.dumps(to_json(result), allow_nan=False)) == asdict(result)
+    assert (result.both, result.only_a, result.only_b, result.neither, result.n) == (3, 4, 5, 6, 18)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_paired_interval_covers_the_difference(cells: tuple[float, ...]) -> None
     draws = np.random.default_rng(11).multinomial(100, cells, size=1500)
     truth = cells[1] - cells[2]
     results = [paired_difference(*outcomes(*draw)) for draw in draws]
-    coverage = np.mean([result["low"] <= truth <= result["high"] for result in results])
+    coverage = np.mean([result.low <= truth <= result.high for result in results])
     assert 0.933 < coverage < 0.985
 
 

@@ -17,6 +17,7 @@ from robcomp.evaluation.accuracy import evaluate_suite
 from robcomp.evaluation.evaluator import Evaluator
 from robcomp.evaluation.suite import SuiteConfig
 from robcomp.evaluation.verdict import examine
+from robcomp.report.schema import Verdict
 
 EPS = 0.12
 QUICK = SuiteConfig(
@@ -50,18 +51,20 @@ def trained(seed: int, adversarial: bool) -> nn.Module:
     return model.eval()
 
 
-def verdict(model: nn.Module, suite: SuiteConfig = QUICK, test: Split | None = None) -> dict:
+def verdict(model: nn.Module, suite: SuiteConfig = QUICK, test: Split | None = None) -> Verdict:
     torch.manual_seed(0)
     with Evaluator(model, test or images(60, 9), 0) as evaluator:
         _, outcomes = evaluate_suite(evaluator, suite)
-        return examine(evaluator, suite.build(), outcomes["worst_case"], 60)
+        found = examine(evaluator, suite.build(), outcomes["worst_case"], 60)
+    assert found is not None
+    return found
 
 
 def flags(model: nn.Module, suite: SuiteConfig = QUICK) -> set[str]:
     found = verdict(model, suite)
-    raised = {check["name"] for check in found["checks"] if check["flag"]}
-    assert found["trusted"] == (not raised)
-    assert all(check["evidence"].endswith(".") for check in found["checks"])
+    raised = {check.name for check in found.flags}
+    assert found.trusted == (not raised)
+    assert all(check.evidence.endswith(".") for check in found.checks)
     return raised
 
 
@@ -115,8 +118,7 @@ def test_one_step_that_beats_many_is_flagged() -> None:
             return torch.stack([height, torch.zeros_like(height), torch.full_like(height, -9.0)], 1)
 
     split = Split(torch.full((40, 1, 16, 16), 129, dtype=torch.uint8), torch.zeros(40, dtype=torch.int64))
-    raised = {check["name"] for check in verdict(Valley(), test=split)["checks"] if check["flag"]}
-    assert "one_step_beats_many" in raised
+    assert "one_step_beats_many" in {check.name for check in verdict(Valley(), test=split).flags}
 
 
 def test_nothing_to_check_is_no_verdict() -> None:
@@ -133,4 +135,4 @@ def test_where_nothing_is_correct_no_figure_can_be_too_high() -> None:
             return torch.zeros(len(x), 3) - torch.eye(3)[images(60, 9).labels[: len(x)]] + 0 * x.sum()
 
     found = verdict(Wrong())
-    assert found == {"trusted": True, "images": 0, "checks": []}
+    assert found == Verdict(trusted=True, images=0, checks=[])

@@ -106,7 +106,9 @@ def test_width_multiplies_every_hidden_layer_and_neither_end() -> None:
     resnet = ResNetConfig(width=0.25).build(COLOUR, 10)
     assert resnet.stem.conv.weight.shape[:2] == (16, 3)
     assert resnet.fc.weight.shape == (10, 128)
-    assert ResNetConfig(width=0.001).scaled(64) == 1
+    assert ResNetConfig(width=0.008).scaled(64) == 1
+    with pytest.raises(UserError, match=r"model.width=0.001 leaves none of a layer's 64 channels; give at least 0.008"):
+        ResNetConfig(width=0.001).build(COLOUR, 10)
 
 
 @pytest.mark.parametrize(

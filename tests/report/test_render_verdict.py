@@ -1,24 +1,27 @@
 """What a reader is told of a verdict: beside every figure under attack, in reports and in tables."""
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from made_up import make_report
+from made_up import make_evaluation, make_report, parsed
 from rich.console import Console
 
 from robcomp.report import render
+from robcomp.report.results import SizeShare, TableRecord, TableResult, TableRun
+from robcomp.report.schema import Report
 from robcomp.tables.page import _doubts, _row
 
 SEEN = {"name": "zero_gradients", "flag": True, "evidence": "For 53 of 94 images the gradient is zero."}
 CALM = {"name": "random_output", "flag": False, "evidence": "Two passes differ by 0."}
 
 
-def judged(trusted: bool | None, *checks: dict[str, Any], images: int = 94) -> dict[str, Any]:
-    return {**make_report(), "verdict": {"trusted": trusted, "images": images, "checks": list(checks)}}
+def judged(trusted: bool | None, *checks: dict[str, Any], images: int = 94) -> Report:
+    return parsed({**make_report(), "verdict": {"trusted": trusted, "images": images, "checks": list(checks)}})
 
 
-def printed(report: dict[str, Any]) -> str:
+def printed(report: Report) -> str:
     stream = io.StringIO()
     render.console(report, Console(file=stream, width=200))
     return stream.getvalue()
@@ -47,39 +50,61 @@ def test_the_page_shows_every_check() -> None:
     [
         (judged(True, CALM), "no sign that the figures under attack are too high (1 checks on 94 images)"),
         (judged(None, CALM, images=6), "Verdict: open."),
-        (make_report(), "Verdict: none;"),
+        (parsed(make_report()), "Verdict: none;"),
     ],
 )
-def test_without_a_flag_nothing_is_marked(report: dict[str, Any], said: str) -> None:
+def test_without_a_flag_nothing_is_marked(report: Report, said: str) -> None:
     text = " ".join(printed(report).split())
     assert said in text
     assert "(!)" not in text
 
 
 def test_a_table_of_the_papers_marks_and_explains() -> None:
-    record = {
-        "label": "A-l0",
-        "run": "mnist-lenet-al0/ab",
-        "point": {},
-        "published": {},
-        "doubt": "because",
-        "accuracy": {key: {"value": 0.5, "interval": [0.4, 0.6]} for key in ("clean", "pgd")},
-        "size": {},
-        "run_facts": {"seconds": 3},
-    }
-    table = {"grid": [], "accuracy": ["clean", "pgd"], "size": [], "records": [record]}
+    report = parsed(make_report(accuracy={"clean": 0.5, "pgd": 0.5, "worst_case": 0.5}))
+    record = TableRecord(
+        label="A-l0",
+        point={},
+        overrides=[],
+        run="mnist-lenet-al0/ab",
+        published={},
+        result=TableRun(
+            accuracy={key: report.accuracy[key] for key in ("clean", "pgd")},
+            size={"nominal": SizeShare(bytes=1, fraction=0.1)},
+            seed=0,
+            seconds=3,
+            finished=report.run.finished,
+            train_epochs=1,
+            machine=report.run.machine,
+            robcomp=report.robcomp,
+            data=report.data,
+            threat=report.threat,
+            doubt="because",
+        ),
+    )
+    table = TableResult.make(
+        **dict.fromkeys(("name", "scale", "title", "source", "note"), "-"),
+        **{key: [] for key in ("extra", "grid", "published", "comparisons")},
+        accuracy=["clean", "pgd"],
+        size=["nominal"],
+        x="nominal",
+        definitions={},
+        records=[record],
+    )
     clean, pgd = (cell for cell in _row(record, table) if cell.startswith("50.0"))
     assert ("(!)" in clean, "(!)" in pgd) == (False, True)
     assert "A-l0 mnist-lenet-al0/ab: because" in "".join(_doubts(table))
-    assert not list(_doubts({**table, "records": [{**record, "doubt": None}]}))
+    calm = replace(record, result=replace(record.result, doubt=None))
+    assert not list(_doubts(replace(table, records=[calm])))
+    assert "(!)" not in "".join(_row(calm, table))
 
 
 def test_cumulative_rows_and_other_norms_say_so() -> None:
     report = make_report()
-    report["accuracy"]["pgd"] |= {"cumulative": True, "attacked": 31}
-    report["accuracy"]["fgsm"] |= {"excluded": True, "attacked": 400, "median_distance": None}
-    report["accuracy"]["fgsm"]["attack"] |= {"norm": "L2", "eps": 0.5}
-    text = " ".join(printed(report).split())
+    attacks = report["accuracy"]["attacks"]
+    attacks["pgd"] |= {"cumulative": True, "attacked": 31}
+    attacks["fgsm"] |= {"excluded": True, "attacked": 400, "median_distance": None}
+    attacks["fgsm"]["attack"] |= {"norm": "L2", "eps": 0.5}
+    text = " ".join(printed(parsed(report)).split())
     assert "+ pgd 70.0 %" in text
     assert "31 of 400" in text
     assert "fgsm (excluded)" in text
@@ -88,6 +113,21 @@ def test_cumulative_rows_and_other_norms_say_so() -> None:
 
 
 def test_a_later_evaluation_is_headed_by_its_own_threat() -> None:
-    report = {**make_report(), "evaluation": {"threat": {"norm": "L2", "eps": 0.5}}}
-    assert "L2 eps 0.5" in render.header(report)
-    assert "Linf eps 0.298" in render.header(make_report())
+    later = make_evaluation(threat={"norm": "L2", "eps": 0.5})
+    assert "L2 eps 0.5" in render.header(parsed({**make_report(), "evaluation": later}))
+    assert "Linf eps 0.298" in render.header(parsed(make_report()))
+
+
+def test_a_worst_case_of_each_norm_and_eps_has_a_row_of_its_own() -> None:
+    report = make_report()
+    several = [("Linf", 0.1, 0.6, ["fgsm"]), ("L2", 2.0, 0.5, ["pgd", "other"])]
+    report["accuracy"]["worst_cases"] = [
+        {"value": v, "correct": round(400 * v), "images": 400, "interval": [v - 0.02, v + 0.02]}
+        | {"norm": n, "eps": e, "attacks": names}
+        for n, e, v, names in several
+    ]
+    text = render.markdown(parsed(report))
+    assert "| worst at Linf 0.1 | 60.0 % | [58.0, 62.0] | 400 | - | fgsm |" in text
+    assert "| worst at L2 2 | 50.0 % | [48.0, 52.0] | 400 | - | pgd, other |" in text
+    flagged = parsed({**report, "verdict": {"trusted": False, "images": 94, "checks": [SEEN]}})
+    assert "| worst at L2 2 | 50.0 % (!) |" in render.markdown(flagged)

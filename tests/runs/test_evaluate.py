@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny import CLASSES, RUN, SHAPE, run
+from tiny import CLASSES, RUN, SHAPE, run, typed
 from torch import nn
 
 from robcomp import artifact
@@ -19,7 +19,10 @@ from robcomp.models.lenet import LeNetConfig
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("sandbox", "no_curves")]
 
 TRAINED = ["method=nat", "attack.batch_size=7"]
-EXTERNAL = [*(o for o in RUN if not o.startswith(("schedule", "training"))), "model.weights=net.safetensors"]
+EXTERNAL = [
+    *(o for o in RUN if not o.startswith(("schedule", "training", "dataset.val"))),
+    "model.weights=net.safetensors",
+]
 
 
 def external(path: str = "net.safetensors") -> nn.Module:
@@ -37,6 +40,12 @@ def evaluations(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob("evaluation-*.json"))]
 
 
+def counts(accuracy: dict[str, Any]) -> dict[str, int]:
+    """How many images are correct, by the name of the accuracy."""
+    entries = accuracy["attacks"] | {name: accuracy[name] for name in ("clean", "worst_case")}
+    return {name: entry["correct"] for name, entry in entries.items()}
+
+
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     capsys.readouterr()
     assert main(["evaluate", *arguments]) == 2
@@ -49,12 +58,13 @@ def test_a_cumulative_suite_by_one_word() -> None:
     fewer = ["attack.attacks.apgd_t.steps=5", "attack.attacks.fab_t.steps=5", "attack.verdict=20"]
     assert main(["evaluate", f"run={folder}", *settings, *fewer]) == 0
     (found,) = evaluations(folder)
-    order = ["clean", "apgd_ce", "square", "apgd_t", "fab_t", "worst_case"]
-    assert list(found["accuracy"]) == order
-    values = [found["accuracy"][name]["correct"] for name in order]
+    accuracy = found["accuracy"]
+    assert list(accuracy["attacks"]) == ["apgd_ce", "square", "apgd_t", "fab_t"]
+    values = [accuracy[name]["correct"] for name in ("clean", "worst_case")]
+    values[1:1] = [entry["correct"] for entry in accuracy["attacks"].values()]
     assert values == sorted(values, reverse=True)
-    assert found["accuracy"]["square"]["attacked"] == found["accuracy"]["apgd_ce"]["correct"]
-    assert found["verdict"]["images"] == found["accuracy"]["clean"]["correct"]
+    assert accuracy["attacks"]["square"]["attacked"] == accuracy["attacks"]["apgd_ce"]["correct"]
+    assert found["verdict"]["images"] == accuracy["clean"]["correct"]
 
 
 def test_distances_lie_beside_the_outcomes() -> None:
@@ -69,7 +79,9 @@ def test_distances_lie_beside_the_outcomes() -> None:
     assert np.isfinite(distance[clean]).any()
     (found,) = evaluations(folder)
     median = float(np.median(distance[clean]))
-    assert found["accuracy"]["fab"]["median_distance"] == (pytest.approx(median) if np.isfinite(median) else None)
+    assert found["accuracy"]["attacks"]["fab"]["median_distance"] == (
+        pytest.approx(median) if np.isfinite(median) else None
+    )
 
 
 def test_an_evaluation_is_recognised_and_fresh_does_it_again(capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,7 +122,7 @@ def test_an_evaluation_in_another_folder_leaves_the_runs_as_it_was(capsys: pytes
 def test_a_stopped_evaluation_goes_on(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     whole = run([*TRAINED, "out=whole"])
     lines = {
-        "train": ["train", *RUN, *TRAINED, "out=stopped"],
+        "train": ["train", *typed("nat", *TRAINED[1:]), "out=stopped"],
         "evaluate": ["evaluate", f"run={whole}", "attack=atmc", "attack.batch_size=7", "attack.verdict=0"],
     }
     if command == "evaluate":
@@ -136,7 +148,7 @@ def test_a_stopped_evaluation_goes_on(monkeypatch: pytest.MonkeyPatch, command: 
     assert main(lines[command]) == 0
     assert not part.exists()
     found = evaluations(whole)[0] if command == "evaluate" else report(next(Path("stopped").glob("tiny-*/*")))
-    assert {k: v["correct"] for k, v in found["accuracy"].items()} == {k: v["correct"] for k, v in wanted.items()}
+    assert counts(found["accuracy"]) == counts(wanted)
     assert len(calls) == 2 * batches + 1  # the interrupted batch twice, all others once
 
 
@@ -146,7 +158,7 @@ def test_an_external_network(capsys: pytest.CaptureFixture[str]) -> None:
     (folder,) = Path("outputs/tiny-lenet-external").iterdir()
     found = report(folder)
     assert (found["run"]["method"], found["stages"], found["run"]["train_epochs"]) == ("external", [], 0)
-    assert found["accuracy"]["pgd"]["attack"]["steps"] == 2
+    assert found["accuracy"]["attacks"]["pgd"]["attack"]["steps"] == 2
     packed = artifact.load(folder / "model.rcz")[0].state_dict()
     assert all(torch.equal(tensor, packed[name]) for name, tensor in model.state_dict().items())
     assert (folder / "report.md").is_file()

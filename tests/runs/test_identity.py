@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from tiny import RUN, images, run, two_layers
+from tiny import RUN, images, run, two_layers, typed
 from torch import Tensor
 
 from robcomp import storage
@@ -25,7 +25,7 @@ from robcomp.evaluation.suite import SuiteConfig
 from robcomp.models import MODELS
 from robcomp.models.base import ModelConfig
 from robcomp.models.parameterisation import Parameterisation
-from robcomp.report import schema
+from robcomp.report.schema import Check, Report
 from robcomp.runs import evaluate, identity, train
 from robcomp.runs.load import load
 from robcomp.settings.choices import choices
@@ -138,12 +138,12 @@ def test_fresh_starts_from_an_empty_ledger(monkeypatch: pytest.MonkeyPatch, fres
     monkeypatch.setattr(evaluate, "_ledger", lambda path, *rest: names.append(path) or ledger(path, *rest))
     assert main(["evaluate", f"run={folder}", *settings]) == 0
     (page,) = folder.glob("evaluation-*.json")
-    honest = schema.read(page)["accuracy"]["worst_case"]["correct"]
+    honest = Report.read(page).accuracy.worst_case.correct
     assert honest > 0
     page.unlink()
     left_over(names[0], folder / "model.rcz", found.dataset, found.config)
     assert main(["evaluate", f"run={folder}", *settings, f"fresh={str(fresh).lower()}"]) == 0
-    assert schema.read(page)["accuracy"]["worst_case"]["correct"] == (honest if fresh else 0)
+    assert Report.read(page).accuracy.worst_case.correct == (honest if fresh else 0)
 
 
 def test_each_batch_has_noise_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +190,7 @@ def budget(*attacks: PGD) -> tuple[float, str]:
         pass
 
     class Noted(verdict._Examination):
-        def checks(self) -> list[verdict.Check]:
+        def checks(self) -> list[Check]:
             found.append((self.eps, self.norm))
             raise Stop
 
@@ -227,7 +227,7 @@ def test_excluded_attacks_tell_distances_in_a_cumulative_suite() -> None:
         records, outcomes = evaluate_suite(evaluator, config)
     assert "cw.distance" in outcomes
     assert "fab.distance" not in outcomes
-    assert records["cw"]["excluded"]
+    assert records.attacks["cw"].excluded
 
 
 @pytest.mark.parametrize(("count", "flag"), [(2, False), (6, True)])
@@ -425,7 +425,7 @@ def test_no_renaming_orphans_the_stage_cache(method: str, key: str) -> None:
 @pytest.mark.usefixtures("sandbox", "no_curves")
 def test_stages_of_an_earlier_naming_are_told_of_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     def said() -> str:
-        assert main(["train", *RUN, "method=al0", "fresh=true"]) == 0
+        assert main(["train", *typed("al0"), "fresh=true"]) == 0
         return " ".join(capsys.readouterr().out.split())
 
     assert "earlier version" not in said()

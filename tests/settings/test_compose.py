@@ -172,6 +172,22 @@ def test_what_names_a_run() -> None:
     assert run_directory(compose_config(["out=there"])).parent == Path("there/digits-lenet-atmc")
 
 
+@pytest.mark.parametrize(
+    ("overrides", "held_out"),
+    [
+        ("dataset=digits", 137),
+        ("dataset=mnist", 1000),
+        ("dataset=digits dataset.subset=400", 40),
+        ("dataset=mnist dataset.subset=400", 40),
+        ("dataset=mnist dataset.subset=20000", 1000),
+        ("dataset=mnist dataset.subset=400 dataset.val=100", 100),
+        ("dataset=digits dataset.subset=5", 1),
+    ],
+)
+def test_a_subset_holds_out_a_tenth_at_most_and_what_is_typed_as_it_is(overrides: str, held_out: int) -> None:
+    assert compose_config(overrides.split()).dataset.val == held_out
+
+
 def test_one_value_in_two_spellings_is_one_run() -> None:
     assert run_directory(compose_config(["threat.eps=1/10"])) == run_directory(compose_config(["threat.eps=0.1"]))
 
@@ -235,19 +251,19 @@ WRONG = {
     "seed_too_large": ("seed=99999999999999999999999", "seed=99999999999999999999999", "2^63"),
     "best_of_nothing": ("dataset.val=0 training.selection=best", "selection=best", "dataset.val"),
     "hydra_keys": ("hydra.run.dir=x", "hydra.run.dir=x", "out=DIR"),
-    "inner_attack": ("training.attack.steps=0", "training.attack", "at least 1"),
+    "inner_attack": ("training.attack.steps=0", "training.attack.steps=0", "at least 1"),
     "step_of_zero": ("+attack.attacks.pgd.step_size=0", "step_size=0", "(0"),
-    "eps_in_grey_levels": ("threat.eps=8", "eps=8", "did you mean 8/255?"),
+    "eps_in_grey_levels": ("threat.eps=8", "threat.eps=8", "did you mean 8/255?"),
     "eps_in_a_suite": ("attack.attacks.pgd.eps=8", "attack.attacks.pgd: eps=8", "did you mean 8/255?"),
     "eps_text": ("threat.eps=eight", "threat.eps='eight'", "8/255"),
     "eps_bool": ("attack.attacks.pgd.eps=true", "attack.attacks.pgd", "8/255"),
-    "eps_zero": ("threat.eps=0", "threat.eps=0", "(0, inf)"),
-    "eps_negative": ("threat.eps=-0.1", "threat.eps=-0.1", "(0, inf)"),
+    "eps_zero": ("threat.eps=0", "threat.eps=0 ", "(0, 1]"),
+    "eps_negative": ("threat.eps=-0.1", "threat.eps=-0.1", "(0, 1]"),
     "eps_over_zero": ("threat.eps=8/0", "threat.eps='8/0'", "8/255"),
     "norm": ("threat.norm=L1", "'L1'", "choose from Linf, L2"),
     "steps": ("training.attack.steps=0", "steps=0", "at least 1"),
-    "relative_step": ("training.attack.relative_step=-1", "step", "(0, inf)"),
-    "bn_mode": ("training.attack.bn_mode=test", "'test'", "eval or train"),
+    "relative_step": ("training.attack.relative_step=-1", "training.attack.relative_step=-1", "(0, inf)"),
+    "bn_mode": ("training.attack.bn_mode=test", "training.attack.bn_mode 'test'", "eval, train"),
     "natural_weight": ("training.natural_weight=1", "training.natural_weight=1", "[0, 1)"),
     "batch_size": ("training.batch_size=0", "training.batch_size=0", "at least 1"),
     "precision": ("training.precision=fp16", "training.precision 'fp16'", "choose from auto, bf16, float32"),
@@ -262,7 +278,45 @@ WRONG = {
     "rho_nan": ("method.rho=nan", "rho=nan", ""),
     "interval": ("method.quantise_interval=0", "method.quantise_interval=0", "at least 1"),
     "epochs_scale": ("method.epochs_scale=0", "method.epochs_scale=0", "(0, 100]"),
-    "epochs": ("schedule.dense.epochs=-1", "epochs=-1", "at least 0"),
+    "epochs": ("schedule.dense.epochs=-1", "schedule.dense.epochs=-1", "at least 0"),
+    "nothing_to_train": (
+        "method=da schedule.dense.epochs=0",
+        "all stages of method=da have 0 epochs",
+        "schedule.dense",
+    ),
+    "milestones_outside": (
+        "dataset=cifar10 method=da schedule.dense.epochs=100",
+        "schedule.dense.milestones=[80,120,150]: the stage has 100 epochs, and none ends at [120,150]",
+        "set schedule.dense.milestones=[80], or shorten all by method.epochs_scale",
+    ),
+    "milestone_at_the_start": (
+        "method=da schedule.dense.decay=milestones schedule.dense.milestones=[-1,5]",
+        "none ends at [-1]",
+        "schedule.dense.milestones=[5]",
+    ),
+    "milestones_of_one_stage": (
+        "dataset=cifar10 method=admm ++schedule.retrain.epochs=20",
+        "schedule.retrain.milestones=[30,60,90,120]: the stage has 20 epochs",
+        "set schedule.retrain.milestones=[]",
+    ),
+    "targets_of_few_classes": (
+        "attack=autoattack attack.attacks.apgd_t.targets=100",
+        "attack.attacks.apgd_t: targets=100 is more than the 9 other classes of 10",
+        "at most 9",
+    ),
+    "targets_of_fab": (
+        "attack=autoattack attack.attacks.fab_t.targets=10",
+        "attack.attacks.fab_t: targets=10",
+        "at most",
+    ),
+    "target_that_is_the_class": ("+attack.attacks.pgd.target='+10'", "target=+10 is the class itself", "another shift"),
+    "eps_in_l2": ("threat.norm=L2 threat.eps=300", "threat.eps=300 in L2 allows any image", "28 apart"),
+    "natural_weight_unused": (
+        "method=nat objective=adversarial training.natural_weight=1",
+        "training.natural_weight=1",
+        "[0, 1)",
+    ),
+    "suite_batch": ("attack.batch_size=0", "attack.batch_size=0 is", "at least 1"),
     "lr": ("schedule.dense.lr=-1", "lr=-1", "at least 0"),
     "lr_nan": ("schedule.dense.lr=nan", "lr=nan", ""),
     "lr_infinite": ("schedule.dense.lr=inf", "lr=inf", ""),
@@ -282,8 +336,12 @@ WRONG = {
     "sweep_without_m": ("seed=0,1", "seed=0,1 is a sweep", "-m"),
     "sweep_of_choices_without_m": ("method=al0,atmc", "method=al0,atmc is a sweep", "-m"),
     "objective": ("objective=hinge", "unknown objective 'hinge'", "choose from adversarial, method, mixed"),
-    "objective_beta_of_none": ("objective=natural objective.beta=1", "objective.beta=1.0", "take"),
-    "objective_without_beta": ("objective=trades objective.beta=null", "objective.beta=None", "mixed and trades take"),
+    "objective_beta_of_none": (
+        "objective=natural objective.beta=1",
+        "objective.beta=1 with objective=natural",
+        "leave it out",
+    ),
+    "objective_without_beta": ("objective=trades objective.beta=null", "objective.beta=null", "mixed and trades take"),
     "mixed_beta": ("objective=mixed objective.beta=1", "objective.beta=1", "(0, 1)"),
     "trades_beta": ("objective=trades objective.beta=0", "objective.beta=0", "more than 0"),
     "weight_average": ("training.weight_average=1", "training.weight_average=1", "[0, 1)"),
@@ -394,8 +452,18 @@ def test_recipes_say_what_the_papers_print() -> None:
 
 
 def test_a_stage_has_fields_of_its_own_over_the_schedule_that_it_shares() -> None:
-    config = compose_config(["method=admm", "dataset=cifar10", "+schedule.retrain.epochs=20", "+schedule.retrain.lr=3"])
+    config = compose_config(
+        [
+            "method=admm",
+            "dataset=cifar10",
+            "+schedule.retrain.epochs=100",
+            "+schedule.retrain.lr=3",
+            "+schedule.retrain.milestones=[30]",
+        ]
+    )
     stages = {stage.name: stage.schedule for stage in config.method.stages(config.recipe_context())}
-    assert (stages["retrain"].epochs, stages["retrain"].lr) == (20, 3.0)
+    assert (stages["retrain"].epochs, stages["retrain"].lr) == (100, 3.0)
     assert (stages["admm"].epochs, stages["admm"].lr) == (200, 0.01)
-    assert stages["retrain"].milestones == [30, 60, 90, 120]
+    assert stages["retrain"].milestones == [30]
+    assert stages["retrain"].gamma == stages["admm"].gamma
+    assert stages["admm"].milestones == [30, 60, 90, 120]

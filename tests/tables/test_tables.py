@@ -1,21 +1,23 @@
 """The tables of the papers: the spec's runs, the page, its claims, and runs that failed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up import make_run
+from made_up import make_report, make_run, parsed
 
 from robcomp.errors import UserError
 from robcomp.figures import table as table_figure
+from robcomp.report.results import TableRecord, TableResult
 from robcomp.settings.choices import choices
 from robcomp.settings.compose import compose_config
 from robcomp.tables import published
-from robcomp.tables.build import build, write
+from robcomp.tables.build import assemble, build, write
 from robcomp.tables.claims import conclusion
 from robcomp.tables.records import collect, printed_figure
-from robcomp.tables.spec import Row, jobs, load, names, parse
+from robcomp.tables.spec import SIZES, Row, jobs, load, names, parse
 
 STAGES = {
     "nat": ["dense"],
@@ -148,7 +150,9 @@ def test_build_writes_page_figure_and_records(tmp_path):
     assert "| A-l0 | 0.006 | 82.0 [80.0, 84.0] | 83.5 | 60.0 [58.0, 62.0] | 70.2 | 0.6 % | 0.6 % | 2.4 kB" in text
     assert "| ATMC-8 | 0.0015 | 83.0 [81.0, 85.0] | 78.0 | 61.0 [59.0, 63.0] | 59.5 |" in text
     assert "| A-l0 is above AP | 0.0015 | PGD +10.0 points |" in text
-    assert "| NAP keeps at least 80 % clean accuracy | 0.006 | clean 97.0 % | [95.0, 99.0] | - | holds |" in text
+    assert (
+        "| NAP keeps at least 80 % clean accuracy | 0.006 | clean 97.0 % | [94.8, 98.3] | - | holds |" in text
+    )  # Wilson, 388 of 400
     assert "`robcomp table atmc-mnist --scale cpu seed=1`" in text
     assert "Some CPU (cpu, bf16, torch 2.9.0)" in text
     assert "Runs finished 2026-11-20" in text
@@ -157,27 +161,29 @@ def test_build_writes_page_figure_and_records(tmp_path):
 
 def test_a_table_that_no_paper_has_shows_no_column_for_one(tmp_path):
     pytest.importorskip("matplotlib")
-    table = json.loads(
-        build("atmc-mnist", "cpu", [], Runner(tmp_path / "runs"), tmp_path / "one").with_suffix(".json").read_text()
-    )
-    for record in table["records"]:
-        record["published"] = {}
-    text = write(table, tmp_path / "two").read_text()
+    page = build("atmc-mnist", "cpu", [], Runner(tmp_path / "runs"), tmp_path / "one")
+    table = TableResult.read(page.with_suffix(".json"))
+    records = [replace(record, published={}) for record in table.records]
+    text = write(replace(table, records=records), tmp_path / "two").read_text()
     assert "| nat | - | 99.0 [97.0, 100.0] | 0.0 [0.0, 2.0] | 100.0 %" in text
     assert "paper" not in text.split("![accuracy")[0].split("Scale")[1].partition("|")[2]
 
 
 def test_many_rows_are_told_apart_by_colour_and_marker():
-    records = [{"label": f"row {n}", "point": {"method.ratio": 0.1}} for n in range(20)]
-    looks = table_figure._looks({"records": [*records, *({"label": f"line {n}", "point": {}} for n in range(4))]})
+    fixed = {"overrides": [], "run": None, "published": {}}
+    records = [TableRecord(label=f"row {n}", point={"method.ratio": 0.1}, **fixed) for n in range(20)]
+    lines = [TableRecord(label=f"line {n}", point={}, **fixed) for n in range(4)]
+    table = assemble("atmc-mnist", load("atmc-mnist"), "cpu", [], [])
+    looks = table_figure._looks(replace(table, records=[*records, *lines]))
     assert len(set(looks.values())) == len(looks) == 24
 
 
 def test_the_page_can_be_rebuilt_from_its_records(tmp_path):
     pytest.importorskip("matplotlib")
     page = build("atmc-mnist", "smoke", [], Runner(tmp_path / "runs", failing=("ap",)), tmp_path / "one")
-    again = write(json.loads(page.with_suffix(".json").read_text()), tmp_path / "two")
+    again = write(TableResult.read(page.with_suffix(".json")), tmp_path / "two")
     assert again.read_text() == page.read_text()
+    assert again.with_suffix(".json").read_text() == page.with_suffix(".json").read_text()
 
 
 def test_a_failed_run_is_shown_and_its_claims_get_no_conclusion(tmp_path):
@@ -234,6 +240,9 @@ def test_unknown_tables_and_scales_are_named():
         jobs(load("atmc-mnist"), "huge", [])
 
 
+SPEC = "title: t\nsource: s\noverrides: []\npublished: {}\nscales: {}\nrows: [{label: DA}]\n"
+
+
 @pytest.mark.parametrize(
     ("addition", "message"),
     [
@@ -245,9 +254,18 @@ def test_unknown_tables_and_scales_are_named():
     ],
 )
 def test_a_spec_with_a_slip_is_refused(addition, message):
-    text = "title: t\nsource: s\noverrides: []\npublished: {}\nscales: {}\nrows: [{label: DA}]\n"
     with pytest.raises(UserError, match=message):
-        parse(f"{text}columns: {{accuracy: {{}}, size: [a], x: a}}\n{addition}", "conf/table/x.yaml")
+        parse(f"{SPEC}columns: {{accuracy: {{}}, size: [file], x: file}}\n{addition}", "conf/table/x.yaml")
+
+
+@pytest.mark.parametrize("sizes", ["size: [nominal, b], x: file", "size: [file], x: b"])
+def test_a_spec_with_another_size_is_refused_before_any_run(sizes):
+    with pytest.raises(UserError, match=r"unknown size in conf/table/x\.yaml 'b'; choose from coded, file, nominal"):
+        parse(f"{SPEC}columns: {{accuracy: {{}}, {sizes}}}\n", "conf/table/x.yaml")
+
+
+def test_the_sizes_of_a_spec_are_those_of_a_report():
+    assert tuple(parsed(make_report()).size.named()) == SIZES
 
 
 def test_a_spec_without_a_title_is_refused():

@@ -185,12 +185,12 @@ def test_executed_operations_are_those_that_torch_counts(config, shape, form) ->
     dense = macs_by_torch(model, shape)
     parameterise(model, form)
     block = macs(model, shape)
-    assert block["dense"] == dense
-    assert block["executed"] == block["nonzero"] == macs_by_torch(model, shape)
-    assert (block["executed"] < dense) == (form != Dense())
-    assert [layer["name"] for layer in block["layers"]] == list(weight_layers(model))
+    assert block.dense == dense
+    assert block.executed == block.nonzero == macs_by_torch(model, shape)
+    assert (block.executed < dense) == (form != Dense())
+    assert [layer.name for layer in block.layers] == list(weight_layers(model))
     for kind in ("dense", "executed", "nonzero"):
-        assert block[kind] == sum(layer[kind] for layer in block["layers"])
+        assert getattr(block, kind) == sum(getattr(layer, kind) for layer in block.layers)
 
 
 def test_zeros_and_factors_by_hand() -> None:
@@ -200,5 +200,5 @@ def test_zeros_and_factors_by_hand() -> None:
         model.conv2.weight[:10] = 0
     parameterise(model, FactoredForm())
     block = macs(model, (1, 28, 28))
-    assert block["dense"] == block["executed"] == 288_000 + 1_600_000 + 400_000 + 5_000
-    assert block["nonzero"] == block["dense"] - 64 * 5_000
+    assert block.dense == block.executed == 288_000 + 1_600_000 + 400_000 + 5_000
+    assert block.nonzero == block.dense - 64 * 5_000

@@ -23,6 +23,7 @@ from robcomp.report.formatting import interval, percent, print_table
 from robcomp.report.results import Curve, CurvePoint, CurveResult
 from robcomp.runs.load import LoadedRun, load_all
 from robcomp.settings.schema import Config
+from robcomp.units import fraction
 
 STEPS = (1, 2, 5, 10, 20, 50, 100)
 OVER = ("eps", "steps")
@@ -107,7 +108,9 @@ def _over_eps(
 ) -> Ladder:
     if not attack.bounded:
         raise UserError(f"{name} has no ball, so there is no curve over eps; take it out: '~attack.attacks.{name}'.")
-    chosen = list(values) or rising_eps(attack.eps or config.threat.eps, whole_range(attack, shape))
+    chosen = list(values) or rising_eps(
+        attack.threat.eps or fraction(config.threat.eps, "threat.eps"), whole_range(attack, shape)
+    )
     rungs = [alone.build(eps)[name] if eps > 0 else None for eps in chosen]
     return Ladder(name, attack, chosen, [] if isinstance(attack, MinimumNorm) else rungs)
 

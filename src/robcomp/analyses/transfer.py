@@ -94,7 +94,7 @@ def _evaluate(
             matrices.append(
                 TransferMatrix(
                     name=name,
-                    eps=attack.eps,
+                    eps=attack.threat.eps,
                     attack=attack.settings(),
                     cells=[
                         proportion(
@@ -114,12 +114,12 @@ def _evaluate(
 
 
 def _title(name: str, attack: Attack, run: LoadedRun) -> str:
-    return f"{name} at eps {attack.eps:.4g} on {run.label}"
+    return f"{name} at eps {attack.threat.eps:.4g} on {run.label}"
 
 
 def _row(source: Source, name: str, attack: Attack, targets: list[Source]) -> list[Outcome]:
     """The outcome of each target on the images made on `source`; at eps 0 these are the clean ones."""
-    if attack.bounded and attack.eps == 0:
+    if attack.bounded and attack.threat.eps == 0:
         return [Outcome(target.clean, 0, 0.0) for target in targets]
     return source.transferred(name, attack, np.ones(len(source), bool), targets)
 

@@ -69,28 +69,13 @@ def unpack(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     UserError, with the file, the fault and the remedy, for a file that is absent, of another kind, of a newer
     version, cut short, too long, changed, or inconsistent in itself.
     """
-    head, payload = _parts(path)
-    try:
-        header, records = json.loads(zlib.decompress(head))
-        reader = Reader(payload)
-        tensors = {record[0]: _tensor(record, reader) for record in records}
-        if reader.offset != len(payload):
-            raise ValueError(f"{len(payload) - reader.offset} bytes belong to no tensor")
-    except (ValueError, TypeError, LookupError, OverflowError, MemoryError, zlib.error) as error:
-        raise UserError(f"{path} contradicts itself ({error}): {_REMEDY}") from error
-    return tensors, header
+    sections, header = _sections(path)
+    return {name: tensor for name, (tensor, _) in sections.items()}, header
 
 
 def section_bytes(path: Path) -> dict[str, int]:
     """How many bytes of the payload each tensor takes, by its name; UserError as in `unpack`."""
-    head, payload = _parts(path)
-    _, records = json.loads(zlib.decompress(head))
-    reader, found = Reader(payload), {}
-    for record in records:
-        before = reader.offset
-        _tensor(record, reader)
-        found[record[0]] = reader.offset - before
-    return found
+    return {name: count for name, (_, count) in _sections(path)[0].items()}
 
 
 def dense_bytes(tensors: Mapping[str, Tensor]) -> int:
@@ -109,6 +94,22 @@ def _words(name: str, tensor: Tensor) -> np.ndarray:
         raise TypeError(f"tensor '{name}' is {tensor.dtype}; a model file holds {', '.join(DTYPES)}")
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().view(f"u{tensor.element_size()}")
+
+
+def _sections(path: Path) -> tuple[dict[str, tuple[Tensor, int]], dict[str, Any]]:
+    """Each tensor with the bytes of its section, and the header; UserError as in `unpack`."""
+    head, payload = _parts(path)
+    try:
+        header, records = json.loads(zlib.decompress(head))
+        reader, sections = Reader(payload), {}
+        for record in records:
+            before = reader.offset
+            sections[record[0]] = _tensor(record, reader), reader.offset - before
+        if reader.offset != len(payload):
+            raise ValueError(f"{len(payload) - reader.offset} bytes belong to no tensor")
+    except (ValueError, TypeError, LookupError, OverflowError, MemoryError, zlib.error) as error:
+        raise UserError(f"{path} contradicts itself ({error}): {_REMEDY}") from error
+    return sections, header
 
 
 def _tensor(record: list[Any], reader: Reader) -> Tensor:

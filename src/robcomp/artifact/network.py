@@ -16,11 +16,21 @@ from robcomp.storage import kind_of, left_out
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """All that is needed to build the empty network: the model's settings and the images it is for."""
+    """All that is needed to build the empty network: the model's settings and the images it is for.
+
+    class_names: `classes` of them; without any they are the numbers from 0 on.
+    """
 
     model: ModelConfig
     shape: tuple[int, int, int]
     classes: int
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.class_names:
+            object.__setattr__(self, "class_names", tuple(map(str, range(self.classes))))
+        if len(self.class_names) != self.classes:
+            raise ValueError(f"{len(self.class_names)} names for {self.classes} classes")
 
     def build(self) -> nn.Module:
         """The dense network with fresh weights."""
@@ -38,6 +48,8 @@ def save(model: nn.Module, spec: NetworkSpec, bits: int, path: Path) -> int:
         "form": to_spec(form_of(model)),
         "bits": bits,
     }
+    if spec.class_names != replace(spec, class_names=()).class_names:  # mere numbers need no bytes
+        header["class_names"] = list(spec.class_names)
     # + 0: a masked weight may be -0.0, which the format would keep as a value
     return pack({name: tensor.detach().cpu() + 0 for name, tensor in model.state_dict().items()}, header, path)
 
@@ -55,9 +67,12 @@ def load(path: Path) -> tuple[nn.Module, NetworkSpec, int]:
     tensors, header = unpack(path)
     try:
         settings = dict(header["model"])
-        spec = NetworkSpec(MODELS[settings.pop("kind")](**settings), tuple(header["shape"]), header["classes"])
+        names = tuple(header.get("class_names", ()))
+        spec = NetworkSpec(MODELS[settings.pop("kind")](**settings), tuple(header["shape"]), header["classes"], names)
         model = spec.build()
         restore(model, header["form"], tensors)
-    except (KeyError, TypeError, RuntimeError) as error:
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path} does not hold a network this version of robcomp can build ({error}).") from None
     return model.eval(), spec, header["bits"]

@@ -52,7 +52,7 @@ class Nearest:
     def __init__(self, x: Tensor, wrong: Tensor, norm: str, enough: float) -> None:
         self.x, self.norm, self.enough = x, norm, enough
         self.points = x.clone()
-        self.distance = torch.where(wrong, 0.0, torch.inf)
+        self.distance = torch.where(wrong, 0.0, torch.inf).to(x.dtype)
 
     def update(self, rows: Tensor, points: Tensor, wrong: Tensor, runs: int = 1) -> None:
         """Points of the images `rows`, kept where they are misclassified and nearer than those before.

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from robcomp.attacks.active_set import ActiveSet, runs_at_once
 from robcomp.attacks.base import ATTACKS, Attack, norms, per_image
-from robcomp.attacks.losses import cross_entropy, dlr, gradient, targeted_dlr, targets
+from robcomp.attacks.losses import check_targets, cross_entropy, dlr, gradient, targeted_dlr, targets
 from robcomp.errors import UserError
 
 MOMENTUM = 0.75  # share of the new step in a move; the rest repeats the last move
@@ -69,12 +69,12 @@ class APGD(Attack):
             u = torch.rand(x.shape, generator=generator, device=x.device) * 2 - 1
         else:
             u = torch.randn(x.shape, generator=generator, device=x.device)
-        return self.threat.project(x + u * per_image(self.eps / norms(u, self.norm).clamp_min(1e-12), x), x)
+        return self.threat.project(x + u * per_image(self.threat.eps / norms(u, self.norm).clamp_min(1e-12), x), x)
 
     def _ascend(self, model: nn.Module, run: "Run", result: Tensor) -> None:
         """One run; those it fools are written into `result` and leave `run`."""
         intervals = checkpoints(self.steps)
-        run.step = torch.full_like(run.loss, 2 * self.eps)
+        run.step = torch.full_like(run.loss, 2 * self.threat.eps)
         self._look(model, run, result, slope=True)
         run.rises.zero_()
         run.checked = run.best_loss
@@ -183,6 +183,9 @@ class APGDT(APGD):
         super().__post_init__()
         if self.targets < 1:
             raise UserError(f"targets={self.targets} is out of range; an attack aims for at least 1 class.")
+
+    def check(self, classes: int) -> None:
+        check_targets(self.targets, APGDT.targets, classes)
 
     @property
     def cost(self) -> int:

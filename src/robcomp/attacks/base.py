@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from robcomp.attacks.inputs import Classifier, Images, Labels, prepared, random_numbers
 from robcomp.errors import UserError
 from robcomp.projections import box_, l2_ball_, linf_box_
 from robcomp.registry import Registry
@@ -53,11 +54,12 @@ class ThreatModel:
 
 @dataclass
 class Attack:
-    """An adversary: `x_adv = attack(model, x, y, generator)`.
+    """An adversary: `x_adv = attack(model, x, y, seed=0)`.
 
-    x is float32 [N, C, H, W] in [0, 1], y int64 [N]; x_adv has x's shape and lies in the ball of `eps` and in [0, 1].
-    The model comes back as it was: each module in its own mode, parameters without gradients, running statistics
-    untouched. bn_mode 'eval' attacks the network that will be used; 'train' (batch statistics) is the papers' quirk.
+    x: images [N, C, H, W], floats in [0, 1] or uint8; y: class numbers [N]; x_adv: floats on x's device, in [0, 1] and
+    in the ball of `eps` around x. eps is a fraction of that range, "8/255" or a number. The model comes back as it was:
+    each module in its own mode, gradients and requires_grad of its parameters untouched, running statistics too.
+    bn_mode 'eval' attacks the network that will be used; 'train' (batch statistics) is the papers' quirk.
     """
 
     eps: Fraction
@@ -68,8 +70,9 @@ class Attack:
     bounded: ClassVar[bool] = True  # False for the penalty form, which has no ball
 
     def __post_init__(self) -> None:
-        self.eps = fraction(self.eps, "eps")
-        self.threat = ThreatModel(self.norm, self.eps)
+        eps = fraction(self.eps, "eps")
+        self.eps = eps
+        self.threat = ThreatModel(self.norm, eps)
         if self.bn_mode not in ("eval", "train"):
             raise UserError(f"bn_mode={self.bn_mode!r} is not allowed; choose eval or train.")
 
@@ -83,6 +86,9 @@ class Attack:
             if getattr(self, name) < 1:
                 raise UserError(f"{name}={getattr(self, name)} is out of range; an attack takes at least 1.")
 
+    def check(self, classes: int) -> None:
+        """UserError where the settings cannot be meant for a network of that many classes."""
+
     @property
     def cost(self) -> int:
         """Passes for an image that withstands: forward and backward ones together. Orders a suite, and its progress."""
@@ -92,19 +98,28 @@ class Attack:
         """The adversarial images; what each attack defines."""
         raise TypeError(f"{type(self).__name__} defines no perturb()")
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-        """`perturb` inside the harness. x out of [0, 1] is refused, what comes back is checked (ValueError)."""
-        self._refuse(x)
-        with adversary_view(model, self.bn_mode):
-            x_adv = self.perturb(model, x, y, generator).detach()
-        self._check(x_adv, x)
-        if self.bounded and len(x) and self.threat.violated(x_adv, x):
-            raise ValueError(f"{type(self).__name__} left the {self.norm} ball of eps {self.eps:g}")
-        return x_adv
+    def __call__(
+        self,
+        model: Classifier,
+        x: Images,
+        y: Labels,
+        generator: torch.Generator | None = None,
+        *,
+        seed: int | None = None,
+    ) -> Tensor:
+        """`perturb` for any network, images and labels that `attacks.inputs` takes, and what it returns checked.
 
-    def _refuse(self, x: Tensor) -> None:
-        if len(x) and self.threat.outside(x):
-            raise ValueError("the images to attack are not in [0, 1]: normalisation belongs into the network")
+        Random numbers come from `generator`, which moves on, or from `seed` (0 where neither is given). UserError for
+        what cannot be attacked, ValueError where the attack returned what none may.
+        """
+        network, images, labels = prepared(model, x, y)
+        random = random_numbers(generator, seed, images.device)
+        with adversary_view(network, self.bn_mode):
+            x_adv = self.perturb(network, images, labels, random).detach()
+        self._check(x_adv, images)
+        if self.bounded and len(images) and self.threat.violated(x_adv, images):
+            raise ValueError(f"{type(self).__name__} left the {self.norm} ball of eps {self.threat.eps:g}")
+        return x_adv.to(_home(x))
 
     def _check(self, x_adv: Tensor, x: Tensor) -> None:
         if x_adv.shape != x.shape:
@@ -130,20 +145,34 @@ class MinimumNorm(Attack):
         raise TypeError(f"{type(self).__name__} defines no nearest()")
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-        x_adv, distance = self.nearest(model, x, y, generator, enough=self.eps)
-        return torch.where(per_image(distance <= self.eps, x), x_adv, x)
+        x_adv, distance = self.nearest(model, x, y, generator, enough=self.threat.eps)
+        return torch.where(per_image(distance <= self.threat.eps, x), x_adv, x)
 
-    def find(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """`nearest` inside the harness, as in a call."""
-        self._refuse(x)
-        with adversary_view(model, self.bn_mode):
-            x_adv, distance = self.nearest(model, x, y, generator)
-        self._check(x_adv, x)
-        size = norms(x_adv - x, self.norm)
+    def find(
+        self,
+        model: Classifier,
+        x: Images,
+        y: Labels,
+        generator: torch.Generator | None = None,
+        *,
+        seed: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """`nearest` with all that a call takes, checked as in a call; eps plays no part."""
+        network, images, labels = prepared(model, x, y)
+        random = random_numbers(generator, seed, images.device)
+        with adversary_view(network, self.bn_mode):
+            x_adv, distance = self.nearest(network, images, labels, random)
+        self._check(x_adv, images)
+        size = norms(x_adv - images, self.norm)
         found = distance.isfinite()
         if not torch.allclose(size[found], distance[found], rtol=1e-4, atol=TOLERANCE):
             raise ValueError(f"{type(self).__name__} returned distances that its images do not have")
-        return x_adv.detach(), distance.detach()
+        return x_adv.detach().to(_home(x)), distance.detach().to(_home(x))
+
+
+def _home(x: Images) -> torch.device:
+    """Where the images came from."""
+    return x.device if isinstance(x, Tensor) else torch.device("cpu")
 
 
 def per_image(values: Tensor, x: Tensor) -> Tensor:
@@ -167,21 +196,22 @@ def adversary_view(model: nn.Module, bn_mode: str = "eval") -> Iterator[None]:
     frozen = [parameter for parameter in model.parameters() if parameter.requires_grad]
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momenta = [(module, module.momentum) for module in norms]
-    counts = [(m, m.num_batches_tracked.clone()) for m in norms if m.num_batches_tracked is not None]
+    tracked = [module.num_batches_tracked for module in norms if module.num_batches_tracked is not None]
+    counts = [(held, held.clone()) for held in tracked]
     try:
         model.train(bn_mode == "train")
         for parameter in frozen:
             parameter.requires_grad_(False)
         if bn_mode == "train":
-            for module in norms:
-                module.momentum = 0.0  # running = 1 * running + 0 * batch: the attack leaves no trace
+            for norm in norms:
+                norm.momentum = 0.0  # running = 1 * running + 0 * batch: the attack leaves no trace
         yield
     finally:
         for module, training in modes:
             module.training = training
         for parameter in frozen:
             parameter.requires_grad_(True)
-        for module, momentum in momenta:
-            module.momentum = momentum
-        for module, count in counts:
-            module.num_batches_tracked.copy_(count)
+        for norm, momentum in momenta:
+            norm.momentum = momentum
+        for held, count in counts:
+            held.copy_(count)

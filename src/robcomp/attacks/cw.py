@@ -1,6 +1,7 @@
 """The attacks of Carlini and Wagner: the minimum-norm one, and their loss inside a ball."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +81,7 @@ class CW(MinimumNorm):
             x, label, tanh = best.x[rows], y[rows], v.tanh()
             point = (tanh + 1) / 2
             goal = None if target is None else target[rows]
-            f, slope, logits = gradient(model, point, lambda z, y=label, t=goal: self._f(z, y, t))
+            f, slope, logits = gradient(model, point, partial(self._f, y=label, target=goal))
             reached[rows] |= f <= -self.confidence
             wrong = (logits.argmax(1) != label) & (margin(logits, label) >= self.confidence)
             best.update(rows, point, wrong)

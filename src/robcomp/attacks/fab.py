@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from robcomp.attacks.active_set import Nearest, runs_at_once
 from robcomp.attacks.base import ATTACKS, MinimumNorm, norms, per_image
-from robcomp.attacks.losses import gradient, margin, own, targets
+from robcomp.attacks.losses import check_targets, gradient, margin, own, targets
 from robcomp.errors import UserError
 from robcomp.projections.hyperplane import nearest_on_hyperplane
 
@@ -82,7 +82,7 @@ class FAB(MinimumNorm):
             direction = torch.rand(x.shape, generator=generator, device=x.device) * 2 - 1
         else:
             direction = torch.randn(x.shape, generator=generator, device=x.device)
-        radius = best.distance[rows].clamp_max(self.eps) / 2
+        radius = best.distance[rows].clamp_max(self.threat.eps) / 2
         return (x + direction * per_image(radius / norms(direction, self.norm), x)).clamp(*self.threat.bounds)
 
     def _refine(self, model: nn.Module, best: Nearest, y: Tensor) -> None:
@@ -97,7 +97,7 @@ class FAB(MinimumNorm):
         below, above = margin(model(inside).float(), y), margin(model(outside).float(), y)
         for _ in range(FINAL):
             share = SHORT * (above / (above - below).clamp_min(TINY)).clamp(0, 1)
-            point = torch.lerp(outside, inside, per_image(share, inside))
+            point = torch.lerp(outside, inside, per_image(share, inside).to(inside))
             logits = model(point).float()
             wrong, gap = logits.argmax(1) != y, margin(logits, y)
             best.update(rows, point, wrong)
@@ -149,6 +149,9 @@ class FABT(FAB):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.at_least_one("targets")
+
+    def check(self, classes: int) -> None:
+        check_targets(self.targets, FABT.targets, classes)
 
     @property
     def cost(self) -> int:

@@ -105,6 +105,14 @@ def targets(logits: Tensor, y: Tensor, count: int) -> list[Tensor]:
     return [order[:, rank] for rank in range(min(count, logits.shape[1] - 1))]
 
 
+def check_targets(count: int, usual: int, classes: int) -> None:
+    """UserError for more targets than other classes; the `usual` number stands for all where they are fewer."""
+    if count != usual and count > classes - 1:
+        raise UserError(
+            f"targets={count} is more than the {classes - 1} other classes of {classes}; give at most {classes - 1}."
+        )
+
+
 def chosen_target(rule: str, logits: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
     """The class [N] that a targeted attack aims for: 'least_likely', 'second' (most likely other), 'random', or '+k'.
 
@@ -117,15 +125,15 @@ def chosen_target(rule: str, logits: Tensor, y: Tensor, generator: torch.Generat
         return others(logits, y).argmax(1)
     if rule == "random":
         return (y + torch.randint(1, classes, y.shape, generator=generator, device=y.device)) % classes
-    shift = int(rule)
-    if shift % classes == 0:
-        raise UserError(f"target={rule} is the class itself among {classes} classes; give another shift.")
-    return (y + shift) % classes
+    check_target(rule, classes)
+    return (y + int(rule)) % classes
 
 
-def check_target(rule: str) -> None:
-    """UserError unless `rule` is '' (untargeted) or one that `chosen_target` knows."""
+def check_target(rule: str, classes: int | None = None) -> None:
+    """UserError unless `rule` is '' (untargeted) or one that `chosen_target` knows, and leads to another class."""
     if rule in ("", "least_likely", "second", "random"):
         return
     if not (rule.startswith("+") and rule[1:].isdigit() and int(rule) > 0):
         raise UserError(f"target={rule!r} is not a rule; choose least_likely, second, random, or a shift such as '+5'.")
+    if classes is not None and int(rule) % classes == 0:
+        raise UserError(f"target={rule} is the class itself among {classes} classes; give another shift.")

@@ -45,8 +45,11 @@ class PGD(Attack):
             loss_named(self.loss, "kl")
         elif self.target or not self.random_start:
             raise UserError("loss=kl knows no target and stands still at x itself; leave target out, random_start on.")
-        given = self.relative_step * self.eps / self.steps if self.step_size is None else self.step_size
-        self.step_size = fraction(given, "step_size", open_low=self.eps > 0)
+        given = self.relative_step * self.threat.eps / self.steps if self.step_size is None else self.step_size
+        self.step_size = self._step = fraction(given, "step_size", open_low=self.threat.eps > 0)
+
+    def check(self, classes: int) -> None:
+        check_target(self.target, classes)
 
     @property
     def cost(self) -> int:
@@ -80,14 +83,14 @@ class PGD(Attack):
 
     def start(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """x itself, or a uniform point of the ball around it, clipped to [0, 1]."""
-        if not self.random_start or self.eps == 0:
+        if not self.random_start or self.threat.eps == 0:
             return x.clone()
         if self.norm == "Linf":
-            delta = (torch.rand(x.shape, generator=generator, device=x.device) * 2 - 1) * self.eps
+            delta = (torch.rand(x.shape, generator=generator, device=x.device) * 2 - 1) * self.threat.eps
         else:
             direction = torch.randn(x.shape, generator=generator, device=x.device)
             radius = torch.rand(len(x), generator=generator, device=x.device) ** (1 / x.shape[1:].numel())
-            delta = direction * per_image(self.eps * radius / norms(direction, "L2"), x)
+            delta = direction * per_image(self.threat.eps * radius / norms(direction, "L2"), x)
         return self.threat.project(x + delta, x)
 
     def ascend(self, model: nn.Module, x: Tensor, x_adv: Tensor, objective: Callable[[Tensor], Tensor]) -> Tensor:
@@ -99,9 +102,9 @@ class PGD(Attack):
                 mean = slope.flatten(1).abs().mean(1).clamp_min(1e-12)
                 slope = velocity = self.momentum * velocity + slope / per_image(mean, x)
             if self.norm == "Linf":
-                x_adv = x_adv + self.step_size * slope.sign()
+                x_adv = x_adv + self._step * slope.sign()
             else:
-                x_adv = x_adv + slope * per_image(self.step_size / norms(slope, "L2").clamp_min(1e-12), x)
+                x_adv = x_adv + slope * per_image(self._step / norms(slope, "L2").clamp_min(1e-12), x)
             x_adv = self.threat.project(x_adv, x)
         return x_adv
 

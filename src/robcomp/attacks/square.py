@@ -63,7 +63,7 @@ class Square(Attack):
         n, c, h, w = x.shape
         if self.norm == "Linf":
             signs = _signs(torch.rand(n, c, 1, w, generator=generator, device=x.device))
-            return self.threat.project(x + self.eps * signs, x)
+            return self.threat.project(x + self.threat.eps * signs, x)
         side = max(min(h, w) // 5, 1)
         rows, columns = h // side, w // side
         u = torch.rand(2, n, c, rows, columns, 1, 1, generator=generator, device=x.device)
@@ -74,7 +74,7 @@ class Square(Attack):
         delta[:, :, top : top + rows * side, left : left + columns * side] = tiles.transpose(3, 4).reshape(
             n, c, rows * side, columns * side
         )
-        return self.threat.project(x + delta * per_image(self.eps / norms(delta, "L2"), x), x)
+        return self.threat.project(x + delta * per_image(self.threat.eps / norms(delta, "L2"), x), x)
 
     def side(self, query: int, height: int, width: int) -> int:
         """The side of the square of a query, counted from 0: that of the area wanted, within the image; L2: odd."""
@@ -99,7 +99,7 @@ class Square(Attack):
     def _linf(self, run: ActiveSet, u: Tensor, side: int) -> list[Change]:
         """Algorithm 2: a square at x + eps or x - eps, one sign a channel. Written into run.best."""
         where = _window(run.x, u[:, :2], side)
-        tried = (run.x[where] + self.eps * _signs(u[:, 2:, None, None])).clamp_(*self.threat.bounds)
+        tried = (run.x[where] + self.threat.eps * _signs(u[:, 2:, None, None])).clamp_(*self.threat.bounds)
         change = where, run.best[where], tried
         run.best[where] = tried
         return [change]
@@ -107,7 +107,7 @@ class Square(Attack):
     def _l2(self, run: ActiveSet, u: Tensor, side: int) -> list[Change]:
         """Algorithm 3: a second square's energy, and what eps leaves, into the first one. Written into run.best."""
         first, second = _window(run.x, u[:, :2], side), _window(run.x, u[:, 2:4], side)
-        unused = self.eps**2 - (run.best - run.x).square().sum((1, 2, 3), keepdim=True)
+        unused = self.threat.eps**2 - (run.best - run.x).square().sum((1, 2, 3), keepdim=True)
         before_first, before_second = run.best[first], run.best[second]
         x_first, x_second = run.x[first], run.x[second]
         run.best[second] = x_second

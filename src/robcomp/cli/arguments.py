@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from robcomp.errors import UserError, unknown
+from robcomp.runs.beforehand import writable
 from robcomp.units import fraction
 
 EXAMPLE = "outputs/digits-lenet-atmc/HASH"
@@ -62,7 +63,7 @@ def keys_help(command: str, *more: tuple[str, str]) -> str:
 def split(command: str, arguments: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
     """(key -> the values entered for it, for each of the command's own keys; all other arguments, in order)."""
     mine: dict[str, list[str]] = {key: [] for key in KEYS[command]}
-    rest = []
+    rest: list[str] = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
         (mine[key] if equals and key in mine else rest).append(value if equals and key in mine else argument)
@@ -107,9 +108,12 @@ def single(key: str, values: Sequence[str], default: str = "") -> str:
     return values[0] if values else default
 
 
-def output(values: Sequence[str]) -> Path | None:
-    """The folder of out=DIR, None where there is none."""
+def output(values: Sequence[str], default: Path) -> Path | None:
+    """The folder of out=DIR, None where there is none; UserError where that or the default cannot be written to."""
     chosen = single("out", values)
+    if values and not chosen:
+        raise UserError("out= is empty; give a folder, which is made if it is not there.")
+    writable(Path(chosen) if chosen else default)
     return Path(chosen) if chosen else None
 
 

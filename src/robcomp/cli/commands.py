@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from robcomp.cli import arguments
 from robcomp.errors import UserError, unknown
+from robcomp.runs.beforehand import writable
 from robcomp.settings import choices
 
 if TYPE_CHECKING:
@@ -28,12 +29,14 @@ def train(args: argparse.Namespace) -> int:
         return 0
     console = _console(args)
     if args.multirun:
-        folders = sweep.run(jobs, console)
+        folders = sweep.run(jobs, console, typed=len(jobs[0]))
         _answer(args, [folder and folder / "report.json" for folder in folders])
         return int(None in folders)
     config = compose_config(jobs[0])
     from robcomp.runs import train as runs
+    from robcomp.runs.effect import check_training
 
+    check_training(jobs[0])
     folder = runs.train(config, jobs[0], console)
     runs.show(folder, console)
     _answer(args, folder / "report.json")
@@ -44,7 +47,8 @@ def evaluate(args: argparse.Namespace) -> int:
     mine, overrides = arguments.split("evaluate", args.overrides)
     if not mine["run"]:
         return _evaluate_external(args)  # there out= is where all runs go, as in train
-    folder, out = arguments.folder("run", mine["run"]), arguments.output(mine["out"])
+    folder = arguments.folder("run", mine["run"])
+    out = arguments.output(mine["out"], folder)
     from robcomp.report.terminal import say
     from robcomp.runs.evaluate import evaluate_run, show
     from robcomp.settings.override_paths import absolute_paths
@@ -58,13 +62,16 @@ def evaluate(args: argparse.Namespace) -> int:
 
 
 def _evaluate_external(args: argparse.Namespace) -> int:
+    from robcomp.runs.effect import EXTERNAL, Job, check
     from robcomp.runs.external import evaluate_external
     from robcomp.runs.train import show
     from robcomp.settings.compose import compose_config
     from robcomp.settings.override_paths import absolute_paths
 
     console, overrides = _console(args), absolute_paths(args.overrides)
-    folder = evaluate_external(compose_config(overrides), overrides, console)
+    config = compose_config(overrides)
+    check([Job(overrides)], EXTERNAL)
+    folder = evaluate_external(config, overrides, console)
     show(folder, console)
     _answer(args, folder / "report.json")
     return 0
@@ -72,7 +79,8 @@ def _evaluate_external(args: argparse.Namespace) -> int:
 
 def curve(args: argparse.Namespace) -> int:
     mine, overrides = arguments.split("curve", args.overrides)
-    runs, out = arguments.folders("run", mine["run"]), arguments.output(mine["out"])
+    runs = arguments.folders("run", mine["run"])
+    out = arguments.output(mine["out"], runs[0])
     over, values = arguments.single("over", mine["over"], "eps"), arguments.numbers("values", mine["values"])
     from robcomp.analyses.curve import curve
     from robcomp.settings.override_paths import absolute_paths
@@ -84,7 +92,7 @@ def curve(args: argparse.Namespace) -> int:
 def transfer(args: argparse.Namespace) -> int:
     mine, overrides = arguments.split("transfer", args.overrides)
     sources, targets = (arguments.folders(key, mine[key]) for key in ("source", "targets"))
-    values, out = arguments.numbers("values", mine["values"]), arguments.output(mine["out"])
+    values, out = arguments.numbers("values", mine["values"]), arguments.output(mine["out"], sources[0])
     from robcomp.analyses.transfer import transfer
     from robcomp.settings.override_paths import absolute_paths
 
@@ -94,7 +102,8 @@ def transfer(args: argparse.Namespace) -> int:
 
 def combine(args: argparse.Namespace) -> int:
     mine, overrides = arguments.split("combine", args.overrides)
-    runs, out = arguments.folders("run", mine["run"], at_least=2), arguments.output(mine["out"])
+    runs = arguments.folders("run", mine["run"], at_least=2)
+    out = arguments.output(mine["out"], runs[0])
     from robcomp.analyses.combine import combine
     from robcomp.settings.override_paths import absolute_paths
 
@@ -104,7 +113,8 @@ def combine(args: argparse.Namespace) -> int:
 
 def sensitivity(args: argparse.Namespace) -> int:
     mine, overrides = arguments.split("sensitivity", args.overrides)
-    runs, out = arguments.folders("run", mine["run"]), arguments.output(mine["out"])
+    runs = arguments.folders("run", mine["run"])
+    out = arguments.output(mine["out"], runs[0])
     values = arguments.numbers("values", mine["values"])
     from robcomp.analyses.sensitivity import sensitivity
     from robcomp.settings.override_paths import absolute_paths
@@ -115,7 +125,8 @@ def sensitivity(args: argparse.Namespace) -> int:
 
 def histogram(args: argparse.Namespace) -> int:
     mine = arguments.only("histogram", args.overrides)
-    runs, out = arguments.folders("run", mine["run"]), arguments.output(mine["out"])
+    runs = arguments.folders("run", mine["run"])
+    out = arguments.output(mine["out"], runs[0])
     bins, layers = (arguments.single(key, mine[key]) for key in ("bins", "layers"))
     normalised = arguments.single("normalised", mine["normalised"], "false")
     if normalised not in ("true", "false"):
@@ -128,7 +139,8 @@ def histogram(args: argparse.Namespace) -> int:
 
 def losses(args: argparse.Namespace) -> int:
     mine = arguments.only("losses", args.overrides)
-    runs, out = arguments.folders("run", mine["run"]), arguments.output(mine["out"])
+    runs = arguments.folders("run", mine["run"])
+    out = arguments.output(mine["out"], runs[0])
     from robcomp.analyses.losses import losses
 
     _answer(args, losses(runs, out, _console(args)))
@@ -163,8 +175,10 @@ def table(args: argparse.Namespace) -> int:
     if args.name not in choices.choices("table"):
         raise unknown("table", args.name, choices.choices("table"))
     mine, overrides = arguments.split("table", args.overrides)
-    out = arguments.output(mine["out"]) or Path("results")
+    out = Path(arguments.single("out", mine["out"]) or "results")
     runs = arguments.single("runs", mine["runs"])
+    if runs:
+        writable(Path(runs), "runs")
     from robcomp.report.terminal import say
     from robcomp.runs import sweep
     from robcomp.settings.override_paths import absolute_paths, quoted
@@ -175,7 +189,7 @@ def table(args: argparse.Namespace) -> int:
 
     def run_all(jobs: list[list[str]]) -> list[Path | None]:
         there = [quoted("out", runs)] if runs else []
-        folders.extend(sweep.run([[*job, *there] for job in jobs], console))
+        folders.extend(sweep.run([[*job, *there] for job in jobs], console, typed=len(overrides) + len(there)))
         return folders
 
     page = build(args.name, args.scale, absolute_paths(overrides), run_all, out)

@@ -41,7 +41,9 @@ def rotated(images: torch.Tensor, angles: torch.Tensor, pad_mode: str) -> torch.
 
 
 def to_float(images: torch.Tensor) -> torch.Tensor:
-    """uint8 [N,C,H,W] -> float32 in [0, 1]: x / 255."""
+    """uint8 [N,C,H,W] -> float32 in [0, 1]: x / 255; floats are in [0, 1] already."""
+    if images.is_floating_point():
+        return images
     return images.to(torch.float32) / 255
 
 

@@ -27,7 +27,9 @@ class DatasetConfig:
     classes: int | None = None  # null: as many as the data have
     subset: int | None = None  # train on (and hold out from) the first N of the class-stratified order; null: all
     test_subset: int | None = None  # test on the first N of the test set's class-stratified order; null: all
-    val: int | None = 1000  # training images held out for selection; null: a tenth of them, at most 1000
+    # Training images held out for selection; null: a tenth of them, at most 1000. The number that a data set brings is
+    # for all of its images, and of a `subset` a tenth is held out at most (`held_out`); one that is typed is kept.
+    val: int | None = 1000
     pad: int = 0  # random crop out of the image with this many more pixels on every side
     flip: bool = False  # horizontal flip with probability 1/2
     pad_mode: str = "zero"  # what lies beyond the border for crops and rotations: black, or the image reflected
@@ -87,6 +89,11 @@ class DatasetConfig:
             raise unknown("dataset.pad_mode", self.pad_mode, PAD_MODES)
         if not 0 <= self.rotate <= 180:
             raise UserError(f"dataset.rotate={self.rotate:g} is out of range; give degrees in [0, 180].")
+
+
+def held_out(whole: int, subset: int | None) -> int:
+    """How many images of a `subset` are held out where it is `whole` of all: at most a tenth of it, rounded up."""
+    return whole if subset is None else min(whole, -(-subset // 10))
 
 
 def _at_least(field: str, value: int | None, low: int) -> None:

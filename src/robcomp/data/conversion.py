@@ -37,7 +37,7 @@ def convert_folder(cfg: DatasetConfig, data_dir: Path) -> Path:
     Where the folder is gone, the file alone will do: a finished run can be evaluated without it. Raises UserError for
     what is wrong with the folder or its images (see `robcomp.data.folder`), and for a data_dir that cannot be written.
     """
-    path, root = location(cfg, data_dir), Path(cfg.path)
+    path, root = location(cfg, data_dir), Path(cfg.path or "")
     if path.exists() and not root.exists():
         return path
     listing = folder.scan(root)

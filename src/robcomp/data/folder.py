@@ -53,8 +53,11 @@ def scan(root: Path) -> Listing:
                 f"{root / small[0]} has a single image, but one to train on and one to test on are needed; "
                 "add images, or take the folder away."
             )
-    parts = [[(path, index) for index, paths in enumerate(part.values()) for path in paths] for part in (train, test)]
-    return Listing(root, tuple(train), *parts, _stamp(root, [path for part in parts for path, _ in part]))
+    first_part, second_part = (
+        [(path, index) for index, paths in enumerate(part.values()) for path in paths] for part in (train, test)
+    )
+    stamp = _stamp(root, [path for path, _ in first_part + second_part])
+    return Listing(root, tuple(train), first_part, second_part, stamp)
 
 
 def read(listing: Listing, shape: Sequence[int], test_fraction: float) -> Raw:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from robcomp.data import folder, store
-from robcomp.data.config import DatasetConfig
+from robcomp.data.config import DatasetConfig, held_out
 from robcomp.data.conversion import convert, convert_folder, location
 from robcomp.data.splits import first_of, train_and_held_out
 from robcomp.errors import UserError
@@ -49,7 +49,8 @@ def load(cfg: DatasetConfig, data_dir: Path, device: torch.device | str = "cpu")
     """The data set of `cfg` on `device`, its file under `data_dir` made from its source or folder where needed.
 
     Training and held-out images keep the file's order. Which images they are depends on the labels, `subset` and
-    `val` alone (see `train_and_held_out`), never on a seed of the run. Raises UserError for data that are missing,
+    `val` alone (see `train_and_held_out`), never on a seed of the run. A `test_subset` of more test images than there
+    are takes all of them. Raises UserError for data that are missing,
     damaged or other than `cfg` says.
     """
     path = _converted(cfg, Path(data_dir).expanduser())
@@ -85,9 +86,10 @@ def stamp(cfg: DatasetConfig, data_dir: Path) -> str | None:
     Where the folder is gone, the stamp of its converted file. Raises UserError where neither is there.
     """
     path = location(cfg, Path(data_dir).expanduser())
-    if path.exists() and not Path(cfg.path).exists():
+    root = Path(cfg.path or "")
+    if path.exists() and not root.exists():
         return store.read(path).stamp
-    return folder.scan(Path(cfg.path)).stamp
+    return folder.scan(root).stamp
 
 
 def _converted(cfg: DatasetConfig, data_dir: Path) -> Path:
@@ -114,19 +116,18 @@ def _check_against(cfg: DatasetConfig, stored: store.Stored, path: Path) -> None
             f"dataset.classes={cfg.classes} but {path} has {len(stored.classes)} classes; "
             f"set dataset.classes={len(stored.classes)}."
         )
-    for field, split in (("subset", "train"), ("test_subset", "test")):
-        wanted, size = getattr(cfg, field), len(stored.tensors[f"{split}_labels"])
-        if wanted is not None and wanted > size:
-            raise UserError(
-                f"dataset.{field}={wanted} but {cfg.name} has {size} {split} images; "
-                f"choose at most {size}, or null for all of them."
-            )
+    size = len(stored.tensors["train_labels"])
+    if cfg.subset is not None and cfg.subset > size:
+        raise UserError(
+            f"dataset.subset={cfg.subset} but {cfg.name} has {size} training images; "
+            f"choose at most {size}, or null for all of them."
+        )
 
 
 def _held_out(cfg: DatasetConfig, size: int) -> int:
     """How many of the `size` training images, or of cfg.subset of them, are held out."""
     available = cfg.subset or size
-    count = min(1000, -(-available // 10)) if cfg.val is None else cfg.val
+    count = held_out(1000, available) if cfg.val is None else cfg.val
     if count >= available:
         raise UserError(
             f"dataset.val={count} leaves nothing to train on: {cfg.name} has {available} training images; "

@@ -123,7 +123,7 @@ def checksum(path: Path, stored: Stored) -> str:
         array = stored.tensors[name].contiguous().numpy()
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         sha.update(f"{name} {array.dtype.name} {list(array.shape)}\n".encode())
-        sha.update(little.reshape(-1).view(np.uint8))
+        sha.update(little.reshape(-1).view(np.uint8).data)
     with suppress(OSError):
         write_json(beside, {**stored.version, "sha256": sha.hexdigest()})
     return sha.hexdigest()

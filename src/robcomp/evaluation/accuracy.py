@@ -81,6 +81,7 @@ def evaluate_suite(evaluator: Evaluator, suite: SuiteConfig) -> tuple[Accuracy, 
         attacks=found,
         worst_case=proportion(worst),
         worst_cases=_worst_cases(suite, outcomes) if suite.individual else [],
+        only_class=evaluator.only_class,
     )
     return accuracy, outcomes
 
@@ -94,7 +95,7 @@ def _worst_cases(suite: SuiteConfig, outcomes: Outcomes) -> list[WorstCase]:
     """One for each norm and eps, where there are several."""
     groups: dict[tuple[str, float], list[str]] = {}
     for name, attack in suite.with_ball().items():
-        groups.setdefault((attack.norm, attack.eps), []).append(name)
+        groups.setdefault((attack.norm, attack.threat.eps), []).append(name)
     if len(groups) < 2:
         return []
     return [

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -46,9 +47,10 @@ class Outcome:
 class Evaluator:
     """A network and its test images. Within `with`, all is computed in float32 and weights are multiplied out once.
 
-    Attacks run on a folded copy of the network where that gives the same logits (FAITHFUL); whether an image was
-    fooled is asked of the network itself. `advance(name, done, total)` is told how far an attack is, in images,
-    `goes_on` the same of one that the ledger knows, and `finished(name, outcome)` when it is done.
+    The images are uint8, or float32 in [0, 1]. Attacks run on a folded copy of the network where that gives the same
+    logits (FAITHFUL); whether an image was fooled is asked of the network itself. `advance(name, done, total)` is told
+    how far an attack is, in images, `goes_on` the same of one that the ledger knows, and `finished(name, outcome)` when
+    it is done.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class Evaluator:
         advance: Advance = lambda name, done, total: None,
     ) -> None:
         self.model, self.seed, self.batch_size, self.advance = model, seed, batch_size, advance
-        self.device = next(model.parameters(), torch.empty(0)).device
+        self.device = next(chain(model.parameters(), model.buffers()), split.images).device
         self.split = split.to(self.device)
         self.ledger = ledger or Ledger()
         self.goes_on: Callable[[str, int, int], None] = lambda name, done, total: None
@@ -76,7 +78,8 @@ class Evaluator:
             stack.enter_context(effective_weights(self.model))
             stack.enter_context(_eval_mode(self.model))
             self.view = self._folded()
-            self.clean = self._clean()
+            self.answers = self._answers()
+            self.clean = self.answers == self.split.labels.cpu().numpy()
             self._stack = stack.pop_all()
         return self
 
@@ -107,7 +110,7 @@ class Evaluator:
             if distance is not None:
                 distance[correct & distance.isfinite()] = torch.inf  # fooled the folded copy alone
                 arrays["distance"][chosen] = distance.cpu().numpy()
-                correct = distance > attack.eps
+                correct = distance > attack.threat.eps
             arrays["correct"][chosen] = correct.cpu().numpy()
             done += len(chosen)
             self.ledger.note(entry, arrays, done, seconds + time.monotonic() - began)
@@ -144,6 +147,8 @@ class Evaluator:
                 x_adv, distance = attack.find(view, x, y, random)
             else:
                 x_adv, distance = attack(view, x, y, random), None
+        except UserError:
+            raise
         except ValueError as error:
             raise UserError(f"attack {name} failed on this network: {error}.") from None
         return x_adv, y, distance
@@ -169,13 +174,20 @@ class Evaluator:
         """The network's own logits, by batches."""
         return torch.cat([self.model(part).float() for part in x.split(self.batch_size)]) if len(x) else x.new_empty(0)
 
-    def _clean(self) -> np.ndarray:
+    @property
+    def only_class(self) -> int | None:
+        """The class that is answered for every image, where the images are of several; None where answers differ."""
+        constant = len(np.unique(self.answers)) == 1 and len(self.split.labels.unique()) > 1
+        return int(self.answers[0]) if constant else None
+
+    def _answers(self) -> np.ndarray:
+        """The class that the network gives each image as it is: int64 [N]."""
         if not len(self):
             raise UserError("there is no image to evaluate on; give test images, or a larger dataset.test_subset.")
-        correct = np.zeros(len(self), bool)
+        answers = np.zeros(len(self), np.int64)
         for start in range(0, len(self), self.batch_size):
             index = np.arange(start, min(start + self.batch_size, len(self)))
-            x, y = self.images(index)
+            x, _ = self.images(index)
             logits = self.logits(x)
             if not bool(logits.isfinite().all()):
                 bad = int(index[(~logits.isfinite().all(1)).cpu().numpy()][0])
@@ -183,17 +195,19 @@ class Evaluator:
                     f"the network returns NaN or infinity for test image {bad}; a diverged training does that: train "
                     "it again with a smaller learning rate (training.lr_scale=0.2), or give other weights."
                 )
-            correct[index] = (logits.argmax(1) == y).cpu().numpy()
-        return correct
+            answers[index] = logits.argmax(1).cpu().numpy()
+        return answers
 
     def _folded(self) -> nn.Module:
         """The folded copy, or the network itself where a copy does not compute the same (own modules, randomness)."""
         x, _ = self.images(np.arange(min(len(self), 8)))
+        with torch.no_grad():
+            mine = self.model(x).float()
         try:
             folded = Snapshot(self.model, torch.float32, torch.channels_last)
             with torch.no_grad():
-                mine, copied = self.model(x).float(), folded(x)
-        except (RuntimeError, AttributeError, TypeError):
+                copied = folded(x)
+        except Exception:  # a network from elsewhere may mind being copied in any way
             return self.model
         return folded if bool(((mine - copied).abs() <= FAITHFUL * (1 + mine.abs())).all()) else self.model
 

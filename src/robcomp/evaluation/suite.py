@@ -30,10 +30,12 @@ class SuiteConfig:
     published_steps: int | None = None
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or 0 < self.verdict < MIN_VERDICT_IMAGES or self.verdict < 0:
+        if self.batch_size < 1:
+            raise UserError(f"attack.batch_size={self.batch_size} is out of range; at least 1 is allowed.")
+        if self.verdict != 0 and self.verdict < MIN_VERDICT_IMAGES:
             raise UserError(
-                f"attack.batch_size={self.batch_size}, attack.verdict={self.verdict}: batches of at least 1 image are "
-                f"allowed, and a verdict on at least {MIN_VERDICT_IMAGES} images, or 0 for none."
+                f"attack.verdict={self.verdict} is out of range; a verdict is on at least {MIN_VERDICT_IMAGES} images, "
+                "or 0 for none."
             )
 
     def build(self, eps: float | None = None) -> dict[str, Attack]:
@@ -42,6 +44,14 @@ class SuiteConfig:
         `eps` replaces that of every attack, and with it the step sizes that follow from it.
         """
         return {name: _attack(name, entry, eps) for name, entry in self.attacks.items()}
+
+    def check(self, classes: int) -> None:
+        """UserError where an attack cannot be meant for a network of that many classes."""
+        for name, attack in self.build().items():
+            try:
+                attack.check(classes)
+            except UserError as error:
+                raise UserError(f"attack.attacks.{name}: {error}") from None
 
     def identity(self) -> list[Any]:
         """All that decides the suite's figures, as JSON: not its name."""

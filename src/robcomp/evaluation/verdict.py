@@ -52,11 +52,11 @@ def planned(attacks: dict[str, Attack], pixels: int) -> dict[str, Attack]:
 
     `pixels`: how many numbers an image has. None where there is nothing to examine.
     """
-    budgets = [attack for attack in attacks.values() if attack.eps > 0]
+    budgets = [attack for attack in attacks.values() if attack.threat.eps > 0]
     if not budgets:
         return {}
-    budget = max(budgets, key=lambda attack: attack.eps)
-    eps, norm = budget.eps, budget.norm
+    budget = max(budgets, key=lambda attack: attack.threat.eps)
+    eps, norm = budget.threat.eps, budget.norm
     whole = 1.0 if norm == "Linf" else float(pixels) ** 0.5
     chosen = {
         "fgsm": FGSM(eps, norm),
@@ -75,7 +75,7 @@ class _Examination:
 
     def __init__(self, e: Evaluator, attacks: dict[str, Attack], looked: np.ndarray, surviving: np.ndarray) -> None:
         self.e, self.looked, self.surviving, self.attacks = e, looked, surviving, attacks
-        self.norm, self.whole = attacks[f"{NAME}.pgd"].norm, attacks[f"{NAME}.unlimited_ce"].eps
+        self.norm, self.whole = attacks[f"{NAME}.pgd"].norm, attacks[f"{NAME}.unlimited_ce"].threat.eps
         self.count = int(looked.sum())
         self.index = np.flatnonzero(looked)
 

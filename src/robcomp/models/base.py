@@ -54,7 +54,12 @@ class ModelConfig:
             )
 
     def scaled(self, channels: int) -> int:
-        """`channels` times the width multiplier, at least 1."""
+        """`channels` times the width multiplier, at least 1; UserError where less than half a channel is left."""
+        if channels * self.width < 0.5:
+            raise UserError(
+                f"model.width={self.width:g} leaves none of a layer's {channels} channels; give at least "
+                f"{math.ceil(500 / channels) / 1000:g}."
+            )
         return max(1, round(channels * self.width))
 
     def normalisation(self) -> nn.Module:
@@ -127,6 +132,9 @@ def pair(ours: str, conv: str, bn: str) -> dict[str, str]:
 
 class Normalise(nn.Module):
     """(x - mean) / std by channel, computed in float32 and returned in x's dtype; no part of the state dict."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, mean: list[float], std: list[float]) -> None:
         super().__init__()

@@ -25,7 +25,7 @@ class Composite(nn.Module):
         conv = isinstance(layer, nn.Conv2d)
         self.conv = {k: getattr(layer, k) for k in ("stride", "padding", "dilation")} if conv else None
 
-    def stored(self) -> dict[str, nn.Parameter]:
+    def stored(self) -> dict[str, Tensor]:
         """The tensors that hold the weight, by name."""
         return {part: getattr(self, part) for part in self.parts}
 

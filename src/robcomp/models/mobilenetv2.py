@@ -66,7 +66,7 @@ class InvertedResidual(nn.Module):
         self.expand = conv_bn(inputs, hidden, 1) if expansion > 1 or cfg.projection else None
         self.depthwise = conv_bn(hidden, hidden, 3, stride, groups=hidden)
         self.project = conv_bn(hidden, outputs, 1)
-        self.shortcut = None
+        self.shortcut: nn.Module | None = None
         if stride == 1 and inputs == outputs:
             self.shortcut = nn.Identity()
         elif stride == 1 and cfg.projection:

@@ -5,13 +5,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import prod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 from torch import Tensor, nn
 
 from robcomp.models.layers import Composite, Factored, LowRank
 
 
+@dataclass(frozen=True)
 class Parameterisation:
     """What a network's layers are rebuilt as; `kind` names it in files and cache keys."""
 
@@ -67,17 +68,17 @@ def weight_layers(model: nn.Module) -> dict[str, WeightLayer]:
     return {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear | Composite)}
 
 
-def factorable(layer: WeightLayer) -> bool:
+def factorable(layer: WeightLayer) -> TypeGuard[nn.Conv2d | nn.Linear]:
     """Whether a layer is dense and may be factored: grouped convolutions (as published) may not."""
     return isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)
 
 
-def stored_weights(layer: WeightLayer) -> dict[str, nn.Parameter]:
+def stored_weights(layer: WeightLayer) -> dict[str, Tensor]:
     """The tensors that hold a layer's weight: {"weight"}, {"U", "V", "C"} or {"U", "V"}."""
     return layer.stored() if isinstance(layer, Composite) else {"weight": layer.weight}
 
 
-def weights(model: nn.Module) -> dict[str, nn.Parameter]:
+def weights(model: nn.Module) -> dict[str, Tensor]:
     """All tensors that compression may touch, by their state-dict names: conv and linear weights or their factors."""
     return {
         f"{name}.{part}": tensor
@@ -86,7 +87,7 @@ def weights(model: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
-def prunable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+def prunable_parameters(model: nn.Module) -> dict[str, Tensor]:
     """What pruning may set to zero, by name: conv and linear weights (or factors), then the scales of batch norms."""
     norms = {
         f"{name}.weight": module.weight

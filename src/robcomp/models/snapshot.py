@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from robcomp.models.base import ConvBN
-from robcomp.models.layers import Factored, LowRank
+from robcomp.models.layers import Composite, LowRank
 from robcomp.models.parameterisation import WeightLayer, effective_weight
 
 
@@ -29,12 +29,15 @@ class _Folded:
     def refresh(self) -> None:
         weight, bias = self.weight(), self.bias
         if self.bn is not None:
-            scale = self.bn.weight * torch.rsqrt(self.bn.running_var + self.bn.eps)
-            shift = self.bn.bias - self.bn.running_mean * scale
+            mean, variance = self.bn.running_mean, self.bn.running_var
+            if mean is None or variance is None:
+                raise ValueError("a batch norm without running statistics cannot be folded")
+            scale = self.bn.weight * torch.rsqrt(variance + self.bn.eps)
+            shift = self.bn.bias - mean * scale
             weight = weight * scale.view(-1, 1, 1, 1)
             bias = shift if bias is None else shift + bias * scale
         self.plain.weight.copy_(weight)
-        if bias is not None:
+        if self.plain.bias is not None and bias is not None:
             self.plain.bias.copy_(bias)
 
 
@@ -68,7 +71,7 @@ class Snapshot(nn.Module):
         if isinstance(layer, LowRank):  # stays two products: they are the smaller ones
             inner = self._plain(lambda: layer.kernels()[0], None, None, layer.conv or {})
             return nn.Sequential(inner, self._plain(lambda: layer.kernels()[1], layer.bias, bn, {}))
-        how = layer.conv or {} if isinstance(layer, Factored) else _geometry(layer)
+        how = layer.conv or {} if isinstance(layer, Composite) else _geometry(layer)
         return self._plain(lambda: effective_weight(layer), layer.bias, bn, how)
 
     def _plain(
@@ -76,10 +79,12 @@ class Snapshot(nn.Module):
     ) -> nn.Conv2d | nn.Linear:
         now = weight()
         shape, biased = now.shape, bn is not None or bias is not None
+        plain: nn.Conv2d | nn.Linear
         if len(shape) == 2:
             plain = nn.Linear(shape[1], shape[0], biased)
         else:
-            plain = nn.Conv2d(shape[1] * geometry.get("groups", 1), shape[0], shape[2:], bias=biased, **geometry)
+            inputs, kernel = shape[1] * geometry.get("groups", 1), (shape[2], shape[3])
+            plain = nn.Conv2d(inputs, shape[0], kernel, bias=biased, **geometry)
         plain = plain.to(now.device, self.dtype).to(memory_format=self.memory_format)
         self.folded.append(_Folded(plain, weight, bias, bn))
         return plain

@@ -20,7 +20,8 @@ class VGGConfig(ModelConfig):
 
     def names_elsewhere(self) -> dict[str, dict[str, str]]:
         """`features` by position, where theirs count a batch norm as a layer; the linear layer stands alone or last."""
-        names, ours, theirs = {}, 0, 0
+        names: dict[str, str] = {}
+        ours, theirs = 0, 0
         for _, convolutions in STAGES:
             for _ in range(convolutions):
                 names |= pair(f"features.{ours}", f"features.{theirs}", f"features.{theirs + 1}")

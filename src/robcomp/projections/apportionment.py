@@ -36,7 +36,8 @@ def apportion(
     # In each round some part with a remainder finds no room for its next unit and drops out, so rounds <= parts.
     while open_parts := [i for i, n in enumerate(counts) if n < caps[i] and sizes[i] <= left]:
         left += sum(counts[i] * sizes[i] for i in open_parts)
-        shares = _shares(left, *([of[i] for i in open_parts] for of in (wish, caps, sizes, counts)))
+        bounds = ([of[i] for i in open_parts] for of in (caps, sizes, counts))
+        shares = _shares(left, [wish[i] for i in open_parts], *bounds)
         for i, share in zip(open_parts, shares, strict=True):
             counts[i] = math.floor(share)
             left -= counts[i] * sizes[i]
@@ -79,7 +80,10 @@ def _shares(
 
     def at(scale: Fraction) -> list[Fraction]:
         bounds = zip(weights, caps, floors, strict=True)
-        return [Fraction(floor) if w is None else min(max(scale * w, floor), cap) for w, cap, floor in bounds]
+        return [
+            Fraction(floor) if w is None else min(max(scale * w, Fraction(floor)), Fraction(cap))
+            for w, cap, floor in bounds
+        ]
 
     def cost(scale: Fraction) -> Fraction:
         return sum((x * size for x, size in zip(at(scale), sizes, strict=True)), Fraction(0))

@@ -4,10 +4,14 @@ Each projection has a twin with a trailing underscore that works in place and ch
 per step, where a check for NaN would make the host wait for the device.
 """
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
 from robcomp.projections.checks import refuse_nan
+
+Bound = TypeVar("Bound", float, Tensor)  # both ends of a box are numbers, or both are tensors
 
 
 def linf_ball(x: Tensor, centre: Tensor, eps: float) -> Tensor:
@@ -48,7 +52,7 @@ def l2_ball_(x: Tensor, centre: Tensor, eps: float) -> Tensor:
     return x.copy_(torch.where(norm <= eps, x, (centre.to(wide) + offset * (eps / norm)).to(x.dtype)))
 
 
-def box(x: Tensor, low: float | Tensor, high: float | Tensor) -> Tensor:
+def box(x: Tensor, low: Bound, high: Bound) -> Tensor:
     """argmin over z of |z - x|^2 subject to low <= z <= high, entry by entry.
 
     low, high: numbers or tensors that broadcast to x. Returns a new tensor like x. Raises ValueError for NaN.
@@ -58,12 +62,12 @@ def box(x: Tensor, low: float | Tensor, high: float | Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def box_(x: Tensor, low: float | Tensor, high: float | Tensor) -> Tensor:
+def box_(x: Tensor, low: Bound, high: Bound) -> Tensor:
     """`box` in place, unchecked; returns x."""
     return x.clamp_(low, high)
 
 
-def linf_box(x: Tensor, centre: Tensor, eps: float, low: float | Tensor, high: float | Tensor) -> Tensor:
+def linf_box(x: Tensor, centre: Tensor, eps: float, low: Bound, high: Bound) -> Tensor:
     """argmin over z of |z - x|^2 subject to |z - centre|_inf <= eps and low <= z <= high: exact.
 
     Both constraints are intervals entry by entry; where they meet - always, if the centre lies in the box - clamping to
@@ -74,7 +78,7 @@ def linf_box(x: Tensor, centre: Tensor, eps: float, low: float | Tensor, high: f
 
 
 @torch.no_grad()
-def linf_box_(x: Tensor, centre: Tensor, eps: float, low: float | Tensor, high: float | Tensor) -> Tensor:
+def linf_box_(x: Tensor, centre: Tensor, eps: float, low: Bound, high: Bound) -> Tensor:
     """`linf_box` in place, unchecked; returns x."""
     return linf_ball_(x, centre, eps).clamp_(low, high)
 

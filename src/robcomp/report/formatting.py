@@ -28,6 +28,11 @@ def markdown_table(columns: Iterable[str], cells: Iterable[Iterable[str]], numbe
     return "\n".join(f"| {' | '.join(row)} |" for row in [columns, rules, *rows])
 
 
+def listed(words: Sequence[str]) -> str:
+    """'a', 'a and b', 'a, b and c'."""
+    return " and ".join([part for part in (", ".join(words[:-1]), *words[-1:]) if part])
+
+
 def percent(fraction: float) -> str:
     """0.9701 -> '97.0 %'."""
     return f"{100 * fraction:.1f} %"

@@ -80,7 +80,8 @@ def now() -> str:
 
 
 def to_json(value: Any) -> Any:
-    """A record as JSON's types; JSON knows no infinity, so an infinite number becomes null."""
+    """A record as JSON's types; JSON knows no infinity, so an infinite number, which keys that may be absent can hold,
+    becomes null."""
     if is_dataclass(value):
         held = ((f, getattr(value, f.name)) for f in fields(value))
         return {f.name: to_json(item) for f, item in held if required(f) or item != _default(f)}
@@ -162,8 +163,6 @@ def _parse(kind: Any, value: Any, place: str, missing: list[str], wrong: list[st
             if value is None
             else _parse(next(k for k in inner if k is not type(None)), value, place, missing, wrong)
         )
-    if kind is float and value is None:
-        return math.inf
 
     def fault(expected: str) -> None:
         wrong.append(f"{place or 'its content'} = {json.dumps(value)[:60]}, where {expected} belongs")

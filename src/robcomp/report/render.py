@@ -1,13 +1,24 @@
 """A report as text: tables on the console (rich) and the page report.md, both made of the same cells."""
 
 import math
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from robcomp.report.formatting import byte_size, count, duration, interval, markdown_table, percent, share, times
-from robcomp.report.schema import AttackAccuracy, Density, Macs, Proportion, Report, Size, TensorSize
+from robcomp.report.formatting import (
+    byte_size,
+    count,
+    duration,
+    interval,
+    listed,
+    markdown_table,
+    percent,
+    share,
+    times,
+)
+from robcomp.report.schema import Accuracy, AttackAccuracy, Density, Macs, Proportion, Report, Size, TensorSize, Verdict
 
 Cells = list[list[str]]
 
@@ -46,6 +57,8 @@ def console(report: Report, console: Console) -> None:
         console.print()
         console.print(table)
         if title == "Accuracy":
+            if said := constant(report):
+                console.print(said, style="bold red", highlight=False, markup=False)
             console.print(trust(report), style="bold red" if report.doubt else "", highlight=False, markup=False)
 
 
@@ -56,7 +69,7 @@ def markdown(report: Report) -> str:
     for title, (columns, cells) in tables(report).items():
         parts += [f"## {title}", markdown_table(columns, cells)]
         if title == "Accuracy":
-            parts.append(trust(report))
+            parts += [said for said in (constant(report), trust(report)) if said]
             if report.verdict is not None:
                 seen = [[_words(c.name), "flag" if c.flag else "-", c.evidence] for c in report.verdict.checks]
                 parts += ["## Verdict", markdown_table(["check", "", "seen"], seen)]
@@ -97,9 +110,26 @@ def definitions(report: Report) -> list[str]:
     return [f"{name}: {size.definition}" for name, size in report.size.named().items()]
 
 
+def constant(report: Report) -> str:
+    """What there is to say of a network that gives one answer to every image, and '' of any other."""
+    return constant_in(report.accuracy, [layer.name for layer in report.density.layers if not layer.nonzero])
+
+
+def constant_in(accuracy: Accuracy, empty: Sequence[str]) -> str:
+    """`constant`, of the accuracies and the names of the layers without a non-zero weight."""
+    if accuracy.only_class is None:
+        return ""
+    why = f"; {listed(empty)} {'is' if len(empty) == 1 else 'are'} empty (no non-zero weight)" if empty else ""
+    return f"The network answers class {accuracy.only_class} for every image{why}."
+
+
 def trust(report: Report) -> str:
     """What the checks of the verdict say of the figures under attack, in a sentence or, with flags, some more."""
-    verdict = report.verdict
+    return trust_in(report.verdict)
+
+
+def trust_in(verdict: Verdict | None) -> str:
+    """`trust`, of the verdict alone."""
     if verdict is None:
         return "Verdict: none; whether the figures under attack can be trusted was not checked."
     seen = f"{len(verdict.checks)} checks on {verdict.images} images"

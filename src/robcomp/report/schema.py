@@ -140,6 +140,11 @@ class Accuracy:
     worst_cases: list[WorstCase] = meaning(
         "one for each norm and eps, where the attacks of a suite have several", default=list
     )
+    only_class: int | None = meaning(
+        "the number of the class, counted from 0, that the network answers for every unchanged test image, though they "
+        "are of several; absent where its answers differ",
+        default=None,
+    )
 
     def __getitem__(self, name: str) -> Proportion:
         return self.entries()[name]

@@ -22,10 +22,11 @@ from robcomp.report import render
 from robcomp.report.records import now
 from robcomp.report.schema import DataFacts, EvaluationFacts, Report, RunFacts, StageFacts, Threat
 from robcomp.report.terminal import say
-from robcomp.runs import identity
-from robcomp.runs.load import load
+from robcomp.runs import beforehand, effect, identity
+from robcomp.runs.load import check_overrides, load
 from robcomp.settings.schema import Config
 from robcomp.trainers.state import Environment
+from robcomp.units import fraction
 
 LEDGER_FILE = "outcomes.part.npz"  # what a run's evaluation has found so far
 
@@ -91,7 +92,7 @@ def attacked(model: nn.Module, dataset: data.Dataset, config: Config, ledger: Le
     suite = config.attack
     with (
         EvaluationProgress(console) as progress,
-        Evaluator(model, dataset.test, config.seed, suite.batch_size, ledger, progress.advance) as evaluator,
+        Evaluator(model, dataset.test, config.seed, suite.batch_size, ledger) as evaluator,
     ):
         attacks, judged = ", ".join(suite.build()), min(suite.verdict, int(evaluator.clean.sum()))
         then = f", then the verdict on {judged:,} of them" if judged else ""
@@ -107,6 +108,9 @@ def evaluate_run(folder: Path, overrides: Sequence[str], out: Path | None, conso
     obtained. The same evaluation asked for again is read from its file; a stopped one goes on.
     """
     run = load(folder, overrides)
+    check_overrides([run], overrides, effect.EVALUATION)
+    for sentence in beforehand.shortened(run.config, run.dataset):
+        say(console, sentence)
     config, report = run.config, run.report
     page = (
         out or folder
@@ -163,10 +167,9 @@ def _data(config: Config, dataset: data.Dataset) -> DataFacts:
 
 
 def _threat(config: Config) -> Threat:
-    return Threat(norm=config.threat.norm, eps=float(config.threat.eps))
+    return Threat(norm=config.threat.norm, eps=fraction(config.threat.eps, "threat.eps"))
 
 
-def _save_outcomes(path: Path, outcomes: dict[str, np.ndarray]) -> None:
+def _save_outcomes(path: Path, outcomes: dict[str, Any]) -> None:
     with path.open("wb") as stream:  # a file object: numpy would add .npz to a temporary name
-        arrays: dict[str, Any] = dict(outcomes)
-        np.savez_compressed(stream, **arrays)
+        np.savez_compressed(stream, **outcomes)

@@ -11,7 +11,7 @@ from robcomp.artifact import NetworkSpec
 from robcomp.errors import UserError
 from robcomp.hardware import choose_device
 from robcomp.report.terminal import say
-from robcomp.runs import evaluate, identity, weights
+from robcomp.runs import beforehand, evaluate, identity, weights
 from robcomp.settings.schema import Config
 from robcomp.trainers.state import Environment
 
@@ -32,16 +32,20 @@ def evaluate_external(config: Config, overrides: Sequence[str], console: Console
             "model.new_head=true leaves the last layer of the network untrained, so there is nothing to evaluate; "
             "train it first: robcomp train ... model.weights=FILE model.new_head=true."
         )
+    beforehand.writable(Path(config.out))
     device = choose_device(config.device)
     dataset = data.load(config.dataset, Path(config.data_dir), device)
     named = [identity.origin(config), identity.evaluation(config, dataset)]
     folder = Path(config.out) / f"{config.dataset.name}-{config.model.name}-external" / storage.digest(named)
+    config.attack.check(len(dataset.classes))
+    for sentence in beforehand.shortened(config, dataset):
+        say(console, sentence)
     with storage.locked(folder / "lock", f"evaluating {config.model.weights}"):
         if (folder / "report.json").exists() and not config.fresh:
             say(console, f"already evaluated: {folder} (fresh=true attacks again)")
         else:
             channels, height, width = config.dataset.shape
-            spec = NetworkSpec(config.model, (channels, height, width), len(dataset.classes))
+            spec = NetworkSpec(config.model, (channels, height, width), len(dataset.classes), dataset.classes)
             model, bits, story = weights.as_stored(spec, Path(config.model.weights))
             say(console, f"weights: {story}")
             artifact.save(model, spec, bits, folder / "model.rcz")

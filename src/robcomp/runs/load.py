@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
+from omegaconf import DictConfig
 from torch import nn
 
 from robcomp import artifact, data, storage
@@ -13,7 +15,8 @@ from robcomp.artifact import NetworkSpec
 from robcomp.errors import UserError
 from robcomp.hardware import choose_device
 from robcomp.report.schema import Report
-from robcomp.settings.compose import compose_config
+from robcomp.runs import effect
+from robcomp.settings.compose import compose_config, compose_node
 from robcomp.settings.schema import Config
 
 SUITE = "pgd100"  # the attack suite of every analysis, unless attack= chooses another
@@ -45,7 +48,7 @@ class LoadedRun:
 def load(folder: Path, overrides: Sequence[str]) -> LoadedRun:
     """The finished run in `folder` with its network and data; UserError where these are not those of its training."""
     report = Report.read(folder / "report.json")
-    config = compose_config([*own_overrides(report.run.overrides, overrides), *overrides])
+    config = compose_config(_whole(report, overrides))
     if config.dataset.name != report.run.dataset:
         raise UserError(
             f"dataset={config.dataset.name} is not what {folder} was trained on; leave dataset= out "
@@ -59,6 +62,7 @@ def load(folder: Path, overrides: Sequence[str]) -> LoadedRun:
             f"{folder} was trained on other {dataset.name} images, or on another split of them, than those at hand, so "
             "its test images may be among them; bring the former state back, or train on this one."
         )
+    config.attack.check(len(dataset.classes))
     label = f"{report.run.model} {report.run.method} {report.run.id[:6]}{report.doubt}"
     return LoadedRun(folder, label, report, model.to(device), spec, config, dataset, device)
 
@@ -69,11 +73,21 @@ def load_all(folders: Sequence[Path], overrides: Sequence[str]) -> list[LoadedRu
         overrides = [f"attack={SUITE}", *overrides]
     runs = [load(folder, overrides) for folder in folders]
     same_images(runs)
+    check_overrides(runs, overrides, effect.ANALYSIS)
     used = Counter(run.label for run in runs)
     return [
         replace(run, dataset=runs[0].dataset, label=run.label if used[run.label] == 1 else str(run.folder))
         for run in runs
     ]
+
+
+def check_overrides(runs: Sequence[LoadedRun], overrides: Sequence[str], use: effect.Use) -> None:
+    """UserError for an override of now that changes nothing in what `use` makes of any of the runs."""
+
+    def composed(report: Report, typed: Sequence[str]) -> DictConfig:
+        return compose_node(_whole(report, typed))
+
+    effect.check([effect.Job(list(overrides), partial(composed, run.report)) for run in runs], use)
 
 
 def same_images(runs: Sequence[LoadedRun]) -> None:
@@ -90,6 +104,11 @@ def same_images(runs: Sequence[LoadedRun]) -> None:
                 f"{run.folder} is tested on {len(run.dataset.test)} images and {first.folder} on "
                 f"{len(first.dataset.test)}; add dataset.test_subset=N, for all of them."
             )
+
+
+def _whole(report: Report, overrides: Sequence[str]) -> list[str]:
+    """The overrides that a finished run was trained with, as far as they still count, and those of now."""
+    return [*own_overrides(report.run.overrides, overrides), *overrides]
 
 
 def own_overrides(trained: Sequence[str], overrides: Sequence[str]) -> list[str]:

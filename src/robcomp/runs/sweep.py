@@ -15,9 +15,10 @@ from robcomp import storage
 from robcomp.errors import UserError
 from robcomp.report.terminal import about, say
 from robcomp.report.terminal import console as terminal
-from robcomp.runs import train
+from robcomp.runs import beforehand, effect, train
 from robcomp.runs.identity import run_directory
-from robcomp.settings.compose import compose_config
+from robcomp.settings.compose import compose_config, compose_node
+from robcomp.settings.schema import Config
 
 
 def expand(overrides: Sequence[str]) -> list[list[str]]:
@@ -35,16 +36,20 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     return jobs
 
 
-def run(jobs: Sequence[Sequence[str]], console: Console) -> list[Path | None]:
+def run(jobs: Sequence[Sequence[str]], console: Console, typed: int = 0) -> list[Path | None]:
     """Train every job; the run directories in order, None where a run failed.
 
-    All configurations are checked before the first run starts. A failure is written to failure.txt in its run
+    All configurations are checked before the first run starts. The last `typed` overrides of each job are the user's
+    own, and one that changes nothing in any of the runs is refused. A failure is written to failure.txt in its run
     directory, the sweep goes on, and the failures are listed at the end. Finished runs are skipped, so the same
     command takes up a sweep that was stopped. Each run's heading says what tells it from the others and, once a run
     was trained, how long all that are left will take.
     """
-    configs = [compose_config(job) for job in jobs]
+    configs = [_composed(jobs, number) for number in range(len(jobs))]
+    effect.check([_asked(job, typed) for job in jobs], effect.TRAINING)
     targets = [run_directory(config) for config in configs]
+    for out in sorted({config.out for config in configs}):
+        beforehand.writable(Path(out))
     todo = [not train.finished(config, target) for config, target in zip(configs, targets, strict=True)]
     works = [train.work(config) if due else 0.0 for config, due in zip(configs, todo, strict=True)]
     folders: list[Path | None] = []
@@ -74,6 +79,19 @@ def _heading(place: int, jobs: Sequence[Sequence[str]], left: str) -> str:
     return f"run {place + 1} of {len(jobs)}: {what}{f' ({left})' if left else ''}"
 
 
+def _composed(jobs: Sequence[Sequence[str]], number: int) -> Config:
+    """The configuration of the run with that number, which a UserError names."""
+    try:
+        return compose_config(jobs[number])
+    except UserError as error:
+        raise UserError(f"run {number + 1} of {len(jobs)} ({' '.join(jobs[number])}): {error}") from None
+
+
+def _asked(job: Sequence[str], typed: int) -> effect.Job:
+    fixed = list(job[: len(job) - typed])
+    return effect.Job(list(job[len(fixed) :]), lambda overrides: compose_node([*fixed, *overrides]))
+
+
 def _values(override: Override) -> list[str]:
     """The override once for each value that it sweeps over, or as it is."""
     key = override.get_key_element()
@@ -81,7 +99,7 @@ def _values(override: Override) -> list[str]:
         return [f"{key}={value}" for value in override.sweep_string_iterator()]
     if override.is_sweep_override():
         raise HydraException("a sweep over an interval has no list of values")
-    return [override.input_line]
+    return [str(override.input_line)]
 
 
 def _record(folder: Path, job: Sequence[str], error: Exception) -> str:

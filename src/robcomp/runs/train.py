@@ -19,7 +19,7 @@ from robcomp.models.parameterisation import parameterise, prunable_parameters, r
 from robcomp.report import log
 from robcomp.report.schema import Report, StageFacts
 from robcomp.report.terminal import say
-from robcomp.runs import evaluate, identity, weights
+from robcomp.runs import beforehand, evaluate, identity, weights
 from robcomp.settings.schema import Config
 from robcomp.trainers.loop import stage_store
 from robcomp.trainers.loop.bars import TrainingProgress
@@ -39,6 +39,7 @@ def train(config: Config, overrides: Sequence[str], console: Console) -> Path:
     How far it is appears on `console`; `show` prints the report.
     """
     folder = identity.run_directory(config)
+    beforehand.writable(folder)
     run = None if finished(config, folder) else Run(config, overrides, folder, console)  # no data, no folder
     with storage.locked(folder / "lock", f"training {folder}"):
         if run is None or finished(config, folder):  # meanwhile, by another process
@@ -89,8 +90,10 @@ class Run:
         self.env = Environment(device, precision, config.training.channels_last, config.training.graphs)
         self.data = data.load(config.dataset, Path(config.data_dir), device)
         self.origin = identity.origin(config)
+        for sentence in beforehand.fits(config, overrides, self.data):
+            say(console, sentence)
         channels, height, width = config.dataset.shape
-        self.spec = NetworkSpec(config.model, (channels, height, width), len(self.data.classes))
+        self.spec = NetworkSpec(config.model, (channels, height, width), len(self.data.classes), self.data.classes)
         with torch.device("meta"):
             config.method.check(self.spec.build())
 

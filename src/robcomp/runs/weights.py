@@ -24,9 +24,7 @@ def start_from(model: nn.Module, cfg: ModelConfig, path: Path) -> str:
     """
     if not artifact.is_packed(path):
         return importing.load_weights(model, cfg, path)
-    packed, spec, _ = artifact.load(path)
-    _check_same(cfg, spec.model, path)
-    story = importing.fill(model, cfg, path, multiplied_out(packed))
+    packed, story, _ = _read_packed(model, cfg, path)
     form = form_of(packed)
     return story if isinstance(form, Dense) else f"{story}, its {form.kind.replace('_', '-')} layers multiplied out"
 
@@ -38,11 +36,17 @@ def as_stored(spec: NetworkSpec, path: Path) -> tuple[nn.Module, int, str]:
     file does not fit `spec`.
     """
     model = spec.build()
-    story = start_from(model, spec.model, path)
     if not artifact.is_packed(path):
-        return model, FULL_BITS, story
-    packed, _, bits = artifact.load(path)
+        return model, FULL_BITS, importing.load_weights(model, spec.model, path)
+    packed, story, bits = _read_packed(model, spec.model, path)
     return packed, bits, story
+
+
+def _read_packed(model: nn.Module, cfg: ModelConfig, path: Path) -> tuple[nn.Module, str, int]:
+    """The network of a model.rcz as it is stored, whose dense weights are then `model`'s too; a sentence, its bits."""
+    packed, spec, bits = artifact.load(path)
+    _check_same(cfg, spec.model, path)
+    return packed, importing.fill(model, cfg, path, multiplied_out(packed)), bits
 
 
 def _check_same(chosen: ModelConfig, packed: ModelConfig, path: Path) -> None:

@@ -64,6 +64,18 @@ def to_config(node: DictConfig) -> Config:
         return OmegaConf.to_object(node)
     except OmegaConfBaseException as error:
         raise _user_error(error) from None
+    except UserError as error:
+        raise UserError(_placed(node, str(error))) from None
+
+
+def _placed(node: DictConfig, message: str) -> str:
+    """A schedule's message with the name of the schedule that it is about."""
+    for name, schedule in node.schedule.items() if message.startswith("schedule: ") else ():
+        try:
+            OmegaConf.to_object(schedule)
+        except UserError:
+            return message.replace("schedule: ", f"schedule.{name}.", 1)
+    return message
 
 
 def validate(config: Config) -> None:
@@ -107,7 +119,7 @@ def validate(config: Config) -> None:
             f"no attack of {', '.join(config.attack.attacks)} counts in the worst case (excluded, or without a ball); "
             "add one that does, as in '+attack.attacks.pgd={eps: 8/255}'."
         )
-    config.stages()
+    config.check()
 
 
 def _check_stages(config: Config, overrides: Sequence[str]) -> None:

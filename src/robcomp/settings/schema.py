@@ -3,6 +3,7 @@
 Nothing here knows a particular data set, model or method: their dataclasses come from the registries.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
@@ -12,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from robcomp.attacks.base import ThreatModel
 from robcomp.attacks.pgd import PGD
-from robcomp.data.config import DatasetConfig
+from robcomp.data.config import DatasetConfig, held_out
 from robcomp.errors import UserError, unknown
 from robcomp.evaluation.suite import SuiteConfig
 from robcomp.trainers.compressors.codebook import FULL_BITS, PostTraining, check_bits
@@ -20,6 +21,11 @@ from robcomp.trainers.method import RecipeContext
 from robcomp.trainers.objectives import Adversarial, Natural, objective_named
 from robcomp.trainers.stage import SCHEDULES, Schedule, Stage
 from robcomp.units import Fraction, fraction
+
+# What a data set's own dataset.val comes to, `val: ${held_out:1000}`: of a subset it is in proportion
+OmegaConf.register_new_resolver(
+    "held_out", lambda whole, *, _parent_: held_out(whole, _parent_.get("subset")), replace=True
+)
 
 PRECISIONS = ("auto", "float32", "bf16")
 SELECTIONS = ("last", "best")
@@ -35,8 +41,14 @@ class ThreatConfig:
     eps: Fraction = "8/255"
 
     def __post_init__(self) -> None:
-        self.eps = fraction(self.eps, "threat.eps", open_low=True)
-        ThreatModel(self.norm, self.eps)
+        self.eps = fraction(self.eps, "threat.eps", low=-math.inf)
+        if not self.eps > 0:
+            allowed = "(0, 1], a fraction of the pixel range" if self.norm == "Linf" else "more than 0"
+            raise UserError(f"threat.eps={self.eps:g} is out of range; allowed is {allowed} such as 8/255.")
+        try:
+            ThreatModel(self.norm, self.eps)
+        except UserError as error:
+            raise UserError(f"threat.{error}") from None
 
 
 @dataclass
@@ -49,6 +61,17 @@ class InnerAttackConfig:
     relative_step: float = 2.5
     random_start: bool = True
     bn_mode: str = "eval"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise UserError(f"training.attack.steps={self.steps} is out of range; at least 1 is allowed.")
+        if not self.relative_step > 0:
+            raise UserError(
+                f"training.attack.relative_step={self.relative_step:g} is out of range; (0, inf) is allowed: the steps "
+                "together reach relative_step * eps, 2.5 usually."
+            )
+        if self.bn_mode not in ("eval", "train"):
+            raise unknown("training.attack.bn_mode", self.bn_mode, ("eval", "train"))
 
 
 @dataclass
@@ -71,6 +94,11 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise UserError(f"training.batch_size={self.batch_size} is out of range; at least 1 is allowed.")
+        if not 0 <= self.natural_weight < 1:
+            raise UserError(
+                f"training.natural_weight={self.natural_weight:g} is out of range; the clean loss weighs [0, 1) in an "
+                "adversarial objective (objective=natural trains without an adversary)."
+            )
         if not 0 <= self.weight_average < 1:
             raise UserError(
                 f"training.weight_average={self.weight_average:g} is out of range; [0, 1) is allowed: 0 for none, "
@@ -146,6 +174,23 @@ class Config:
         averaged = [f"weights averaged (tau {tau:g})"] if tau else []
         return [*objective, *averaged, *(f"quirk {name}" for name in sorted(set(self.method.quirks)))]
 
+    def check(self) -> None:
+        """UserError for settings that are each allowed and cannot be meant together."""
+        shape, eps = self.dataset.shape, float(self.threat.eps)
+        if self.threat.norm == "L2" and eps > math.sqrt(math.prod(shape)):
+            raise UserError(
+                f"threat.eps={eps:g} in L2 allows any image, as black and white of {'x'.join(map(str, shape))} are "
+                f"{math.sqrt(math.prod(shape)):.4g} apart; pixels are in [0, 1], and 0.5 to 3 is usual."
+            )
+        if self.dataset.classes is not None:
+            self.attack.check(self.dataset.classes)
+        stages = self.stages()
+        if not any(stage.schedule.epochs for stage in stages) and not self.model.weights:
+            raise UserError(
+                f"all stages of method={self.method.name} have 0 epochs, so nothing would be trained; set "
+                f"schedule.{stages[0].schedule_name}.epochs, or model.weights=FILE for a network trained already."
+            )
+
     def inner_attack(self) -> PGD:
         """The PGD of training."""
         how = self.training.attack
@@ -190,5 +235,5 @@ def _fields(name: str, chosen: Any) -> dict[str, Any]:
             raise UserError(
                 f"schedule.{name}.{key}={value} has the wrong type; write it as in schedule.dense.{key}."
             ) from None
-    typed = OmegaConf.to_container(typed)  # no Schedule: whether its fields go together depends on the stage's epochs
-    return {key: typed[key] for key in chosen}
+    # no Schedule: whether its fields go together depends on the stage's epochs
+    return {key: OmegaConf.select(typed, key) for key in chosen}

@@ -10,6 +10,7 @@ from pathlib import Path
 from robcomp.figures.style import pyplot
 from robcomp.figures.table import draw
 from robcomp.report.results import TableResult
+from robcomp.runs.beforehand import writable
 from robcomp.storage import write_text
 from robcomp.tables.claims import compare
 from robcomp.tables.page import page
@@ -24,9 +25,13 @@ def build(
 
     `run_all` gets one list of overrides a run and returns the run directories in the same order, None for a failed run.
     """
-    pyplot()  # a missing matplotlib is told now, not after hours of runs
+    # What would go wrong after hours of runs is told now: no matplotlib, a target that cannot be written, and, from the
+    # table without a single run, figures of the paper that the spec does not find.
+    pyplot()
+    writable(out)
     spec = load(name)
     todo = jobs(spec, scale, extra)
+    page(assemble(name, spec, scale, extra, collect(todo, [None] * len(todo))), "")
     records = collect(todo, run_all([job.overrides for job in todo]))
     return write(assemble(name, spec, scale, extra, records), out)
 

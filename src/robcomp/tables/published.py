@@ -68,6 +68,11 @@ def figures(**where: Any) -> list[dict[str, Any]]:
     return [dict(row) for row in rows if all(row[column] == value for column, value in where.items())]
 
 
+def columns() -> list[str]:
+    """The columns of the published figures."""
+    return list(_rows()[0])
+
+
 def size_fraction(row: dict[str, Any]) -> float | None:
     """The size of a published model as a fraction of the dense one; None where the paper's measure allows no such."""
     if not isinstance(row["compression"], float) or row["compression_kind"] == "width":

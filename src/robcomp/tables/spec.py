@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from robcomp.errors import UserError, unknown
 from robcomp.settings.choices import choices, conf_dir
+from robcomp.tables import published
 
+SIZES = ("nominal", "coded", "file")
 Point = dict[str, Any]  # one choice of the grid: {"method.ratio": 0.006}; {} for a row without a grid
 
 
@@ -113,11 +115,14 @@ def load(name: str) -> TableSpec:
 def parse(text: str, source: str) -> TableSpec:
     """The spec in the YAML `text`; `source` names it in errors."""
     try:
-        spec = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TableSpec), OmegaConf.create(text)))
+        spec = cast(
+            TableSpec, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TableSpec), OmegaConf.create(text)))
+        )
     except OmegaConfBaseException as error:
         raise UserError(
             f"{source}: {str(error).splitlines()[0]}; see conf/table/atmc-mnist.yaml for the form."
         ) from None
+    _check_columns(spec, source)
     for claim in spec.comparisons:
         _check_claim(claim, spec, source)
     return spec
@@ -142,6 +147,17 @@ def jobs(spec: TableSpec, scale: str, extra_overrides: list[str]) -> list[Job]:
 def points(scale: Scale) -> list[Point]:
     """All combinations of the grid's values."""
     return [dict(zip(scale.grid, values, strict=True)) for values in product(*scale.grid.values())]
+
+
+def _check_columns(spec: TableSpec, source: str) -> None:
+    """UserError for a size that reports do not have, or a column that the published figures do not."""
+    for size in (*spec.columns.size, spec.columns.x):
+        if size not in SIZES:
+            raise unknown(f"size in {source}", size, SIZES)
+    printed = published.columns()
+    for match in (*spec.match.values(), *(match for row in spec.rows for match in row.match.values())):
+        if match.column not in printed:
+            raise unknown(f"column of the published figures in {source}", match.column, printed)
 
 
 def _check_claim(claim: Comparison, spec: TableSpec, source: str) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from robcomp.attacks.pgd import PGD
 from robcomp.errors import UserError
 from robcomp.trainers.objectives import Adversarial, Natural, Objective, Trades
 from robcomp.trainers.stage import part
@@ -48,8 +47,8 @@ class AttackCurriculum(Objective):
         """What is minimised in `epoch` (from 0) of a stage of `epochs`."""
         stage = part(epoch, epochs, len(self.eps_levels))
         since = epoch - stage * epochs // len(self.eps_levels)
-        attack: PGD = self.base.attack
-        eps = attack.eps * self.eps_levels[stage]
+        attack = self.base.attack
+        eps = attack.threat.eps * self.eps_levels[stage]
         if eps == 0:
             return Natural()
         steps = self.steps_levels[min(since, len(self.steps_levels) - 1) if epochs else -1]

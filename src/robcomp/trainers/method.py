@@ -35,10 +35,11 @@ class RecipeContext:
 
     def schedule(self, name: str, stage: str) -> Schedule:
         """The configuration's `schedule.NAME`, with the fields that `schedule.STAGE` sets for this one stage."""
-        if not isinstance(self.schedules.get(name), Schedule):
+        shared, own = self.schedules.get(name), self.schedules.get(stage)
+        if not isinstance(shared, Schedule):
             raise unknown("schedule", name, [key for key, how in self.schedules.items() if isinstance(how, Schedule)])
-        own = self.schedules.get(stage)
-        schedule = replace(self.schedules[name], **own) if isinstance(own, Mapping) else self.schedules[name]
+        schedule = replace(shared, **own) if isinstance(own, Mapping) else shared
+        schedule.check(f"schedule.{stage if isinstance(own, Mapping) else name}")
         schedule = schedule.scaled(self.epochs_scale)
         return replace(schedule, lr=schedule.lr * self.lr_scale)
 
@@ -48,7 +49,7 @@ class RecipeContext:
         objective: Objective,
         compressor: Compressor | None = None,
         schedule: str | None = None,
-        **settings: object,
+        **settings: Any,
     ) -> Stage:
         """A stage under the configuration's schedule of that name, or of the name `schedule`."""
         how = schedule or name

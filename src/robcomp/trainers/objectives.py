@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 from torch import Tensor
 from torch.nn import functional as F
 
-from robcomp.attacks.base import Attack
 from robcomp.attacks.pgd import PGD
 from robcomp.errors import UserError, unknown
 
@@ -69,7 +68,7 @@ class Adversarial(Objective):
 
     kind: ClassVar[str] = "adversarial"
 
-    attack: Attack
+    attack: PGD
     natural: float = 0.5
 
     def __post_init__(self) -> None:
@@ -141,7 +140,8 @@ class NaturalWarmup(Objective):
         return 2 if epoch + 1 <= self.share * epochs else self.then.passes(epoch, epochs)
 
 
-OBJECTIVES: dict[str, Callable[[PGD, float | None], Objective | None]] = {  # the choices of objective=
+# The choices of objective=, made of the inner attack and of beta, which mixed and trades alone use
+OBJECTIVES: dict[str, Callable[[PGD, float], Objective | None]] = {
     "method": lambda attack, beta: None,
     "natural": lambda attack, beta: Natural(),
     "adversarial": lambda attack, beta: Adversarial(attack, 0.0),
@@ -155,10 +155,15 @@ def objective_named(name: str, attack: PGD, beta: float | None) -> Objective | N
     if name not in OBJECTIVES:
         raise unknown("objective.name", name, OBJECTIVES)
     if (name in ("mixed", "trades")) != (beta is not None):
-        raise UserError(f"objective.beta={beta} with objective={name}: mixed and trades take a beta, the others none.")
-    if name == "mixed" and not 0 < beta < 1:
-        raise UserError(f"objective.beta={beta:g} is out of range; the clean loss weighs (0, 1) in mixed.")
-    return OBJECTIVES[name](attack, beta)
+        said = "null" if beta is None else f"{beta:g}"
+        cure = "give one: objective.beta=6" if beta is None else "add objective=trades, or leave it out"
+        raise UserError(
+            f"objective.beta={said} with objective={name}: mixed and trades take a beta, the others none; {cure}."
+        )
+    given = 0.0 if beta is None else beta
+    if name == "mixed" and not 0 < given < 1:
+        raise UserError(f"objective.beta={given:g} is out of range; the clean loss weighs (0, 1) in mixed.")
+    return OBJECTIVES[name](attack, given)
 
 
 def _correct(logits: Tensor, y: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """What to train: a stage and its schedule."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -46,11 +47,21 @@ class Schedule:
             raise UserError(f"schedule: restarts={self.restarts} is out of range; at least 1 is allowed.")
         if self.momentum == 1:
             raise UserError("schedule: momentum=1 never forgets a gradient; less than 1 is allowed.")
-        for name, allowed in (("decay", DECAYS), ("optimizer", OPTIMIZERS)):
-            if getattr(self, name) not in allowed:
+        for name, choices in (("decay", DECAYS), ("optimizer", OPTIMIZERS)):
+            if getattr(self, name) not in choices:
                 raise UserError(
-                    f"schedule: {name}={getattr(self, name)!r} is not allowed; choose from {', '.join(allowed)}."
+                    f"schedule: {name}={getattr(self, name)!r} is not allowed; choose from {', '.join(choices)}."
                 )
+
+    def check(self, where: str) -> None:
+        """UserError where the learning rate is to fall at an epoch that the stage does not have; `where` names it."""
+        outside = [m for m in self.milestones if not 0 < m < self.epochs]
+        if self.decay == "milestones" and self.epochs and outside:
+            inside = [m for m in self.milestones if m not in outside]
+            raise UserError(
+                f"{where}.milestones={_list(self.milestones)}: the stage has {self.epochs} epochs, and none ends at "
+                f"{_list(outside)}; set {where}.milestones={_list(inside)}, or shorten all by method.epochs_scale."
+            )
 
     def scaled(self, factor: float) -> "Schedule":
         """The same schedule over `factor` times the epochs (at least 1), milestones and warm-up in proportion."""
@@ -59,6 +70,13 @@ class Schedule:
         epochs = max(1, round(self.epochs * factor))
         ratio = epochs / self.epochs
         return replace(self, epochs=epochs, milestones=[m * ratio for m in self.milestones], warmup=self.warmup * ratio)
+
+    def in_effect(self) -> "Schedule":
+        """The same course of learning, with the fields that take no part in it at their defaults."""
+        if self.epochs == 0:
+            return Schedule(epochs=0)
+        course = self if self.decay == "milestones" else replace(self, milestones=[], gamma=Schedule.gamma)
+        return course if self.optimizer == "sgd" else replace(course, momentum=Schedule.momentum)
 
     def rate(self, epoch: float) -> float:
         """The learning rate at `epoch` (fractional, from 0); after the last, that of its middle (`Stage.limit`)."""
@@ -73,6 +91,10 @@ class Schedule:
         if self.decay == "linear":
             return self.lr * left
         return self.lr * 0.5 * (1 - math.cos(math.pi * left)) if self.decay == "cosine" else self.lr
+
+
+def _list(numbers: Iterable[float]) -> str:
+    return f"[{','.join(f'{number:g}' for number in numbers)}]"
 
 
 @dataclass

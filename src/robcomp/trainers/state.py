@@ -1,6 +1,6 @@
 """What the loop hands to objectives and compressors."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +55,7 @@ class TrainState:
         epochs: int,
     ) -> None:
         self.stage, self.model, self.data, self.dataset, self.env, self.seed = stage, model, data, dataset, env, seed
-        self.optimizer: torch.optim.Optimizer | None = None
+        self._optimizer: torch.optim.Optimizer | None = None
         self.names = list(weights(model))
         self.weights = list(weights(model).values())
         self.batch_size = min(batch_size, len(data.train))
@@ -68,6 +68,17 @@ class TrainState:
         self.adversary = Adversary(model, env.dtype, env.memory_format)
         self.set_random(torch.Generator(env.device))
         self._order: tuple[int, Tensor] | None = None
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """What the loop steps with; RuntimeError where no loop has set it."""
+        if self._optimizer is None:
+            raise RuntimeError("this state has no optimiser; the training loop sets it")
+        return self._optimizer
+
+    @optimizer.setter
+    def optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        self._optimizer = optimizer
 
     @property
     def epoch(self) -> int:
@@ -120,7 +131,7 @@ class TrainState:
         for weight in self.weights:
             kept = self.optimizer.state.get(weight, {})
             smooth = kept.get("momentum_buffer", kept.get("exp_avg"))
-            found.append(weight.grad if smooth is None else smooth)
+            found.append(gradients([weight])[0] if smooth is None else smooth)
         return found
 
     def forward(self, x: Tensor) -> Tensor:
@@ -131,3 +142,11 @@ class TrainState:
     def attacked(self, attack: Attack, x: Tensor, y: Tensor) -> Tensor:
         """x_adv of the inner attack against the weights as they are now."""
         return self.adversary(attack, x, y, self.random)
+
+
+def gradients(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """What backward left in `.grad` of each; RuntimeError where it left nothing."""
+    found = [tensor.grad for tensor in tensors if tensor.grad is not None]
+    if len(found) < len(tensors):
+        raise RuntimeError(f"{len(tensors) - len(found)} of {len(tensors)} tensors have no gradient")
+    return found

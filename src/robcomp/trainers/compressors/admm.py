@@ -12,6 +12,7 @@ from robcomp.models.parameterisation import prunable_parameters
 from robcomp.projections import group_mask, l0_
 from robcomp.trainers.compressor import TRANSIENT, Compressor
 from robcomp.trainers.compressors.layer_budgets import BN_FILTER, LayerBudgets, scales
+from robcomp.trainers.state import gradients
 
 if TYPE_CHECKING:
     from robcomp.trainers.state import TrainState
@@ -93,10 +94,10 @@ class ADMMCompressor(Compressor):
     def regularise(self, state: "TrainState") -> None:
         admm: ADMMState = state.compression
         factor = admm.penalty * (admm.updates + 1 if self.attached_dual else 1)
-        gradients = [tensor.grad for tensor in admm.tensors]
-        torch._foreach_add_(gradients, admm.tensors, alpha=factor)
-        torch._foreach_add_(gradients, admm.duals, alpha=factor)
-        torch._foreach_add_(gradients, admm.copies, alpha=-factor)
+        slopes = gradients(admm.tensors)
+        torch._foreach_add_(slopes, admm.tensors, alpha=factor)
+        torch._foreach_add_(slopes, admm.duals, alpha=factor)
+        torch._foreach_add_(slopes, admm.copies, alpha=-factor)
 
     @torch.no_grad()
     def after_step(self, state: "TrainState") -> None:

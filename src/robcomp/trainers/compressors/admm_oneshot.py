@@ -92,9 +92,10 @@ class ADMMOneShotCompressor(Compressor):
     def regularise(self, state: "TrainState") -> None:
         admm: ADMMOneShotState = state.compression
         k = admm.budgets[part(state.step, state.total_steps, len(admm.budgets))]
-        admm.copies = torch._foreach_add(state.weights, admm.duals, alpha=1 / self.rho)
+        admm.copies = list(torch._foreach_add(state.weights, admm.duals, alpha=1 / self.rho))
         self._project_(admm.copies, k)
-        admm.slopes = torch._foreach_add(admm.duals, torch._foreach_sub(state.weights, admm.copies), alpha=self.rho)
+        apart = torch._foreach_sub(state.weights, admm.copies)
+        admm.slopes = list(torch._foreach_add(admm.duals, apart, alpha=self.rho))
 
     @torch.no_grad()
     def after_step(self, state: "TrainState") -> None:

@@ -10,6 +10,7 @@ from robcomp.errors import UserError
 from robcomp.projections.codebook import Codebook, project
 from robcomp.trainers.compressor import Compressor
 from robcomp.trainers.compressors.sparsity import GlobalL0, L0State
+from robcomp.trainers.state import gradients
 
 if TYPE_CHECKING:
     from robcomp.trainers.state import TrainState
@@ -82,10 +83,10 @@ class QuantisedL0(GlobalL0):
 
     @torch.no_grad()
     def regularise(self, state: "TrainState") -> None:
-        gradients = [weight.grad for weight in state.weights]
-        torch._foreach_add_(gradients, state.weights, alpha=self.rho)
-        torch._foreach_add_(gradients, state.compression.duals, alpha=self.rho)
-        torch._foreach_add_(gradients, state.compression.copies, alpha=-self.rho)
+        slopes = gradients(state.weights)
+        torch._foreach_add_(slopes, state.weights, alpha=self.rho)
+        torch._foreach_add_(slopes, state.compression.duals, alpha=self.rho)
+        torch._foreach_add_(slopes, state.compression.copies, alpha=-self.rho)
 
     @torch.no_grad()
     def after_step(self, state: "TrainState") -> None:

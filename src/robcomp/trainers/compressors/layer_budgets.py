@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from robcomp.errors import UserError, unknown
 from robcomp.models.base import ConvBN
-from robcomp.models.parameterisation import weight_layers
+from robcomp.models.parameterisation import dense_weight_count, dense_weight_counts, effective_weight, weight_layers
 from robcomp.projections import apportion, group_count, group_size
 from robcomp.trainers.compressor import budget
 
@@ -85,7 +85,7 @@ class LayerBudgets:
         if self.ratios:
             return
         least = self._always_dense(model) + sum(_size(weight, self.scheme) for weight in layers.values())
-        count = sum(layer.weight.numel() for layer in weight_layers(model).values())
+        count = dense_weight_count(model)
         if budget(model, self.ratio) < least:
             raise UserError(
                 f"method.ratio={self.ratio:g} allows {budget(model, self.ratio):,} of {count:,} weights, but what "
@@ -95,7 +95,7 @@ class LayerBudgets:
 
     def _prunable(self, model: nn.Module) -> dict[str, Tensor]:
         """The weights of the layers that the scheme can prune, by layer name."""
-        layers = {name: layer.weight for name, layer in weight_layers(model).items()}
+        layers = {name: effective_weight(layer) for name, layer in weight_layers(model).items()}
         if self.scheme == BN_FILTER:
             names = scales(model)
             return {name: weight for name, weight in layers.items() if name in names}
@@ -106,7 +106,7 @@ class LayerBudgets:
     def _always_dense(self, model: nn.Module) -> int:
         """The number of weights in layers that the scheme cannot prune."""
         prunable = self._prunable(model)
-        return sum(layer.weight.numel() for name, layer in weight_layers(model).items() if name not in prunable)
+        return sum(count for name, count in dense_weight_counts(model).items() if name not in prunable)
 
     def _ratio_of(self, layer: str) -> float | None:
         """The fraction that `ratios` gives this layer, None where no pattern matches."""

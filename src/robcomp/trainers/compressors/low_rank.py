@@ -45,7 +45,7 @@ class RankBudget(Parameterisation):
             return present  # chosen by an earlier stage
         layers = {name: layer for name, layer in weight_layers(model).items() if factorable(layer)}
         matrices = [effective_weight(layer).flatten(1) for layer in layers.values()]
-        shapes = [tuple(matrix.shape) for matrix in matrices]
+        shapes = [(matrix.shape[0], matrix.shape[1]) for matrix in matrices]
         spectra = [torch.linalg.svdvals(matrix.float()).cpu() for matrix in matrices]
         if self.singular_values is not None:
             ranks = ranks_of_fraction(spectra, self.singular_values)
@@ -61,8 +61,8 @@ class RankBudget(Parameterisation):
 
     def check(self, model: nn.Module) -> None:
         """UserError where `ratio` is too small for rank 1 in every layer of the dense `model`."""
-        shapes = [layer.weight.flatten(1).shape for layer in weight_layers(model).values() if factorable(layer)]
-        least = _fixed(model) + sum(stored_numbers(1, tuple(shape)) for shape in shapes)
+        matrices = [layer.weight.flatten(1) for layer in weight_layers(model).values() if factorable(layer)]
+        least = _fixed(model) + sum(stored_numbers(1, (matrix.shape[0], matrix.shape[1])) for matrix in matrices)
         count = dense_weight_count(model)
         if self.singular_values is None and budget(model, self.ratio) < least:
             raise UserError(

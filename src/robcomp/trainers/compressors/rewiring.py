@@ -12,6 +12,7 @@ from robcomp.errors import UserError
 from robcomp.projections import apportion
 from robcomp.trainers.compressor import TRANSIENT, Compressor
 from robcomp.trainers.compressors.masks import random_masks, rewired, unit_count, unit_size
+from robcomp.trainers.state import gradients
 
 if TYPE_CHECKING:
     from robcomp.trainers.state import TrainState
@@ -139,8 +140,8 @@ class Rewiring(Compressor):
         if strength == 0 or state.step < self.warmup * state.total_steps:
             return
         layers: RewiringState = state.compression  # zero outside the masks, as z is
-        gradients = [tensor.grad for tensor in layers.tensors]
-        torch._foreach_add_(gradients, torch._foreach_sub(layers.tensors, layers.copies), alpha=strength)
+        slopes = gradients(layers.tensors)
+        torch._foreach_add_(slopes, torch._foreach_sub(layers.tensors, layers.copies), alpha=strength)
 
     @torch.no_grad()
     def after_step(self, state: "TrainState") -> None:

@@ -7,7 +7,7 @@ from robcomp.errors import UserError
 from robcomp.trainers.attack_curriculum import AttackCurriculum
 from robcomp.trainers.compressors.admm_oneshot import ADMMOneShotCompressor
 from robcomp.trainers.method import METHODS, RecipeContext, SparseMethod
-from robcomp.trainers.objectives import Adversarial, Natural, Objective
+from robcomp.trainers.objectives import Adversarial, Natural, Objective, Trades
 from robcomp.trainers.stage import Stage
 
 APPROACH = 0.1  # lr * rho: the share of theta - theta' that a step takes away
@@ -74,6 +74,6 @@ class ADMMOneShotMethod(SparseMethod):
         levels = self.steps_levels
         if levels is None:
             levels = [math.ceil(steps / 3), math.ceil(2 * steps / 3), steps]
-        return AttackCurriculum(
-            context.chosen or Adversarial(context.threat_attack, self.natural_weight), self.eps_levels, levels
-        )
+        own = Adversarial(context.threat_attack, self.natural_weight)
+        base = context.chosen if isinstance(context.chosen, Adversarial | Trades) else own
+        return AttackCurriculum(base, self.eps_levels, levels)
