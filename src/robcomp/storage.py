@@ -1,13 +1,24 @@
-"""Files that are either whole or absent, and the hashes that name results."""
+"""Files that are either whole or absent, the hashes that name results, and locks that say who holds them."""
 
 import hashlib
 import json
+import logging
 import os
+import socket
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
+
+PATIENCE = 1.0  # seconds that a process waits for a lock before it says so, and between two looks at who holds it
+
+logger = logging.getLogger("robcomp")
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
@@ -83,3 +94,71 @@ def file_digest(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def locked(path: Path, doing: str) -> Iterator[None]:
+    """Hold the lock file `path`. Who has to wait for it logs a warning that says for whom: process, host, what, since.
+
+    `doing` is what the holder is said to do: "training stage dense of outputs/...". It stands, with the rest, in a file
+    beside the lock while the lock is held. The lock of a process that died is free at once, whatever it left there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock, beside, told = FileLock(path), path.with_name(f"{path.name}.owner"), ""
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=PATIENCE, poll_interval=0.05)
+        except Timeout:
+            if (holder := _Holder.read(beside)) != told:
+                logger.warning("robcomp: waiting for %s", holder)
+                told = holder
+    try:
+        with suppress(OSError):  # a full disk: who waits is told less
+            write_json(beside, asdict(_Holder(os.getpid(), socket.gethostname(), doing, time.time())))
+        yield
+    finally:
+        beside.unlink(missing_ok=True)  # while the lock is still held: later it would be the next holder's
+        lock.release()
+
+
+@dataclass(frozen=True)
+class _Holder:
+    """Who holds a lock; `since` in seconds since 1970."""
+
+    pid: int
+    host: str
+    doing: str
+    since: float
+
+    @staticmethod
+    def read(path: Path) -> str:
+        """The holder that the file at `path` names, in words; of one that is gone or not written yet, its lock."""
+        try:
+            holder = _Holder(**json.loads(path.read_text(encoding="utf-8")))
+            return holder.words() if holder.lives() else f"another process, which holds {_lock_of(path)}"
+        except (OSError, ValueError, TypeError):
+            return f"another process, which holds {_lock_of(path)}"
+
+    def lives(self) -> bool:
+        """Whether the process runs, as far as can be told: of those on other machines it is taken for granted."""
+        if self.host != socket.gethostname():
+            return True
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:  # another user's
+            pass
+        return True
+
+    def words(self) -> str:
+        began = datetime.fromtimestamp(self.since)
+        today = began.date() == datetime.now().date()
+        return (
+            f"process {self.pid} on {self.host}, which has been {self.doing} since "
+            f"{began:{'%H:%M' if today else '%Y-%m-%d %H:%M'}}"
+        )
+
+
+def _lock_of(beside: Path) -> Path:
+    return beside.with_name(beside.name.removesuffix(".owner"))

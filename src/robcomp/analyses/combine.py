@@ -25,6 +25,7 @@ from robcomp.report.results import CombinationRow, CombineResult
 from robcomp.runs.load import LoadedRun, load_all
 
 WHOLE = "combined"
+TOGETHER = "the combination"  # in progress
 TRUTH = (
     "Only the attack on the whole (adaptive) tells how robust the combination is: through one member it meets images "
     "that were made for another network. Where those fool it all the same, the worst case counts them."
@@ -88,16 +89,21 @@ def _evaluate(
         rows = [_row("clean", "clean", label, member.clean) for label, member in pairs]
         rows.append(_row("clean", "clean", WHOLE, whole.clean))
         overall = whole.clean
+        names = [*(label for label, _ in pairs), TOGETHER]
+        costs = {f"{name} on {on}": attack.cost for name, attack in attacks.items() for on in names}
+        progress.plan("combine", costs, len(split))
         for name, attack in attacks.items():
             alone, through, worst = [], [], whole.clean
             for label, member in pairs:
                 member.advance = titled(progress, f"{name} on {label}")
                 own, other = member.transferred(name, attack, member.clean | whole.clean, [member, whole])
+                progress.finished(f"{name} on {label}")
                 alone.append(_row(name, "alone", label, own.correct))
                 through.append(_row(name, "through", label, other.correct))
                 worst = worst & other.correct
-            whole.advance = titled(progress, f"{name} on the combination")
+            whole.advance = titled(progress, f"{name} on {TOGETHER}")
             adaptive = whole.under(name, attack, whole.clean).correct
+            progress.finished(f"{name} on {TOGETHER}")
             worst = worst & adaptive
             rows += [*alone, *through, _row(name, "adaptive", WHOLE, adaptive), _row(name, "worst", WHOLE, worst)]
             if name not in excluded:

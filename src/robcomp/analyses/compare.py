@@ -15,6 +15,7 @@ from robcomp.evaluation.statistics import paired_difference
 from robcomp.report.formatting import byte_size, print_table, share
 from robcomp.report.results import ComparedAccuracy, ComparedRun, CompareResult, PairedDifference, SizeShare
 from robcomp.report.schema import AttackAccuracy, DataFacts, Report, Settings
+from robcomp.report.terminal import say
 
 LEVEL = 0.95
 SIZES = ("nominal", "file")
@@ -84,7 +85,7 @@ def show(result: CompareResult, console: Console, as_json: bool) -> None:
         print(result.to_json())
         return
     for key, side in (("A", result.a), ("B", result.b)):
-        console.print(f"{key}: {side.label}", style="bold", markup=False, highlight=False)
+        say(console, f"{key}: {side.label}", "bold")
     columns = ["", "A", "B", "A - B [95 % interval]", "p", "only A / B"]
     print_table(
         console,

@@ -41,6 +41,11 @@ class Ladder:
     values: list[float]
     rungs: list[Attack | None]
 
+    @property
+    def cost(self) -> int:
+        """Passes for an image that withstands all of it."""
+        return sum(rung.cost for rung in self.rungs if rung is not None) or self.attack.cost
+
 
 def curve(
     folders: Sequence[Path],
@@ -61,6 +66,8 @@ def curve(
     result = record.present(console)
     if result is None:
         with EvaluationProgress(console) as progress:
+            costs = {_title(ladder, run): ladder.cost for run in runs for ladder in ladders}
+            progress.plan("curves", costs, len(runs[0].dataset.test))
             curves = [line for i, run in enumerate(runs) for line in _evaluate(run, ladders, over, record, i, progress)]
         result = record.write(over=over, curves=curves)
     _show(result, console)
@@ -143,6 +150,7 @@ def _evaluate(
         for ladder in ladders:
             climb = _climb if ladder.rungs else _distances
             points = climb(evaluator, ladder, over, run, progress)
+            progress.finished(_title(ladder, run))
             falls = points[-1].value < 1 / len(run.dataset.classes)
             whole = ladder.values[-1] >= whole_range(ladder.attack, run.spec.shape)
             lines.append(
@@ -165,7 +173,7 @@ def _climb(
     """The points of a ladder, each on the images that the ones before left; over eps none below chance level."""
     surviving, points = evaluator.clean, []
     for done, (value, rung) in enumerate(zip(ladder.values, ladder.rungs, strict=True)):
-        evaluator.advance = _told(progress, f"{ladder.name} on {run.label}", done, len(ladder.values), len(evaluator))
+        evaluator.advance = _told(progress, _title(ladder, run), done, len(ladder.values))
         spent: dict[str, float] = {"attacked": 0, "seconds": 0.0}
         if rung is not None:
             outcome = evaluator.under(ladder.name, rung, surviving)
@@ -181,7 +189,7 @@ def _distances(
     evaluator: Evaluator, ladder: Ladder, over: str, run: LoadedRun, progress: EvaluationProgress
 ) -> list[CurvePoint]:
     """The points of a minimum-norm attack: an image survives eps where its nearest adversarial one is further away."""
-    evaluator.advance = _told(progress, f"{ladder.name} on {run.label}", 0, 1, len(evaluator))
+    evaluator.advance = _told(progress, _title(ladder, run), 0, 1)
     outcome = evaluator.under(ladder.name, ladder.attack, evaluator.clean, distances=True)
     distance = outcome.distance
     assert distance is not None, f"{ladder.name} has no distances"
@@ -192,11 +200,15 @@ def _distances(
     ]
 
 
-def _told(progress: EvaluationProgress, title: str, rung: int, rungs: int, images: int) -> Advance:
-    """The advance of one rung as that of the whole ladder, in images."""
+def _title(ladder: Ladder, run: LoadedRun) -> str:
+    return f"{ladder.name} on {run.label}"
+
+
+def _told(progress: EvaluationProgress, title: str, rung: int, rungs: int) -> Advance:
+    """The advance of one rung as that of the whole ladder."""
 
     def advance(_: str, done: float, total: int) -> None:
-        progress.advance(title, images * (rung + done / total), images * rungs)
+        progress.advance(title, total * (rung + done / total) / rungs, total)
 
     return advance
 

@@ -9,6 +9,7 @@ from robcomp import storage
 from robcomp.errors import UserError
 from robcomp.report.formatting import as_csv
 from robcomp.report.records import Document
+from robcomp.report.terminal import say
 
 Rows = Sequence[Mapping[str, object]]
 
@@ -34,7 +35,7 @@ def complete(page: Path, rows: Rows, draw: Callable[[Path], None], console: Cons
         try:
             draw(figure)
         except UserError as error:
-            console.print(f"no figure: {error}", markup=False, highlight=False)
+            say(console, f"no figure: {error}")
     files = " ".join(suffix for suffix in (".csv", ".png") if page.with_suffix(suffix).exists())
-    console.print(f"result: {page} (and {files})", markup=False, highlight=False)
+    say(console, f"result: {page} (and {files})")
     return page

@@ -15,6 +15,7 @@ from robcomp.evaluation.machine import machine
 from robcomp.report.records import now
 from robcomp.report.results import Analysis, AttackedRun, Images
 from robcomp.report.schema import Proportion
+from robcomp.report.terminal import say
 from robcomp.runs.load import LoadedRun
 
 A = TypeVar("A", bound=Analysis)
@@ -47,7 +48,7 @@ class Result(Generic[A]):
         """The finished result, where there is one and fresh=true does not ask for another."""
         if not self.path.exists() or self.runs[0].config.fresh:
             return None
-        console.print("already evaluated (fresh=true evaluates again)")
+        say(console, f"already evaluated: {self.path} (fresh=true evaluates again)")
         return self.kind.read(self.path)
 
     def ledger(self, part: str) -> Ledger:

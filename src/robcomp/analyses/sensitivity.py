@@ -56,6 +56,8 @@ def sensitivity(
     result = record.present(console)
     if result is None:
         with EvaluationProgress(console) as progress:
+            costs = {_title(run): 1 + len(shares) * len(layer_sizes(run.model)) for run in runs}
+            progress.plan("sensitivity", costs, len(runs[0].dataset.test))
             networks = [_evaluate(run, shares, record, part, progress) for part, run in enumerate(runs)]
         settings = {name: attack.settings() for name, attack in suite.build().items()}
         result = record.write(definition=DEFINITION, attacks=settings, values=shares, networks=networks)
@@ -107,7 +109,7 @@ class _Bench:
         self.seed, self.split = config.seed, run.dataset.test
         self.ledger, self.progress = record.ledger(str(part)), progress
         self.names = order(self.suite.build(), self.suite.individual)
-        self.title, self.total, self.done = f"pruned layers of {run.label}", total, 0
+        self.title, self.total, self.done = _title(run), total, 0
 
     def evaluate(self, model: nn.Module, *network: Any) -> Accuracies:
         """The clean and the robust accuracy of `model`, which `network` names in the ledger."""
@@ -130,7 +132,11 @@ class _Bench:
         """An attack's progress as that of the whole run, in images."""
         attacks = self.done * len(self.names) + self.names.index(name) + done / max(total, 1)
         images = len(self.split)
-        self.progress.advance(self.title, images * attacks, images * self.total * len(self.names))
+        self.progress.advance(self.title, images * attacks / (self.total * len(self.names)), images)
+
+
+def _title(run: LoadedRun) -> str:
+    return f"pruned layers of {run.label}"
 
 
 def _evaluate(
@@ -150,6 +156,7 @@ def _evaluate(
         )
         for layer in layers
     ]
+    progress.finished(_title(run))
     return NetworkSensitivity(run=run.label, unpruned=before, layers=found)
 
 

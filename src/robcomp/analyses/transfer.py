@@ -85,12 +85,15 @@ def _evaluate(
         }
         nets_of_targets = [nets[run.label] for run in targets]
         clean = [proportion(nets[run.label].clean, TargetAccuracy, target=run.label) for run in targets]
+        costs = {_title(name, attack, run): attack.cost for name, attack in attacks for run in sources}
+        progress.plan("transfer", costs, len(runs[0].dataset.test))
         matrices = []
         for name, attack in attacks:
             found = []
             for run in sources:
-                nets[run.label].advance = titled(progress, f"{name} at eps {attack.threat.eps:.4g} on {run.label}")
+                nets[run.label].advance = titled(progress, _title(name, attack, run))
                 found.append(_row(nets[run.label], name, attack, nets_of_targets))
+                progress.finished(_title(name, attack, run))
             matrices.append(
                 TransferMatrix(
                     name=name,
@@ -111,6 +114,10 @@ def _evaluate(
                 )
             )
     return record.write(clean=clean, matrices=matrices)
+
+
+def _title(name: str, attack: Attack, run: LoadedRun) -> str:
+    return f"{name} at eps {attack.threat.eps:.4g} on {run.label}"
 
 
 def _row(source: Source, name: str, attack: Attack, targets: list[Source]) -> list[Outcome]:

@@ -24,15 +24,19 @@ def train(args: argparse.Namespace) -> int:
         return _show(args, jobs)
     if args.resolve or args.package:
         raise UserError("--resolve and --package say how --cfg shows the configuration; add --cfg job.")
+    console = _console(args)
     if args.multirun:
-        return int(None in sweep.run(jobs, _console(), typed=len(jobs[0])))
+        folders = sweep.run(jobs, console, typed=len(jobs[0]))
+        _answer(args, [folder and folder / "report.json" for folder in folders])
+        return int(None in folders)
     config = compose_config(jobs[0])
+    from robcomp.runs import train as runs
     from robcomp.runs.effect import check_training
-    from robcomp.runs.train import train as train_run
 
     check_training(jobs[0])
-
-    train_run(config, jobs[0], _console())
+    folder = runs.train(config, jobs[0], console)
+    runs.show(folder, console)
+    _answer(args, folder / "report.json")
     return 0
 
 
@@ -53,28 +57,34 @@ def _show(args: argparse.Namespace, jobs: list[list[str]]) -> int:
 def evaluate(args: argparse.Namespace) -> int:
     mine, overrides = arguments.split("evaluate", args.overrides)
     if not mine["run"]:
-        return _evaluate_external(args.overrides)  # there out= is where all runs go, as in train
+        return _evaluate_external(args)  # there out= is where all runs go, as in train
     folder = arguments.folder("run", mine["run"])
     out = arguments.output(mine["out"], folder)
-    from robcomp.runs.evaluate import evaluate_run
+    from robcomp.report.terminal import say
+    from robcomp.runs.evaluate import evaluate_run, show
     from robcomp.settings.override_paths import absolute_paths
 
-    console = _console()
+    console = _console(args)
     page = evaluate_run(folder, absolute_paths(overrides), out, console)
-    console.print(f"evaluation: {page}")
+    show(page, console)
+    say(console, f"evaluation: {page}")
+    _answer(args, page)
     return 0
 
 
-def _evaluate_external(overrides: list[str]) -> int:
+def _evaluate_external(args: argparse.Namespace) -> int:
     from robcomp.runs.effect import EXTERNAL, Job, check
     from robcomp.runs.external import evaluate_external
+    from robcomp.runs.train import show
     from robcomp.settings.compose import compose_config
     from robcomp.settings.override_paths import absolute_paths
 
-    overrides = absolute_paths(overrides)
+    console, overrides = _console(args), absolute_paths(args.overrides)
     config = compose_config(overrides)
     check([Job(overrides)], EXTERNAL)
-    evaluate_external(config, overrides, _console())
+    folder = evaluate_external(config, overrides, console)
+    show(folder, console)
+    _answer(args, folder / "report.json")
     return 0
 
 
@@ -86,7 +96,7 @@ def curve(args: argparse.Namespace) -> int:
     from robcomp.analyses.curve import curve
     from robcomp.settings.override_paths import absolute_paths
 
-    curve(runs, absolute_paths(overrides), over, values, out, _console())
+    _answer(args, curve(runs, absolute_paths(overrides), over, values, out, _console(args)))
     return 0
 
 
@@ -97,7 +107,7 @@ def transfer(args: argparse.Namespace) -> int:
     from robcomp.analyses.transfer import transfer
     from robcomp.settings.override_paths import absolute_paths
 
-    transfer(sources, targets, absolute_paths(overrides), values, out, _console())
+    _answer(args, transfer(sources, targets, absolute_paths(overrides), values, out, _console(args)))
     return 0
 
 
@@ -108,7 +118,7 @@ def combine(args: argparse.Namespace) -> int:
     from robcomp.analyses.combine import combine
     from robcomp.settings.override_paths import absolute_paths
 
-    combine(runs, absolute_paths(overrides), out, _console())
+    _answer(args, combine(runs, absolute_paths(overrides), out, _console(args)))
     return 0
 
 
@@ -120,7 +130,7 @@ def sensitivity(args: argparse.Namespace) -> int:
     from robcomp.analyses.sensitivity import sensitivity
     from robcomp.settings.override_paths import absolute_paths
 
-    sensitivity(runs, absolute_paths(overrides), values, out, _console())
+    _answer(args, sensitivity(runs, absolute_paths(overrides), values, out, _console(args)))
     return 0
 
 
@@ -134,7 +144,7 @@ def histogram(args: argparse.Namespace) -> int:
         raise UserError(f"normalised={normalised} is neither true nor false; give one of them.")
     from robcomp.analyses.histogram import histogram, number_of_bins
 
-    histogram(runs, number_of_bins(bins), layers, normalised == "true", out, _console())
+    _answer(args, histogram(runs, number_of_bins(bins), layers, normalised == "true", out, _console(args)))
     return 0
 
 
@@ -144,14 +154,14 @@ def losses(args: argparse.Namespace) -> int:
     out = arguments.output(mine["out"], runs[0])
     from robcomp.analyses.losses import losses
 
-    losses(runs, out, _console())
+    _answer(args, losses(runs, out, _console(args)))
     return 0
 
 
 def compare(args: argparse.Namespace) -> int:
     from robcomp.analyses.compare import compare, show
 
-    show(compare(args.a, args.b), _console(), args.json)
+    show(compare(args.a, args.b), _console(args), args.json)
     return 0
 
 
@@ -196,12 +206,14 @@ def table(args: argparse.Namespace) -> int:
     runs = arguments.single("runs", mine["runs"])
     if runs:
         writable(Path(runs), "runs")
+    from robcomp.report.terminal import say
     from robcomp.runs import sweep
     from robcomp.settings.grammar import quoted
     from robcomp.settings.override_paths import absolute_paths
     from robcomp.tables.build import build
 
-    console, folders = _console(), []
+    console = _console(args)
+    folders: list[Path | None] = []
 
     def run_all(jobs: list[list[str]]) -> list[Path | None]:
         there = [quoted("out", runs)] if runs else []
@@ -209,7 +221,8 @@ def table(args: argparse.Namespace) -> int:
         return folders
 
     page = build(args.name, args.scale, absolute_paths(overrides), run_all, out)
-    console.print(f"table: {page}")
+    say(console, f"table: {page}")
+    _answer(args, page.with_suffix(".json"), page)
     return int(None in folders)
 
 
@@ -221,7 +234,26 @@ def _section(title: str, lines: dict[str, str]) -> None:
     print()
 
 
-def _console() -> "Console":
-    from rich.console import Console
+def _console(args: argparse.Namespace) -> "Console":
+    """Where what a person reads is printed: with --json beside the answer, with --quiet nowhere."""
+    import logging
 
-    return Console()
+    from robcomp.report.terminal import console
+
+    if quiet := getattr(args, "quiet", False):
+        logging.getLogger("robcomp").setLevel(logging.ERROR)
+    return console(stderr=args.json, quiet=quiet)
+
+
+def _answer(args: argparse.Namespace, page: Path | list[Path | None], shown: Path | None = None) -> None:
+    """What goes to stdout beside all that: with --json what the JSON files hold, with --quiet alone where they lie.
+
+    A list, with null for a run that failed, where many ran. `shown` is named in the place of the JSON file.
+    """
+    pages = page if isinstance(page, list) else [page]
+    if args.json:
+        texts = [page.read_text(encoding="utf-8").strip() if page else "null" for page in pages]
+        print("[\n" + ",\n".join(texts) + "\n]" if isinstance(page, list) else texts[0])
+    elif args.quiet:
+        for each in filter(None, pages):
+            print(shown or (each.parent if each.name == "report.json" else each))

@@ -46,6 +46,8 @@ EXAMPLES = {
     "histogram": "run=outputs/digits-lenet-nat/HASH,outputs/digits-lenet-da/HASH normalised=true",
     "losses": "run=outputs/digits-lenet-da/HASH,outputs/digits-lenet-atmc/HASH",
 }
+WITH_FILES = ("train", "evaluate", "table", *EXAMPLES)  # commands whose results are files
+WITH_JSON = (*WITH_FILES, "compare")
 COMPARE_HELP = """shown for clean images, the worst case and each attack that both met with the same settings:
   both accuracies, their difference on the same images with its 95 % interval, McNemar's exact p, a conclusion
 
@@ -82,10 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"robcomp: {error.filename or 'a file'}: {error.strerror or error}; check the path.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(
-            "robcomp: interrupted; the same command (without fresh=true) goes on from the last checkpoint.",
-            file=sys.stderr,
-        )
+        print(f"robcomp: interrupted{_way_on(args)}.", file=sys.stderr)
         return 130
 
 
@@ -125,6 +124,14 @@ def _take_config_dir(args: argparse.Namespace) -> None:
         from robcomp.settings import search_path
 
         args.folders = search_path.folders([folder] if folder else [])
+
+
+def _way_on(args: argparse.Namespace) -> str:
+    """What to do after an interruption, for commands that keep what they have found."""
+    if args.command not in WITH_FILES:
+        return ""
+    said = "; the same command goes on from its last checkpoint"
+    return f"{said}, without fresh=true" if "fresh=true" in args.overrides else said
 
 
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
@@ -193,7 +200,6 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         compare.add_argument(
             side, type=Path, metavar=side.upper(), help="a run directory, or an evaluation-*.json of one"
         )
-    compare.add_argument("--json", action="store_true", help="print the comparison as JSON")
     compare.set_defaults(run=commands.compare)
 
     listing = _command(subparsers, "list", "what can be named on the command line, one line each", "")
@@ -220,13 +226,19 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
 def _command(
     subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, summary: str, epilog: str
 ) -> argparse.ArgumentParser:
-    return subparsers.add_parser(
+    command = subparsers.add_parser(
         name,
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    if name in WITH_JSON:
+        many = ", with -m a list" if name == "train" else ""
+        command.add_argument("--json", action="store_true", help=f"print the result as JSON{many}; all else on stderr")
+    if name in WITH_FILES:
+        command.add_argument("-q", "--quiet", action="store_true", help="print nothing but where the result lies")
+    return command
 
 
 def _analysis_help(name: str, keys: str, more: str) -> str:

@@ -3,13 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from filelock import FileLock
-
 from robcomp.data import folder, store
 from robcomp.data.config import DatasetConfig
 from robcomp.data.sources import SOURCES
 from robcomp.errors import UserError
-from robcomp.storage import digest
+from robcomp.storage import digest, locked
 
 
 def location(cfg: DatasetConfig, data_dir: Path) -> Path:
@@ -59,7 +57,7 @@ def _make(path: Path, name: str, made: Callable[[], bool], make: Callable[[], No
     """Call `make` under the lock of `path`, unless someone else has `made` it meanwhile."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.parent / f".{path.stem}.lock"):
+        with locked(path.parent / f".{path.stem}.lock", f"preparing the data set {name}"):
             if not made():
                 make()
     except OSError as error:

@@ -6,6 +6,7 @@ import numpy as np
 
 from robcomp.attacks.base import Attack
 from robcomp.evaluation import verdict
+from robcomp.evaluation.bars import EvaluationProgress
 from robcomp.evaluation.evaluator import Evaluator, Outcome, proportion
 from robcomp.evaluation.suite import SuiteConfig
 from robcomp.report.schema import Accuracy, AttackAccuracy, Verdict, WorstCase
@@ -26,10 +27,21 @@ class Measured:
     outcomes: Outcomes
 
 
-def measure(evaluator: Evaluator, suite: SuiteConfig) -> Measured:
-    """Run the suite, then the checks of its verdict."""
+def measure(evaluator: Evaluator, suite: SuiteConfig, progress: EvaluationProgress | None = None) -> Measured:
+    """Run the suite, then the checks of its verdict; `progress` is told how far they are."""
+    images, judging = int(evaluator.clean.sum()), {}
+    if suite.verdict:
+        judging = verdict.planned(suite.counted(), evaluator.split.images[0].numel())
+    if progress is not None:
+        progress.watch(evaluator)
+        progress.plan("attacks", {name: attack.cost for name, attack in suite.build().items()}, images)
     accuracy, outcomes = evaluate_suite(evaluator, suite)
+    if progress is not None:
+        costs = {name: attack.cost for name, attack in judging.items()}
+        progress.plan(verdict.NAME, costs, min(suite.verdict, images), lines=False)
     judged = verdict.examine(evaluator, suite.counted(), outcomes["worst_case"], suite.verdict)
+    if progress is not None and judging:
+        progress.close()
     return Measured(accuracy, judged, outcomes)
 
 

@@ -1,49 +1,133 @@
-"""The bars of an evaluation on the terminal; nothing at all when there is no terminal."""
+"""How far an evaluation is: a bar on a terminal, and everywhere a line for each attack that is done."""
+
+import time
+from collections.abc import Mapping
 
 from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+
+from robcomp.evaluation.evaluator import Evaluator, Outcome
+from robcomp.report.formatting import duration, percent
+from robcomp.report.terminal import Gauge, Gauges, Part, about, line, say
 
 
 class EvaluationProgress:
-    """A bar over the images of each attack in turn; where the suite is known, one over it all, with the time left."""
+    """One bar over a series of attacks, with the time left; `plan` begins the next series."""
 
     def __init__(self, console: Console) -> None:
-        self._bar = Bar(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(24),
-            TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(compact=True),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
-        self._tasks: dict[str, TaskID] = {}
-        self._costs: dict[str, int] = {}
-        self._work: dict[str, tuple[float, float]] = {}  # of each attack: done and in all, in passes
+        self._console = console
+        self._series, self._lines = _Series("", {}, 0), True
+        self._gauges = Gauges(console, lambda: self._series.gauges(), transient=True)
 
     def __enter__(self) -> "EvaluationProgress":
-        self._bar.start()
+        self._gauges.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        self._gauges.stop()
 
-    def plan(self, costs: dict[str, int], images: int) -> None:
-        """The attacks to come with their passes an image; `images` is how many each meets at most."""
-        self._costs = costs
-        self._work = {name: (0.0, cost * images) for name, cost in costs.items()}
-        if len(costs) > 1:
-            self._tasks[""] = self._bar.add_task("all attacks", total=self._passes(1), figures="")
+    def plan(self, title: str, costs: Mapping[str, float], images: int, lines: bool = True) -> None:
+        """The attacks to come by name, with their passes an image; `images` is how many each meets at most.
+
+        `lines`: whether each of them gets a line when it is done; without, `close` prints one for the series.
+        """
+        self._series, self._lines = _Series(title, costs, images), lines
+
+    def watch(self, evaluator: Evaluator) -> None:
+        """Let the evaluator tell how far it is."""
+        evaluator.advance, evaluator.goes_on, evaluator.finished = self.advance, self.goes_on, self.finished
+
+    def goes_on(self, name: str, done: int, total: int) -> None:
+        """An attack that was stopped goes on after `done` images."""
+        self._series.found(name, done, total)
+        if done < total and self._lines:
+            say(self._console, f"resumed {name} at image {done + 1:,} of {total:,}")
 
     def advance(self, name: str, done: float, total: int) -> None:
         """`done` of `total` images have been through the attack `name`."""
-        if name not in self._tasks:
-            self._tasks[name] = self._bar.add_task(f"attack {name}", total=total, figures="")
-        self._bar.update(self._tasks[name], completed=done, total=total, figures=f"{done:,.0f}/{total:,} images")
-        if name in self._work and "" in self._tasks:
-            self._work[name] = (self._costs[name] * done, self._costs[name] * total)
-            self._bar.update(self._tasks[""], completed=self._passes(0), total=self._passes(1))
+        self._series.reach(name, done, total)
 
-    def _passes(self, which: int) -> float:
-        return sum(work[which] for work in self._work.values())
+    def finished(self, name: str, outcome: Outcome | None = None) -> None:
+        """The attack is done, or there was nothing to attack; its line says what it left, where that is given."""
+        series = self._series
+        total = outcome.attacked if outcome else series.images(name)
+        series.reach(name, total, total)
+        if not self._lines:
+            return
+        parts: list[Part] = [(0, f"{series.place(name)} {name}".strip())]
+        if outcome is not None:
+            parts += [
+                (1, f"accuracy {percent(float(outcome.correct.mean()))}"),
+                (3, f"{outcome.attacked:,} images attacked"),
+                (2, f"{outcome.seconds:.1f} s"),
+            ]
+        left = series.left()
+        line(self._console, [*parts, (4, f"about {about(left)} left" if left and left >= 1 else "")])
+
+    def close(self) -> None:
+        """The series is done."""
+        if not self._lines:
+            say(self._console, self._series.words())
+
+
+class _Series:
+    """Attacks with their passes an image, and how far they are.
+
+    What was found before, by a process that was stopped, says nothing of the pace.
+    """
+
+    def __init__(self, title: str, costs: Mapping[str, float], images: int) -> None:
+        self.title, self._costs = title, dict(costs)
+        self._work = {name: (0.0, float(images)) for name in costs}  # of each attack: images done and in all
+        self._before: dict[str, float] = {}  # of these, before this process began
+        self._begun: list[str] = []
+        self._started = time.monotonic()
+
+    def found(self, name: str, done: float, total: int) -> None:
+        self._before[name] = done
+        self.reach(name, done, total)
+
+    def reach(self, name: str, done: float, total: int) -> None:
+        self._work[name] = (done, float(total))
+        if name not in self._begun:
+            self._begun.append(name)
+
+    def images(self, name: str) -> int:
+        return int(self._work.get(name, (0, 0))[1])
+
+    def place(self, name: str) -> str:
+        """'attacks 2/3', the place of an attack in its series; nothing where none was planned."""
+        return f"{self.title} {self._begun.index(name) + 1}/{len(self._work)}" if self._costs else ""
+
+    def left(self) -> float | None:
+        """Seconds left of the series; None as long as nothing was measured."""
+        done, whole = self._passes()
+        here = done - sum(self._cost(name) * count for name, count in list(self._before.items()))
+        return (whole - done) * (time.monotonic() - self._started) / here if here > 0 else None
+
+    def words(self) -> str:
+        """The series when it is done."""
+        return f"{self.title}: {len(self._begun)} attacks in {duration(time.monotonic() - self._started)}"
+
+    def gauges(self) -> list[Gauge]:
+        """The bar, from the first attack on."""
+        if not self._begun:
+            return []
+        name, left, (passed, whole) = self._begun[-1], self.left(), self._passes()
+        done, total = self._work[name]
+        parts: list[Part] = [
+            (0, self.place(name).removeprefix(self.title).strip()),
+            (1, name.removeprefix(f"{self.title}.") if self.title else ""),
+            (2, f"{done:,.0f}/{total:,.0f} images"),
+            (0, f"{about(left)} left" if left is not None else ""),
+        ]
+        return [Gauge(self.title or name, passed / whole if whole else 1.0, parts)]
+
+    def _cost(self, name: str) -> float:
+        return self._costs.get(name, 1.0)
+
+    def _passes(self) -> tuple[float, float]:
+        """Done, and in all; a list first, as a bar is drawn while another thread counts."""
+        work = list(self._work.items())
+        return sum(self._cost(name) * done for name, (done, _) in work), sum(
+            self._cost(name) * total for name, (_, total) in work
+        )

@@ -49,7 +49,8 @@ class Evaluator:
 
     The images are uint8, or float32 in [0, 1]. Attacks run on a folded copy of the network where that gives the same
     logits (FAITHFUL); whether an image was fooled is asked of the network itself. `advance(name, done, total)` is told
-    how far an attack is, in images.
+    how far an attack is, in images, `goes_on` the same of one that the ledger knows, and `finished(name, outcome)` when
+    it is done.
     """
 
     def __init__(
@@ -65,6 +66,8 @@ class Evaluator:
         self.device = next(chain(model.parameters(), model.buffers()), split.images).device
         self.split = split.to(self.device)
         self.ledger = ledger or Ledger()
+        self.goes_on: Callable[[str, int, int], None] = lambda name, done, total: None
+        self.finished: Callable[[str, Outcome], None] = lambda name, outcome: None
 
     def __len__(self) -> int:
         return len(self.split)
@@ -99,6 +102,8 @@ class Evaluator:
         if "correct" not in arrays:  # new, or noted by a version that called it otherwise
             arrays, done, seconds = {"correct": np.zeros(len(self), bool)}, 0, 0.0
             arrays |= {"distance": np.full(len(self), np.nan, np.float32)} if distances else {}
+        if done:
+            self.goes_on(name, done, int(candidates.sum()))
         began = time.monotonic()
         for chosen, x_adv, y, distance in self.batches(name, attack, candidates, done, distances):
             correct = self.correct(x_adv, y)
@@ -109,9 +114,11 @@ class Evaluator:
             arrays["correct"][chosen] = correct.cpu().numpy()
             done += len(chosen)
             self.ledger.note(entry, arrays, done, seconds + time.monotonic() - began)
-        return Outcome(
+        outcome = Outcome(
             arrays["correct"], int(candidates.sum()), seconds + time.monotonic() - began, arrays.get("distance")
         )
+        self.finished(name, outcome)
+        return outcome
 
     def entry(self, name: str, attack: Attack, candidates: np.ndarray, *more: object) -> list[object]:
         """What names an attack in the ledger: all that decides its outcomes, the network and the images apart."""

@@ -5,7 +5,6 @@ Each check says what it saw in a sentence, whether it raises a flag or not. Sour
 """
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -18,8 +17,10 @@ from robcomp.attacks.square import Square
 from robcomp.evaluation.evaluator import Evaluator
 from robcomp.report.schema import Check, Verdict
 
+NAME = "verdict"  # before the names of its attacks
 MIN_VERDICT_IMAGES = 20  # fewer say nothing: a count raises a flag above 2
 REVISION = 1  # rises when a check, its attack or its threshold changes
+QUERIES = 300  # of Square, the check that sees no gradient
 RANDOM = 1e-3  # difference between two passes, of the logits' size, from which a network counts as random
 SHARE = 0.05  # of the images looked at: what is more than this (and than 2 images) raises a flag
 HIDDEN = 0.2  # that share for cross-entropy against margin, which differ by up to 14 in 100 on networks without a fault
@@ -32,16 +33,12 @@ def examine(e: Evaluator, attacks: dict[str, Attack], surviving: np.ndarray, ima
     that withstood them. "trusted" is None where no flag was raised on too few images to tell. None altogether where
     nothing was asked for: images = 0, or only attacks of eps 0.
     """
-    budgets = [attack for attack in attacks.values() if attack.threat.eps > 0]
-    if not images or not budgets:
+    own = planned(attacks, e.split.images[0].numel())
+    if not images or not own:
         return None
     looked = np.zeros(len(e), bool)
     looked[np.flatnonzero(e.clean)[:images]] = True
-    checks = (
-        list(_Examination(e, max(budgets, key=lambda a: a.threat.eps), looked, surviving).checks())
-        if looked.any()
-        else []
-    )
+    checks = _Examination(e, own, looked, surviving).checks() if looked.any() else []
     flagged = any(check.flag for check in checks)
     return Verdict(
         trusted=None if 0 < looked.sum() < MIN_VERDICT_IMAGES and not flagged else not flagged,
@@ -50,24 +47,44 @@ def examine(e: Evaluator, attacks: dict[str, Attack], surviving: np.ndarray, ima
     )
 
 
+def planned(attacks: dict[str, Attack], pixels: int) -> dict[str, Attack]:
+    """The attacks that `examine` runs for a suite whose worst case is over `attacks`, by the names it gives them.
+
+    `pixels`: how many numbers an image has. None where there is nothing to examine.
+    """
+    budgets = [attack for attack in attacks.values() if attack.threat.eps > 0]
+    if not budgets:
+        return {}
+    budget = max(budgets, key=lambda attack: attack.threat.eps)
+    eps, norm = budget.threat.eps, budget.norm
+    whole = 1.0 if norm == "Linf" else float(pixels) ** 0.5
+    chosen = {
+        "fgsm": FGSM(eps, norm),
+        "pgd": PGD(eps, norm, steps=20),
+        "margin": PGD(eps, norm, steps=20, loss="margin"),
+        "pgd_100": PGD(eps, norm, steps=100),
+        "square": Square(eps, norm, queries=QUERIES),
+        "unlimited_margin": PGD(whole, norm, steps=40, loss="margin"),
+        "unlimited_ce": PGD(whole, norm, steps=40, loss="ce"),
+    }
+    return {f"{NAME}.{name}": attack for name, attack in chosen.items()}
+
+
 class _Examination:
     """The attacks of the checks, each on the images that matter to its question."""
 
-    def __init__(self, e: Evaluator, budget: Attack, looked: np.ndarray, surviving: np.ndarray) -> None:
-        self.e, self.looked, self.surviving = e, looked, surviving
-        self.eps, self.norm = budget.threat.eps, budget.norm
+    def __init__(self, e: Evaluator, attacks: dict[str, Attack], looked: np.ndarray, surviving: np.ndarray) -> None:
+        self.e, self.looked, self.surviving, self.attacks = e, looked, surviving, attacks
+        self.norm, self.whole = attacks[f"{NAME}.pgd"].norm, attacks[f"{NAME}.unlimited_ce"].threat.eps
         self.count = int(looked.sum())
         self.index = np.flatnonzero(looked)
 
     def checks(self) -> list[Check]:
         """All of them; what the later ones compare, the earlier ones have computed."""
-        fgsm = self.after("fgsm", FGSM(self.eps, self.norm), self.looked)
-        entropy = self.after("pgd", self.pgd(20), self.looked)
-        marginal = self.after("margin", self.pgd(20, loss="margin"), self.looked)
+        fgsm, entropy, marginal = (self.after(name, self.looked) for name in ("fgsm", "pgd", "margin"))
         white = entropy & marginal
-        long = self.after("pgd_100", self.pgd(100), white & self.surviving)
-        queries = 300
-        square = self.after("square", Square(self.eps, self.norm, queries=queries), white)
+        long = self.after("pgd_100", white & self.surviving)
+        square = self.after("square", white)
         return [
             *self._outputs(),
             self._zero_gradients(),
@@ -81,7 +98,7 @@ class _Examination:
             self.compare(
                 "black_box_beats_white_box",
                 white & ~square,
-                f"Square with {queries} queries, which sees no gradient, breaks {{}} that survive PGD",
+                f"Square with {QUERIES} queries, which sees no gradient, breaks {{}} that survive PGD",
             ),
             self._unlimited(),
             self.compare(
@@ -91,11 +108,9 @@ class _Examination:
             ),
         ]
 
-    def pgd(self, steps: int, **changes: Any) -> PGD:
-        return PGD(self.eps, self.norm, steps=steps, **changes)
-
-    def after(self, name: str, attack: Attack, candidates: np.ndarray) -> np.ndarray:
-        return self.e.under(f"verdict.{name}", attack, candidates).correct
+    def after(self, name: str, candidates: np.ndarray) -> np.ndarray:
+        name = f"{NAME}.{name}"
+        return self.e.under(name, self.attacks[name], candidates).correct
 
     def many(self, count: int, share: float = SHARE) -> bool:
         return count > max(2, share * self.count)
@@ -158,15 +173,14 @@ class _Examination:
 
     def _unlimited(self) -> Check:
         """With the whole pixel range to move in, every image can become any other."""
-        whole = 1.0 if self.norm == "Linf" else float(self.e.split.images[0].numel()) ** 0.5
         left = self.looked
         for loss in ("margin", "ce"):
-            left = self.after(f"unlimited_{loss}", PGD(whole, self.norm, steps=40, loss=loss), left)
+            left = self.after(f"unlimited_{loss}", left)
         return Check(
             name="correct_at_any_eps",
             flag=self.many(int(left.sum())),
-            evidence=f"With eps {whole:.3g}, which allows any image at all, {int(left.sum())} of {self.count} images "
-            "survive PGD.",
+            evidence=f"With eps {self.whole:.3g}, which allows any image at all, {int(left.sum())} of {self.count} "
+            "images survive PGD.",
         )
 
 

@@ -62,10 +62,9 @@ def evaluate(
     with (
         torch.random.fork_rng(devices=[]),  # copies of layers are made with fresh weights
         EvaluationProgress(console) as bars,
-        Evaluator(network, split, seed, chosen.batch_size, advance=bars.advance) as evaluator,
+        Evaluator(network, split, seed, chosen.batch_size) as evaluator,
     ):
-        bars.plan({name: attack.cost for name, attack in chosen.build().items()}, int(evaluator.clean.sum()))
-        return Evaluation(measure(evaluator, chosen), chosen, seed)
+        return Evaluation(measure(evaluator, chosen, bars), chosen, seed)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

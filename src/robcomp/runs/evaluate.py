@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from rich.console import Console
 from torch import nn
 
@@ -22,6 +21,7 @@ from robcomp.evaluation.size import layer_sizes, sizes
 from robcomp.report import render
 from robcomp.report.records import now
 from robcomp.report.schema import DataFacts, EvaluationFacts, Report, RunFacts, StageFacts, Threat
+from robcomp.report.terminal import say
 from robcomp.runs import beforehand, effect, identity
 from robcomp.runs.load import check_overrides, load
 from robcomp.settings.schema import Config
@@ -92,10 +92,13 @@ def attacked(model: nn.Module, dataset: data.Dataset, config: Config, ledger: Le
     suite = config.attack
     with (
         EvaluationProgress(console) as progress,
-        Evaluator(model, dataset.test, config.seed, suite.batch_size, ledger, progress.advance) as evaluator,
+        Evaluator(model, dataset.test, config.seed, suite.batch_size, ledger) as evaluator,
     ):
-        progress.plan({name: attack.cost for name, attack in suite.build().items()}, int(evaluator.clean.sum()))
-        return measure(evaluator, suite)
+        attacks, judged = ", ".join(suite.build()), min(suite.verdict, int(evaluator.clean.sum()))
+        then = f", then the verdict on {judged:,} of them" if judged else ""
+        what = f"attacks on {len(dataset.test):,} test images: {attacks}{then}"
+        say(console, f"{what}; on {evaluator.device.type} in float32", fold=True)
+        return measure(evaluator, suite, progress)
 
 
 def evaluate_run(folder: Path, overrides: Sequence[str], out: Path | None, console: Console) -> Path:
@@ -107,16 +110,15 @@ def evaluate_run(folder: Path, overrides: Sequence[str], out: Path | None, conso
     run = load(folder, overrides)
     check_overrides([run], overrides, effect.EVALUATION)
     for sentence in beforehand.shortened(run.config, run.dataset):
-        console.print(sentence, highlight=False, markup=False)
+        say(console, sentence)
     config, report = run.config, run.report
     page = (
         out or folder
     ) / f"evaluation-{storage.digest([identity.evaluation(config, run.dataset), run.network])}.json"
     page.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(page.with_suffix(".lock") if out else folder / "lock"):
+    with storage.locked(page.with_suffix(".lock") if out else folder / "lock", f"evaluating {folder}"):
         if page.exists() and not config.fresh:
-            console.print("already evaluated (fresh=true attacks again)")
-            report = Report.read(page)
+            say(console, f"already evaluated: {page} (fresh=true attacks again)")
         else:
             ledger = _ledger(page.with_suffix(".part.npz"), folder / "model.rcz", run.dataset, config)
             measured = attacked(run.model, run.dataset, config, ledger, console)
@@ -135,8 +137,12 @@ def evaluate_run(folder: Path, overrides: Sequence[str], out: Path | None, conso
             storage.write_atomic(page.with_suffix(".npz"), lambda path: _save_outcomes(path, measured.outcomes))
             report.write(page)
             ledger.close()
-    render.console(report, console)
     return page
+
+
+def show(page: Path, console: Console) -> None:
+    """Print the report in the JSON file `page`."""
+    render.console(Report.read(page), console)
 
 
 def _ledger(path: Path, network: Path, dataset: data.Dataset, config: Config) -> Ledger:

@@ -4,15 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from filelock import FileLock
 from rich.console import Console
 
 from robcomp import artifact, data, storage
 from robcomp.artifact import NetworkSpec
 from robcomp.errors import UserError
 from robcomp.hardware import choose_device
-from robcomp.report import render
-from robcomp.report.schema import Report
+from robcomp.report.terminal import say
 from robcomp.runs import beforehand, evaluate, identity, weights
 from robcomp.settings.schema import Config
 from robcomp.trainers.state import Environment
@@ -41,20 +39,17 @@ def evaluate_external(config: Config, overrides: Sequence[str], console: Console
     folder = Path(config.out) / f"{config.dataset.name}-{config.model.name}-external" / storage.digest(named)
     config.attack.check(len(dataset.classes))
     for sentence in beforehand.shortened(config, dataset):
-        console.print(sentence, highlight=False, markup=False)
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):
+        say(console, sentence)
+    with storage.locked(folder / "lock", f"evaluating {config.model.weights}"):
         if (folder / "report.json").exists() and not config.fresh:
-            console.print(f"already evaluated: {folder} (fresh=true attacks again)")
+            say(console, f"already evaluated: {folder} (fresh=true attacks again)")
         else:
-            classes = dataset.classes
-            spec = NetworkSpec(config.model, tuple(config.dataset.shape), len(classes), classes)
+            channels, height, width = config.dataset.shape
+            spec = NetworkSpec(config.model, (channels, height, width), len(dataset.classes), dataset.classes)
             model, bits, story = weights.as_stored(spec, Path(config.model.weights))
-            console.print(f"weights: {story}", highlight=False, markup=False)
+            say(console, f"weights: {story}")
             artifact.save(model, spec, bits, folder / "model.rcz")
             env = Environment(device, "float32")
             report = evaluate.report(config, overrides, folder, dataset, env, [], console)
             evaluate.finish(folder, replace(report, run=replace(report.run, method="external")))
-        render.console(Report.read(folder / "report.json"), console)
-    console.print(f"run directory: {folder}")
     return folder

@@ -1,5 +1,6 @@
 """Several runs, one after another: a sweep on the command line, or the rows of a table."""
 
+import time
 import traceback
 from collections.abc import Sequence
 from itertools import product
@@ -10,6 +11,8 @@ from rich.console import Console
 
 from robcomp import storage
 from robcomp.errors import UserError
+from robcomp.report.terminal import about, say
+from robcomp.report.terminal import console as terminal
 from robcomp.runs import beforehand, effect, train
 from robcomp.runs.identity import run_directory
 from robcomp.settings import choices, grammar, search_path
@@ -55,27 +58,41 @@ def run(jobs: Sequence[Sequence[str]], console: Console, typed: int = 0) -> list
     All configurations are checked before the first run starts. The last `typed` overrides of each job are the user's
     own, and one that changes nothing in any of the runs is refused. A failure is written to failure.txt in its run
     directory, the sweep goes on, and the failures are listed at the end. Finished runs are skipped, so the same
-    command takes up a sweep that was stopped.
+    command takes up a sweep that was stopped. Each run's heading says what tells it from the others and, once a run
+    was trained, how long all that are left will take.
     """
     configs = check(jobs)
     effect.check([_asked(job, typed) for job in jobs], effect.TRAINING)
     targets = [run_directory(config) for config in configs]
     for out in sorted({config.out for config in configs}):
         beforehand.writable(Path(out))
+    todo = [not train.finished(config, target) for config, target in zip(configs, targets, strict=True)]
+    works = [train.work(config) if due else 0.0 for config, due in zip(configs, todo, strict=True)]
     folders: list[Path | None] = []
-    failures = []
-    for number, (job, config, target) in enumerate(zip(jobs, configs, targets, strict=True), 1):
-        console.rule(f"run {number} of {len(jobs)}: {' '.join(job) or 'defaults'}", align="left")
+    failures, done, seconds = [], 0.0, 0.0
+    for place, (job, config, target) in enumerate(zip(jobs, configs, targets, strict=True)):
+        left = about(seconds / done * sum(works[place:])) if done and any(works[place:]) else ""
+        say(console, _heading(place, jobs, f"about {left} left of all runs" if left else ""), "bold")
+        began = time.monotonic()
         try:
             folders.append(train.train(config, job, console))
+            train.show(target, console)
+            done, seconds = done + works[place], seconds + (time.monotonic() - began if todo[place] else 0.0)
         except Exception as error:
             folders.append(None)
             failures.append(_record(target, job, error))
-    for message in failures:
-        console.print(f"[red]failed:[/red] {message}", highlight=False)
+    for message in failures:  # also where all else is kept quiet
+        say(terminal(stderr=True) if console.quiet else console, f"failed: {message}", "red")
     if len(jobs) > 1:
-        console.print(f"{len(jobs) - len(failures)} of {len(jobs)} runs finished")
+        say(console, f"{len(jobs) - len(failures)} of {len(jobs)} runs finished")
     return folders
+
+
+def _heading(place: int, jobs: Sequence[Sequence[str]], left: str) -> str:
+    """'run 2 of 6: seed=1 (about 12 min left of all runs)': the overrides that are not those of every run."""
+    own = [override for override in jobs[place] if not all(override in job for job in jobs)]
+    what = " ".join(own or jobs[place]) or "defaults"
+    return f"run {place + 1} of {len(jobs)}: {what}{f' ({left})' if left else ''}"
 
 
 def _asked(job: Sequence[str], typed: int) -> effect.Job:

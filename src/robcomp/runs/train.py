@@ -1,11 +1,11 @@
 """One run: the stages of a method, the packed file, and the report on what was read back from it."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from omegaconf import OmegaConf
 from rich.console import Console
 from torch import nn
@@ -16,12 +16,14 @@ from robcomp.errors import UserError
 from robcomp.figures.training import training_curves
 from robcomp.hardware import choose_device, choose_precision, exact_float32
 from robcomp.models.parameterisation import parameterise, prunable_parameters, restore
-from robcomp.report import log, render
+from robcomp.report import log
 from robcomp.report.schema import Report, StageFacts
+from robcomp.report.terminal import say
 from robcomp.runs import beforehand, evaluate, identity, weights
 from robcomp.settings.schema import Config
 from robcomp.trainers.loop import stage_store
 from robcomp.trainers.loop.bars import TrainingProgress
+from robcomp.trainers.loop.forecast import passes
 from robcomp.trainers.loop.stage_loop import LoopSettings, run_stage
 from robcomp.trainers.loop.stage_store import StageResult, StageStore
 from robcomp.trainers.stage import Stage
@@ -32,26 +34,38 @@ _looked_at: set[Path] = set()  # caches in which this process has looked for sta
 
 
 def train(config: Config, overrides: Sequence[str], console: Console) -> Path:
-    """Train, pack, read back, attack and report; returns the run directory. A finished run is not run again."""
+    """Train, pack, read back, attack and report; returns the run directory. A finished run is not run again.
+
+    How far it is appears on `console`; `show` prints the report.
+    """
     folder = identity.run_directory(config)
     beforehand.writable(folder)
-    run = None if _finished(config, folder) else Run(config, overrides, folder, console)  # no data, no folder
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):
-        if run is None or _finished(config, folder):  # meanwhile, by another process
+    run = None if finished(config, folder) else Run(config, overrides, folder, console)  # no data, no folder
+    with storage.locked(folder / "lock", f"training {folder}"):
+        if run is None or finished(config, folder):  # meanwhile, by another process
             _check_data(config, folder)
-            console.print(f"already finished: {folder} (fresh=true runs it again)")
+            say(console, f"already finished: {folder} (fresh=true runs it again)")
         else:
             with exact_float32():
                 run.execute()
             (folder / "failure.txt").unlink(missing_ok=True)
-        render.console(Report.read(folder / "report.json"), console)
-    console.print(f"run directory: {folder}")
     return folder
 
 
-def _finished(config: Config, folder: Path) -> bool:
+def show(folder: Path, console: Console) -> None:
+    """Print the report of a finished run, and where it lies."""
+    evaluate.show(folder / "report.json", console)
+    say(console, f"run directory: {folder}")
+
+
+def finished(config: Config, folder: Path) -> bool:
+    """Whether the run in `folder` would not be run again."""
     return (folder / "report.json").exists() and not config.fresh
+
+
+def work(config: Config) -> float:
+    """What the stages of a run take: the passes of a training image through the network, to weigh runs by."""
+    return sum(passes(stage, stage.schedule.epochs) for stage in config.stages())
 
 
 def _check_data(config: Config, folder: Path) -> None:
@@ -77,8 +91,9 @@ class Run:
         self.data = data.load(config.dataset, Path(config.data_dir), device)
         self.origin = identity.origin(config)
         for sentence in beforehand.fits(config, overrides, self.data):
-            console.print(sentence, highlight=False, markup=False)
-        self.spec = NetworkSpec(config.model, tuple(config.dataset.shape), len(self.data.classes), self.data.classes)
+            say(console, sentence)
+        channels, height, width = config.dataset.shape
+        self.spec = NetworkSpec(config.model, (channels, height, width), len(self.data.classes), self.data.classes)
         with torch.device("meta"):
             config.method.check(self.spec.build())
 
@@ -96,45 +111,66 @@ class Run:
         try:
             training_curves(self.log, self.folder / "curves.png")
         except UserError as error:  # no matplotlib: the run is no worse for it
-            self.console.print(f"no curves.png: {error}")
+            say(self.console, f"no curves.png: {error}")
         evaluate.finish(self.folder, report)
 
     def _train(self) -> tuple[StageResult, list[StageFacts]]:
         """Every stage in turn, or from the cache where a run has been there; the last result, and the stages' story."""
         stages, cache = self.config.stages(), Path(self.config.out) / "stages"
         if cache not in _looked_at and (orphaned := stage_store.orphaned(cache)):
-            self.console.print(
+            say(
+                self.console,
                 f"{cache} holds stages of an earlier version of robcomp ({orphaned}), which are not used any more and "
                 "may be deleted.",
-                highlight=False,
             )
         _looked_at.add(cache)
+        stores = [StageStore(cache, self._description(stages[: place + 1])) for place in range(len(stages))]
+        self._announce(stages, stores)
+        progress = TrainingProgress(self.console, [stage for stage in stages if stage.schedule.epochs])
         results: dict[str, StageResult | None] = {"init": None, "previous": None}
         story = []
-        for position, stage in enumerate(stages):
-            leading = stages[: position + 1]
-            description = identity.stage(self.config, self.origin, leading, self.data.checksum, self.env.precision)
-            store = StageStore(cache, description)
-            with store.lock():
-                if self.config.fresh and store.folder not in _started_over:
+        for stage, store in zip(stages, stores, strict=True):
+            with store.lock(f"training stage {stage.name} of {self.folder}"):
+                if self._starts_over(store):
                     store.discard()
                     _started_over.add(store.folder)
-                result = store.result()
-                cached = result is not None
+                done = store.result()
+                cached = done is not None
                 log.append(self.log, {"event": "stage", "stage": stage.name, "key": store.key, "cached": cached})
-                if result is None:
-                    result = self._run_stage(stage, results, store)
+                if done is None:
+                    result = self._run_stage(stage, results, store, progress)
                 else:
+                    result = done
+                    progress.cached(stage, result)
                     for record in result.records:
                         log.append(self.log, record)
             results["previous"] = results[stage.name] = result
             story.append(_story(stage, store, result, cached))
         return result, story
 
-    def _run_stage(self, stage: Stage, results: dict[str, StageResult | None], store: StageStore) -> StageResult:
+    def _description(self, leading: list[Stage]) -> dict[str, Any]:
+        """All that leads to the result of the last of these stages."""
+        return identity.stage(self.config, self.origin, leading, self.data.checksum, self.env.precision)
+
+    def _starts_over(self, store: StageStore) -> bool:
+        return self.config.fresh and store.folder not in _started_over
+
+    def _announce(self, stages: list[Stage], stores: list[StageStore]) -> None:
+        """What begins here: method, data, network; where and how; the stages with their epochs; the run directory."""
+        config, env, images = self.config, self.env, f"{len(self.data.train):,} training images"
+        what = f"{config.dataset.name} / {config.model.name} / {config.method.name}, seed {config.seed}"
+        say(self.console, f"{what}: {images}, on {env.device.type} in {env.precision}", fold=True)
+        there = [store.finished and not self._starts_over(store) for store in stores]
+        said = [_said(stage, cached) for stage, cached in zip(stages, there, strict=True)]
+        say(self.console, f"stages: {', '.join(said)}", fold=True)
+        say(self.console, f"run directory: {self.folder}")
+
+    def _run_stage(
+        self, stage: Stage, results: dict[str, StageResult | None], store: StageStore, progress: TrainingProgress
+    ) -> StageResult:
         model = self._restore(results[stage.start])
         parameterise(model, stage.parameterisation)
-        model.to(self.env.device, memory_format=self.env.memory_format)
+        model.to(self.env.device).to(memory_format=self.env.memory_format)
         config = self.config
         state = TrainState(
             stage.name,
@@ -146,10 +182,10 @@ class Run:
             config.training.batch_size,
             stage.schedule.epochs,
         )
-        if stage.support:
-            state.support = _support(model, results[stage.support])
+        if stage.support and (supporting := results[stage.support]) is not None:
+            state.support = _support(model, supporting)
         settings = LoopSettings(config.inner_attack(), config.selection, config.training.weight_average)
-        return run_stage(stage, state, settings, store, self._epoch, TrainingProgress(self.console))
+        return run_stage(stage, state, settings, store, partial(log.append, self.log), progress)
 
     def _restore(self, result: StageResult | None) -> nn.Module:
         """The network of a finished stage, or as initialised, on the CPU."""
@@ -159,17 +195,15 @@ class Run:
             restore(model, result.form, result.tensors)
         elif self.config.model.weights:
             story = weights.start_from(model, self.config.model, Path(self.config.model.weights))
-            self.console.print(f"weights to start from: {story}", highlight=False, markup=False)
+            say(self.console, f"weights to start from: {story}")
         return model
 
-    def _epoch(self, record: dict[str, Any]) -> None:
-        log.append(self.log, record)
-        if not self.console.is_terminal:
-            return
-        parts = [f"{key} {100 * record[key]:.1f} %" for key in ("val_clean", "val_robust") if record[key] is not None]
-        self.console.print(
-            f"  {record['stage']} {record['epoch']}/{record['epochs']}  loss {record['loss']:.3f}  {'  '.join(parts)}"
-        )
+
+def _said(stage: Stage, cached: bool) -> str:
+    """'dense, 40 epochs (from the cache)'."""
+    epochs = stage.schedule.epochs
+    length = f"{epochs} epoch{'' if epochs == 1 else 's'}" if epochs else "no epochs"
+    return f"{stage.name} {length}{' (from the cache)' if cached else ''}"
 
 
 def _support(model: nn.Module, result: StageResult) -> dict[str, torch.Tensor]:

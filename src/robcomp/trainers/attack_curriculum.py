@@ -38,13 +38,20 @@ class AttackCurriculum(Objective):
         )
 
     def at(self, state: "TrainState") -> Objective:
-        stage = part(state.epoch, state.epochs, len(self.eps_levels))
-        since = state.epoch - stage * state.epochs // len(self.eps_levels)
+        return self._level(state.epoch, state.epochs)
+
+    def passes(self, epoch: int, epochs: int) -> float:
+        return self._level(epoch, epochs).passes(epoch, epochs)
+
+    def _level(self, epoch: int, epochs: int) -> Objective:
+        """What is minimised in `epoch` (from 0) of a stage of `epochs`."""
+        stage = part(epoch, epochs, len(self.eps_levels))
+        since = epoch - stage * epochs // len(self.eps_levels)
         attack = self.base.attack
         eps = attack.threat.eps * self.eps_levels[stage]
         if eps == 0:
             return Natural()
-        steps = self.steps_levels[min(since, len(self.steps_levels) - 1) if state.epochs else -1]
+        steps = self.steps_levels[min(since, len(self.steps_levels) - 1) if epochs else -1]
         return replace(self.base, attack=replace(attack, eps=eps, steps=steps, step_size=None))
 
 

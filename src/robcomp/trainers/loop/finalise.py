@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -37,10 +38,10 @@ class WeightAverage:
         """Put the averages into the model."""
         torch._foreach_copy_([parameter.detach() for parameter in model.parameters()], self.means)
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         return {"means": self.means, "steps": self.steps}
 
-    def load(self, saved: dict[str, object]) -> None:
+    def load(self, saved: dict[str, Any]) -> None:
         self.means, self.steps = saved["means"], saved["steps"]
 
 
@@ -102,7 +103,8 @@ def refresh_statistics(state: TrainState, objective: Objective, images: int = ST
         for count in (1, images):
             for norm in norms:
                 norm.momentum = None  # the plain mean over all batches since the count was 0
-                norm.num_batches_tracked.zero_()
+                if norm.num_batches_tracked is not None:
+                    norm.num_batches_tracked.zero_()
             for x, y in state.samples(count):
                 with effective_weights(state.model), torch.no_grad():
                     objective.at(state).loss(state, x, y)

@@ -50,7 +50,8 @@ def run_stage(
     """Train `state.model` through `stage`, from its checkpoint if it has one; the model ends inside the constraint.
 
     Saves a checkpoint at each epoch's end and whenever the store finds one due, hands a record of each finished epoch
-    to `on_epoch` (those before the checkpoint too), and raises UserError when the loss stops being finite.
+    to `on_epoch` (those before the checkpoint too; `progress` is told of the new ones), and raises UserError when the
+    loss stops being finite.
     """
     loop = StageLoop(stage, state, settings)
     if (saved := store.checkpoint(state.env.device)) is not None:
@@ -60,13 +61,14 @@ def run_stage(
             raise UserError(f"{store.folder}: {error}; fresh=true starts the stage over.") from None
     for record in loop.records:
         on_epoch(record)
-    progress.begin(stage.name, state)
+    progress.begin(stage, state, loop.records)
     try:
         while state.step < state.end:
             loop.step()
             progress.step(state, loop.meters)
             if state.step_in_epoch == 0:
-                on_epoch(loop.end_epoch())
+                on_epoch(record := loop.end_epoch())
+                progress.epoch(record)
             if state.step_in_epoch == 0 or store.checkpoint_due():
                 store.save_checkpoint(loop.capture())
     finally:
@@ -81,7 +83,7 @@ class StageLoop:
 
     def __init__(self, stage: Stage, state: TrainState, settings: LoopSettings) -> None:
         self.stage, self.state, self.settings = stage, state, settings
-        state.optimizer = make_optimizer(state.model, stage.schedule)
+        state.optimizer = self.optimizer = make_optimizer(state.model, stage.schedule)
         state.compression = stage.compressor.start(state)
         state.model.train()
         self.gradients = ObjectiveGradients(stage.objective, state)
@@ -97,12 +99,12 @@ class StageLoop:
         started = time.monotonic()
         state = self.state
         epoch = state.epoch + state.step_in_epoch / state.steps_per_epoch
-        for group in state.optimizer.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = self.stage.schedule.rate(epoch)
         x, y = state.batch()
         loss = self.gradients(x, y)
         self.stage.compressor.regularise(state)
-        state.optimizer.step()
+        self.optimizer.step()
         self.stage.compressor.after_step(state)
         state.step += 1
         if self.average is not None:
@@ -117,7 +119,7 @@ class StageLoop:
         epoch = state.step // state.steps_per_epoch
         means = self.meters.means()  # waits for the device, so the time is the epoch's
         rate = self.meters.images / (self.seconds + time.monotonic() - started - self.epoch_start)
-        if not math.isfinite(means["loss"]):
+        if not math.isfinite(means["loss"] or 0.0):
             raise UserError(
                 f"training diverged in epoch {epoch} of stage '{stage.name}' (loss {means['loss']}); "
                 f"it learned at a rate of {stage.schedule.lr:g}; lower schedule.{stage.schedule_name}.lr or add "
@@ -161,7 +163,7 @@ class StageLoop:
             "step": self.state.step,
             "end": self.state.end,
             "model": self.state.model.state_dict(),
-            "optimizer": self.state.optimizer.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "compression": compressor.capture(self.state.compression),
             "average": self.average and self.average.state(),
             "meters": self.meters.state(),
@@ -176,7 +178,7 @@ class StageLoop:
         """Put everything back to where the checkpoint left it."""
         self.state.step, self.state.end = saved["step"], saved["end"]
         self.state.model.load_state_dict(saved["model"])
-        self.state.optimizer.load_state_dict(saved["optimizer"])
+        self.optimizer.load_state_dict(saved["optimizer"])
         compressor.restore(self.state.compression, saved["compression"])
         if self.average is not None:
             self.average.load(saved["average"])

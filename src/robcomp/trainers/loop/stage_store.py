@@ -7,17 +7,17 @@
 
 import json
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from robcomp.storage import digest, write_atomic, write_json
+from robcomp.storage import digest, locked, write_atomic, write_json
 
 CHECKPOINT_SECONDS = 60.0  # between two checkpoints within an epoch
 NAMING = 2  # how a stage's description is put into words; rises when every key changes
@@ -40,19 +40,27 @@ class StageStore:
         self._description = {"naming": NAMING, **description}
         self.key = digest(self._description)
         self.folder = root / self.key
+        self._result = self.folder / "result.safetensors"
         self._saved = time.monotonic()
 
-    def lock(self) -> FileLock:
-        """Held while the stage trains: another run that needs it waits and then finds it finished."""
+    @property
+    def finished(self) -> bool:
+        """Whether the stage is in the cache."""
+        return self._result.exists()
+
+    def lock(self, doing: str) -> AbstractContextManager[None]:
+        """Held while the stage trains: another run that needs it waits and then finds it finished.
+
+        `doing` tells the waiting one what is being done (`storage.locked`).
+        """
         write_json(self.folder / "stage.json", self._description)
-        return FileLock(self.folder / "lock")
+        return locked(self.folder / "lock", doing)
 
     def result(self) -> StageResult | None:
         """The finished stage, or None."""
-        path = self.folder / "result.safetensors"
-        if not path.exists():
+        if not self.finished:
             return None
-        with safe_open(path, framework="pt") as file:
+        with safe_open(self._result, framework="pt") as file:
             meta = json.loads(file.metadata()["robcomp"])
             return StageResult({name: file.get_tensor(name) for name in file.keys()}, **meta)  # noqa: SIM118
 
@@ -60,8 +68,7 @@ class StageStore:
         """Write the result; the checkpoint has served its purpose."""
         meta = {"form": result.form, "records": result.records, "seconds": result.seconds}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in result.tensors.items()}
-        target = self.folder / "result.safetensors"
-        write_atomic(target, lambda path: save_file(tensors, path, {"robcomp": json.dumps(meta)}))
+        write_atomic(self._result, lambda path: save_file(tensors, path, {"robcomp": json.dumps(meta)}))
         (self.folder / "checkpoint.pt").unlink(missing_ok=True)
 
     def checkpoint(self, device: torch.device) -> dict[str, Any] | None:
