@@ -19,7 +19,7 @@ from tiny import rng
 import robcomp as rc
 from robcomp.cli import arguments, commands
 from robcomp.cli.parser import main
-from robcomp.runs import sweep
+from robcomp.runs import effect, sweep
 from robcomp.settings.compose import compose_config
 from robcomp.settings.override_paths import absolute_paths
 from robcomp.tables import spec
@@ -219,6 +219,15 @@ def test_every_command_is_one(page: Path, capsys: pytest.CaptureFixture[str]) ->
                 main([words[1], "--help"])
         if words[1] == "train" and all("=" in word for word in words[2:]):
             check(words, capsys)
+
+
+@pytest.mark.slow
+def test_no_setting_of_the_readme_is_without_effect() -> None:
+    trained = [words[2:] for words in fenced(TOP / "README.md") if words[:2] == ["robcomp", "train"]]
+    alone = [words for words in trained if not any(word.startswith("-") for word in words)]
+    assert len(alone) > 10
+    for overrides in alone:
+        effect.check_training(absolute_paths(overrides))
 
 
 @pytest.mark.usefixtures("no_work")
