@@ -152,8 +152,6 @@ class Heavy:
     """Stands in for the commands that train or attack: their configurations are composed, which finds a wrong name."""
 
     def train(self, args: argparse.Namespace) -> int:
-        if getattr(args, "config_dir", None):  # a folder of the reader's own, of which the page shows no more
-            return 0
         for job in sweep.expand(args.overrides) if args.multirun else [args.overrides]:
             compose_config(absolute_paths(job))
         return 0
@@ -171,8 +169,15 @@ class Heavy:
 
 
 @pytest.fixture
-def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`main` reads, checks and composes, and does nothing else; `list` and `train --cfg` are run as they are."""
+def no_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`main` reads, checks and composes, and does nothing else; `list` and `train --cfg` are run as they are.
+
+    The file of settings that the README shows is there.
+    """
+    (own,) = [code for language, code in FENCE.findall((TOP / "README.md").read_text()) if language == "yaml"]
+    (tmp_path / "my_conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "my_conf" / "experiment" / "short.yaml").write_text(own)
+    monkeypatch.chdir(tmp_path)
     heavy, train = Heavy(), commands.train
     monkeypatch.setattr(commands, "train", lambda args: (train if args.cfg else heavy.train)(args))
     monkeypatch.setattr(commands, "table", heavy.table)
