@@ -16,10 +16,12 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from robcomp.errors import UserError
 from robcomp.figures.training import training_curves
 from robcomp.report import render
 from robcomp.report.formatting import interval, markdown_table, percent, share, times
 from robcomp.report.schema import CountedSize, FileSize, Proportion, Report, Settings
+from robcomp.runs import effect
 
 WIDTH = 120
 AUTOATTACK = (
@@ -176,9 +178,12 @@ def evaluations(loaded: list[Run]) -> list[str]:
 
 
 def commands(loaded: list[Run]) -> list[str]:
-    """What made the runs, in the order of the tables."""
-    lines = [[o for o in run.report.run.overrides if not o.startswith(PATHS)] for run in loaded]
-    return ["## Commands", fenced(dict.fromkeys(shlex.join(["robcomp", "train", *line]) for line in lines))]
+    """What makes the runs, in the order of the tables: what was typed, but for settings that change nothing in the run.
+
+    A table gives its rows settings for other rows too, and robcomp refuses those of a single run.
+    """
+    typed = [[o for o in run.report.run.overrides if not o.startswith(PATHS)] for run in loaded]
+    return ["## Commands", fenced(dict.fromkeys(shlex.join(["robcomp", "train", *_counting(line)]) for line in typed))]
 
 
 def analyses(study: Path) -> list[str]:
@@ -218,6 +223,13 @@ def _continued(command: str) -> str:
         else:
             lines[-1] += f" {word}"
     return " \\\n".join(lines)
+
+
+def _counting(overrides: list[str]) -> list[str]:
+    try:
+        return effect.counting(overrides)
+    except UserError:  # as it was recorded; the study's note says what this robcomp refuses
+        return overrides
 
 
 def _run(folder: Path) -> Run:

@@ -19,7 +19,7 @@ from tiny import rng
 import robcomp as rc
 from robcomp.cli import arguments, commands
 from robcomp.cli.parser import main
-from robcomp.runs import sweep
+from robcomp.runs import effect, sweep
 from robcomp.settings.compose import compose_config
 from robcomp.settings.override_paths import absolute_paths
 from robcomp.tables import spec
@@ -152,8 +152,6 @@ class Heavy:
     """Stands in for the commands that train or attack: their configurations are composed, which finds a wrong name."""
 
     def train(self, args: argparse.Namespace) -> int:
-        if getattr(args, "config_dir", None):  # a folder of the reader's own, of which the page shows no more
-            return 0
         for job in sweep.expand(args.overrides) if args.multirun else [args.overrides]:
             compose_config(absolute_paths(job))
         return 0
@@ -171,8 +169,15 @@ class Heavy:
 
 
 @pytest.fixture
-def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`main` reads, checks and composes, and does nothing else; `list` and `train --cfg` are run as they are."""
+def no_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`main` reads, checks and composes, and does nothing else; `list` and `train --cfg` are run as they are.
+
+    The file of settings that the README shows is there.
+    """
+    (own,) = [code for language, code in FENCE.findall((TOP / "README.md").read_text()) if language == "yaml"]
+    (tmp_path / "my_conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "my_conf" / "experiment" / "short.yaml").write_text(own)
+    monkeypatch.chdir(tmp_path)
     heavy, train = Heavy(), commands.train
     monkeypatch.setattr(commands, "train", lambda args: (train if args.cfg else heavy.train)(args))
     monkeypatch.setattr(commands, "table", heavy.table)
@@ -219,6 +224,15 @@ def test_every_command_is_one(page: Path, capsys: pytest.CaptureFixture[str]) ->
                 main([words[1], "--help"])
         if words[1] == "train" and all("=" in word for word in words[2:]):
             check(words, capsys)
+
+
+@pytest.mark.slow
+def test_no_setting_of_the_readme_is_without_effect() -> None:
+    trained = [words[2:] for words in fenced(TOP / "README.md") if words[:2] == ["robcomp", "train"]]
+    alone = [words for words in trained if not any(word.startswith("-") for word in words)]
+    assert len(alone) > 10
+    for overrides in alone:
+        effect.check_training(absolute_paths(overrides))
 
 
 @pytest.mark.usefixtures("no_work")
