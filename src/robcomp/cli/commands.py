@@ -52,8 +52,11 @@ def _show(args: argparse.Namespace, jobs: list[list[str]]) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     mine, overrides = arguments.split("evaluate", args.overrides)
-    if not mine["run"]:
-        return _evaluate_external(args.overrides)  # there out= is where all runs go, as in train
+    if mine["run"] and mine["module"]:
+        raise UserError("run= and module= are both given; a finished run has its network. Give one of them.")
+    if not mine["run"]:  # there out= is where all runs go, as in train
+        others = [override for override in args.overrides if not override.startswith("module=")]
+        return _evaluate_external(arguments.single("module", mine["module"]), others)
     folder = arguments.folder("run", mine["run"])
     out = arguments.output(mine["out"], folder)
     from robcomp.runs.evaluate import evaluate_run
@@ -65,16 +68,22 @@ def evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
-def _evaluate_external(overrides: list[str]) -> int:
+def _evaluate_external(module: str, overrides: list[str]) -> int:
     from robcomp.runs.effect import EXTERNAL, Job, check
-    from robcomp.runs.external import evaluate_external
     from robcomp.settings.compose import compose_config
     from robcomp.settings.override_paths import absolute_paths
 
     overrides = absolute_paths(overrides)
     config = compose_config(overrides)
-    check([Job(overrides)], EXTERNAL)
-    evaluate_external(config, overrides, _console())
+    if module:
+        from robcomp.runs.own_module import evaluate_module
+
+        evaluate_module(module, config, overrides, _console())
+    else:
+        from robcomp.runs.external import evaluate_external
+
+        check([Job(overrides)], EXTERNAL)
+        evaluate_external(config, overrides, _console())
     return 0
 
 
