@@ -15,6 +15,7 @@ OUT = ("DIR", "where the result goes (default: the first run's directory)")
 KEYS: dict[str, dict[str, tuple[str, str]]] = {
     "evaluate": {
         "run": ("DIR", "a finished run; without it model.weights=FILE brings a network from elsewhere"),
+        "module": ("PACKAGE.MODULE:NAME", "an architecture of your own: a module of torch, or what returns one"),
         "out": ("DIR", "where the evaluation goes (default: the run's directory)"),
     },
     "curve": {

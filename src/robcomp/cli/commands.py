@@ -56,8 +56,11 @@ def _show(args: argparse.Namespace, jobs: list[list[str]]) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     mine, overrides = arguments.split("evaluate", args.overrides)
-    if not mine["run"]:
-        return _evaluate_external(args)  # there out= is where all runs go, as in train
+    if mine["run"] and mine["module"]:
+        raise UserError("run= and module= are both given; a finished run has its network. Give one of them.")
+    if not mine["run"]:  # there out= is where all runs go, as in train
+        others = [override for override in args.overrides if not override.startswith("module=")]
+        return _evaluate_external(arguments.single("module", mine["module"]), others, args)
     folder = arguments.folder("run", mine["run"])
     out = arguments.output(mine["out"], folder)
     from robcomp.report.terminal import say
@@ -72,17 +75,23 @@ def evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
-def _evaluate_external(args: argparse.Namespace) -> int:
+def _evaluate_external(module: str, overrides: list[str], args: argparse.Namespace) -> int:
     from robcomp.runs.effect import EXTERNAL, Job, check
-    from robcomp.runs.external import evaluate_external
     from robcomp.runs.train import show
     from robcomp.settings.compose import compose_config
     from robcomp.settings.override_paths import absolute_paths
 
-    console, overrides = _console(args), absolute_paths(args.overrides)
+    console, overrides = _console(args), absolute_paths(overrides)
     config = compose_config(overrides)
-    check([Job(overrides)], EXTERNAL)
-    folder = evaluate_external(config, overrides, console)
+    if module:
+        from robcomp.runs.own_module import evaluate_module
+
+        folder = evaluate_module(module, config, overrides, console)
+    else:
+        from robcomp.runs.external import evaluate_external
+
+        check([Job(overrides)], EXTERNAL)
+        folder = evaluate_external(config, overrides, console)
     show(folder, console)
     _answer(args, folder / "report.json")
     return 0

@@ -290,6 +290,7 @@ examples:
   robcomp evaluate run=outputs/digits-lenet-atmc/HASH attack=autoattack dataset.test_subset=500
   robcomp evaluate run=outputs/digits-lenet-atmc/HASH attack=quick threat.eps=0.15 attack.attacks.pgd.steps=100
   robcomp evaluate dataset=cifar10 model=resnet18 model.weights=net.pt attack=autoattack   a network trained elsewhere
+  robcomp evaluate dataset=cifar10 module=nets:small model.weights=net.pt   an architecture of your own, from nets.py
 
 Writes evaluation-HASH.json and .npz into the run's directory, or into out=DIR; for a network from elsewhere into a
 directory of its own under out=DIR. A finished evaluation is shown again, a stopped one goes on; fresh=true restarts."""

@@ -19,14 +19,16 @@ DEFINITION = (
 def macs(model: nn.Module, shape: tuple[int, int, int]) -> Macs:
     """The block "macs" of report.json for images of `shape` [C, H, W]; `model` on the CPU, in eval mode.
 
-    A layer's weights are each used once per output position (all of a linear layer's once).
+    A layer's weights are each used once for every position of its output (a linear layer's for every vector), and again
+    in each call where a network calls a layer several times.
     """
     layers, hooks = weight_layers(model), []
     positions: dict[str, int] = {}
     for name, layer in layers.items():
 
-        def count(_module: nn.Module, _inputs: object, output: torch.Tensor, name: str = name) -> None:
-            positions[name] = output[0, 0].numel()
+        def count(layer: nn.Module, _inputs: object, output: torch.Tensor, name: str = name) -> None:
+            outputs = output.shape[-1] if isinstance(layer, nn.Linear) or output.dim() == 2 else output.shape[1]
+            positions[name] = positions.get(name, 0) + output[0].numel() // outputs
 
         hooks.append(layer.register_forward_hook(count))
     try:
@@ -41,9 +43,9 @@ def macs(model: nn.Module, shape: tuple[int, int, int]) -> Macs:
         counted.append(
             LayerMacs(
                 name=name,
-                dense=positions[name] * dense[name],
-                executed=positions[name] * sum(tensor.numel() for tensor in used),
-                nonzero=positions[name] * sum(int(tensor.count_nonzero()) for tensor in used),
+                dense=positions.get(name, 0) * dense[name],
+                executed=positions.get(name, 0) * sum(tensor.numel() for tensor in used),
+                nonzero=positions.get(name, 0) * sum(int(tensor.count_nonzero()) for tensor in used),
             )
         )
     return Macs(

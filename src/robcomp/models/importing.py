@@ -27,20 +27,21 @@ SHOWN = 3  # names in a message
 REMEDY = "write it anew where it was made, by torch.save(model.state_dict(), FILE)"
 
 
-def load_weights(model: nn.Module, cfg: ModelConfig, path: Path) -> str:
+def load_weights(model: nn.Module, cfg: ModelConfig, path: Path, own: str = "robcomp") -> str:
     """Fill `model`, which `cfg` has just built, from the file at `path`; a sentence on what was mapped (`fill`)."""
-    return fill(model, cfg, path, _read(path))
+    return fill(model, cfg, path, _read(path), own)
 
 
-def fill(model: nn.Module, cfg: ModelConfig, path: Path, file: Mapping[str, Tensor]) -> str:
+def fill(model: nn.Module, cfg: ModelConfig, path: Path, file: Mapping[str, Tensor], own: str = "robcomp") -> str:
     """Fill `model` from the tensors `file`, read from `path`; a sentence on what was mapped.
 
     Every tensor of the network is filled and every tensor of the file used, but for those that `unused_elsewhere`
     names; or it is a UserError and the network is as before. The bias of a convolution that has none here moves into
     its batch norm (running_mean - bias: exact). Counters of batch norms may be absent. With `cfg.new_head` the last
-    layer keeps its fresh weights, and the file may hold any other in its place, or none.
+    layer keeps its fresh weights, and the file may hold any other in its place, or none. `own`: whose names the
+    network's are, in messages.
     """
-    styles = {"robcomp": {name: name for name, _ in model.named_modules()}, **cfg.names_elsewhere()}
+    styles = {own: {name: name for name, _ in model.named_modules()}, **cfg.names_elsewhere()}
     fits = [_fit(model, file, style, names, cfg) for style, names in styles.items()]
     best = max(fits, key=lambda fit: (len(fit.found), -len(fit.unused), -len(fit.unlike)))
     if best.missing or best.unused or best.unlike:

@@ -99,7 +99,7 @@ def tables(report: Report) -> dict[str, tuple[list[str], Cells]]:
     """Title -> (column heads, cells) of the tables of a report."""
     return {
         "Accuracy": (["", "accuracy", "95 % interval", "images", "seconds", "attack"], _accuracy(report)),
-        "Size": (["", "size", "of dense", "smaller by", "what counts"], _size(report.size)),
+        "Size": (["", "size", "of dense", "smaller by", "what counts"], _size(report)),
         **(_compute(report.macs) if report.macs is not None else {}),
         "Density": (
             ["layer", "weights", "non-zero", "density", "stored as"],
@@ -201,11 +201,18 @@ def _settings(entry: AttackAccuracy, norm: str) -> str:
     return ", ".join(said)
 
 
-def _size(size: Size) -> Cells:
+def _size(report: Report) -> Cells:
+    counted = COUNTED if _packed(report) else {**COUNTED, "file": "bytes of the network's state as float32"}
     return [
-        [name, byte_size(entry.bytes), share(entry.fraction), times(entry.fraction), COUNTED[name]]
-        for name, entry in size.named().items()
+        [name, byte_size(entry.bytes), share(entry.fraction), times(entry.fraction), counted[name]]
+        for name, entry in report.size.named().items()
     ]
+
+
+def _packed(report: Report) -> bool:
+    """False for an architecture of the user's own, of which no model.rcz was made."""
+    stored = (tensor.bytes for layer in report.density.layers for tensor in layer.tensors)
+    return report.run.method != "external" or any(size is not None for size in stored)
 
 
 def _compute(macs: Macs) -> dict[str, tuple[list[str], Cells]]:

@@ -197,6 +197,10 @@ def _evaluated_from_elsewhere(config: Config) -> list[Any]:
     return [images, describe(config.model), *_evaluated(config)]
 
 
+def _evaluated_of_ones_own(config: Config) -> list[Any]:
+    return [_evaluated_from_elsewhere(replace(config, model=None)), config.model.weights]
+
+
 def _analysed(config: Config) -> list[Any]:
     attacks, excluded, individual, _, batch_size = config.attack.identity()  # an analysis has no verdict
     return [attacks, excluded, individual, batch_size, config.seed, config.dataset.test_subset]
@@ -244,4 +248,5 @@ PLACE = ("data_dir", "device", "out", "fresh", "hydra.searchpath")
 TRAINING = Use("run", _trained, (*PLACE, "training.precision", "training.graphs"), _why_of_training)
 EVALUATION = Use("run", _evaluated, (*PLACE, "dataset.path"), _why_of_evaluation)
 EXTERNAL = Use("evaluation", _evaluated_from_elsewhere, PLACE, _why_of_evaluation)
+OWN_MODULE = Use("evaluation", _evaluated_of_ones_own, PLACE, _why_of_evaluation)
 ANALYSIS = Use("run", _analysed, (*PLACE, "dataset.path"), _why_of_evaluation)

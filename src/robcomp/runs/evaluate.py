@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,17 @@ from robcomp.evaluation.machine import machine
 from robcomp.evaluation.size import layer_sizes, sizes
 from robcomp.report import render
 from robcomp.report.records import now
-from robcomp.report.schema import DataFacts, EvaluationFacts, Report, RunFacts, StageFacts, Threat
+from robcomp.report.schema import (
+    DataFacts,
+    Density,
+    EvaluationFacts,
+    Macs,
+    Report,
+    RunFacts,
+    Size,
+    StageFacts,
+    Threat,
+)
 from robcomp.report.terminal import say
 from robcomp.runs import beforehand, effect, identity
 from robcomp.runs.load import check_overrides, load
@@ -31,7 +41,27 @@ from robcomp.units import fraction
 LEDGER_FILE = "outcomes.part.npz"  # what a run's evaluation has found so far
 
 
+@dataclass(frozen=True, eq=False)
+class Weighed:
+    """A network on the CPU in eval mode with what is known of it before it is attacked; `digest` stands for it all."""
+
+    model: nn.Module
+    digest: str
+    size: Size
+    density: Density
+    macs: Macs | None
+
+
+def packed(network: Path) -> Weighed:
+    """The network of a model.rcz, weighed."""
+    model, spec, bits = artifact.load(network)
+    layers = layer_sizes(model, artifact.section_bytes(network))
+    size, density = sizes(layers, bits, network.stat().st_size, artifact.dense_bytes(spec.build().state_dict()))
+    return Weighed(model, storage.file_digest(network), size, density, macs(model, spec.shape))
+
+
 def report(
+    weighed: Weighed,
     config: Config,
     overrides: Sequence[str],
     folder: Path,
@@ -40,20 +70,15 @@ def report(
     stages: list[StageFacts],
     console: Console,
 ) -> Report:
-    """report.json's content, all of it about `folder`/model.rcz; writes outcomes.npz beside it.
+    """report.json's content, all of it about the network `weighed`; writes outcomes.npz into `folder`.
 
     What the attacks found is kept in a ledger until `finish`.
     """
-    network = folder / "model.rcz"
-    model, spec, bits = artifact.load(network)
     started = time.monotonic()
-    ledger = _ledger(folder / LEDGER_FILE, network, dataset, config)
-    measured = attacked(model.to(env.device), dataset, config, ledger, console)
+    ledger = _ledger(folder / LEDGER_FILE, weighed.digest, dataset, config)
+    measured = attacked(weighed.model.to(env.device), dataset, config, ledger, console)
     seconds = time.monotonic() - started
     storage.write_atomic(folder / "outcomes.npz", lambda path: _save_outcomes(path, measured.outcomes))
-    model.cpu()
-    layers = layer_sizes(model, artifact.section_bytes(network))
-    size, density = sizes(layers, bits, network.stat().st_size, artifact.dense_bytes(spec.build().state_dict()))
     return Report.make(
         run=RunFacts(
             id=folder.name,
@@ -74,9 +99,9 @@ def report(
         stages=stages,
         accuracy=measured.accuracy,
         verdict=measured.verdict,
-        size=size,
-        density=density,
-        macs=macs(model, spec.shape),
+        size=weighed.size,
+        density=weighed.density,
+        macs=weighed.macs,
     )
 
 
@@ -120,7 +145,7 @@ def evaluate_run(folder: Path, overrides: Sequence[str], out: Path | None, conso
         if page.exists() and not config.fresh:
             say(console, f"already evaluated: {page} (fresh=true attacks again)")
         else:
-            ledger = _ledger(page.with_suffix(".part.npz"), folder / "model.rcz", run.dataset, config)
+            ledger = _ledger(page.with_suffix(".part.npz"), run.network, run.dataset, config)
             measured = attacked(run.model, run.dataset, config, ledger, console)
             report = replace(
                 report,
@@ -145,11 +170,11 @@ def show(page: Path, console: Console) -> None:
     render.console(Report.read(page), console)
 
 
-def _ledger(path: Path, network: Path, dataset: data.Dataset, config: Config) -> Ledger:
+def _ledger(path: Path, network: str, dataset: data.Dataset, config: Config) -> Ledger:
     """What an evaluation that was stopped had found of this network on these images; nothing with fresh=true."""
     if config.fresh:
         path.unlink(missing_ok=True)
-    return Ledger(path, storage.digest([storage.file_digest(network), dataset.checksum, len(dataset.test)]))
+    return Ledger(path, storage.digest([network, dataset.checksum, len(dataset.test)]))
 
 
 def _data(config: Config, dataset: data.Dataset) -> DataFacts:

@@ -25,7 +25,8 @@ def evaluate_external(config: Config, overrides: Sequence[str], console: Console
     """
     if not config.model.weights:
         raise UserError(
-            "evaluate takes run=DIR for a finished run, or model=... model.weights=FILE for a network from elsewhere."
+            "evaluate takes run=DIR for a finished run, model=... model.weights=FILE for a network from elsewhere, or "
+            "module=PACKAGE.MODULE:NAME for an architecture of your own."
         )
     if config.model.new_head:
         raise UserError(
@@ -50,6 +51,7 @@ def evaluate_external(config: Config, overrides: Sequence[str], console: Console
             say(console, f"weights: {story}")
             artifact.save(model, spec, bits, folder / "model.rcz")
             env = Environment(device, "float32")
-            report = evaluate.report(config, overrides, folder, dataset, env, [], console)
+            weighed = evaluate.packed(folder / "model.rcz")
+            report = evaluate.report(weighed, config, overrides, folder, dataset, env, [], console)
             evaluate.finish(folder, replace(report, run=replace(report.run, method="external")))
     return folder

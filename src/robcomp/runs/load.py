@@ -55,6 +55,10 @@ def load(folder: Path, overrides: Sequence[str]) -> LoadedRun:
             f"dataset={config.dataset.name} is not what {folder} was trained on; leave dataset= out "
             f"({report.run.dataset} is taken)."
         )
+    if not (folder / "model.rcz").is_file() and report.run.method == "external":
+        raise UserError(
+            f"{folder} is an evaluation of module=, which keeps figures and no network; evaluate module= again instead."
+        )
     model, spec, _ = artifact.load(folder / "model.rcz")
     device = choose_device(config.device)
     dataset = data.load(config.dataset, Path(config.data_dir), device)

@@ -105,7 +105,10 @@ class Run:
             old.unlink(missing_ok=True)
         result, stages = self._train()
         artifact.save(self._restore(result), self.spec, self.config.weight_bits, self.folder / "model.rcz")
-        report = evaluate.report(self.config, self.overrides, self.folder, self.data, self.env, stages, self.console)
+        weighed = evaluate.packed(self.folder / "model.rcz")
+        report = evaluate.report(
+            weighed, self.config, self.overrides, self.folder, self.data, self.env, stages, self.console
+        )
         for name, entry in report.accuracy.entries().items():
             log.append(self.log, {"event": "evaluation", "attack": name, "accuracy": entry.value})
         try:
