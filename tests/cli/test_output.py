@@ -119,6 +119,19 @@ def test_analyses_print_json(
     assert printed(capsys, *arguments, "-q")[0] == f"{page}\n"
 
 
+def test_a_table_prints_its_json_or_its_page(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def build(name: str, scale: str, extra: object, run_all: object, out: Path) -> Path:
+        out.mkdir(exist_ok=True)
+        (out / "table.json").write_text('{"schema": "a table"}\n')
+        return out / "table.md"
+
+    monkeypatch.setattr("robcomp.tables.build.build", build)
+    assert printed(capsys, "table", "atmc-mnist", "--json") == ('{"schema": "a table"}\n', "table: results/table.md\n")
+    assert printed(capsys, "table", "atmc-mnist", "-q") == ("results/table.md\n", "")
+
+
 @pytest.mark.slow
 def test_headings_of_a_sweep_say_what_is_its_own_and_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:
     text, _ = printed(capsys, "train", "-m", *typed("nat"), "seed=0,1")
