@@ -6,18 +6,21 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import RUN
+from tiny import typed
 
+from robcomp import storage
 from robcomp.cli.parser import main
 
 pytestmark = pytest.mark.usefixtures("sandbox", "no_curves")
 
-TRAIN = ["train", *RUN, "method=da"]
+TRAIN = ["train", *typed("da")]
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 
 
@@ -35,7 +38,8 @@ def reports() -> list[Path]:
 @pytest.mark.slow
 def test_without_a_terminal_the_log_is_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     out = "a rather long folder name/" * 6 + "[x]"
-    text, err = printed(capsys, *TRAIN, f"out='{out}'", "attack.verdict=20", "method=al0")
+    train = ["train", *typed("al0", f"out='{out}'", "attack.verdict=20")]
+    text, err = printed(capsys, *train)
     assert err == ""
     assert not CONTROL.search(text)
     lines = text.splitlines()
@@ -53,24 +57,25 @@ def test_without_a_terminal_the_log_is_plain_lines(capsys: pytest.CaptureFixture
     assert "attacks on 20 test images: fgsm, pgd, then the verdict on" in text
     assert any(line.startswith("attacks 2/2 pgd  accuracy ") for line in lines)
     assert any(line.startswith("verdict: ") for line in lines)
-    again, _ = printed(capsys, *TRAIN, f"out='{out}'", "attack.verdict=20", "method=al0", "method.ratio=0.3")
+    again, _ = printed(capsys, *train, "method.ratio=0.3")
     assert "stages: dense 2 epochs (from the cache), sparse 2 epochs\n" in again
     assert "dense: from the cache (2 epochs, trained in " in again
 
 
-def test_train_json_is_the_report_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.slow
+def test_json_is_the_report_and_nothing_else_and_quiet_prints_where_it_lies(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = printed(capsys, *TRAIN, "--json")
     (page,) = reports()
     assert json.loads(out) == json.loads(page.read_text())
     assert out == page.read_text()
     assert "epoch 2/2" in err
-    again, _ = printed(capsys, *TRAIN, "--json")
-    assert again == out
+    assert printed(capsys, *TRAIN, "--quiet") == (f"{page.parent}\n", "")
+    assert printed(capsys, *TRAIN, "--quiet", "--json") == (page.read_text(), "")
 
 
 @pytest.mark.slow
 def test_a_sweep_as_json_is_a_list_with_null_for_what_failed(capsys: pytest.CaptureFixture[str]) -> None:
-    sweep = ["train", "-m", *RUN, "method=nat", "schedule.dense.lr=1e30,0.001"]
+    sweep = ["train", "-m", *typed("nat"), "schedule.dense.lr=1e30,0.001"]
     out, err = printed(capsys, *sweep, "--json", code=1)
     failed, report = json.loads(out)
     assert failed is None
@@ -81,18 +86,13 @@ def test_a_sweep_as_json_is_a_list_with_null_for_what_failed(capsys: pytest.Capt
     assert err.startswith("failed: schedule.dense.lr=1e30") or "failed: " in err
 
 
-def test_quiet_prints_where_the_result_lies(capsys: pytest.CaptureFixture[str]) -> None:
-    assert printed(capsys, *TRAIN, "--quiet") == (f"{reports()[0].parent}\n", "")
-    assert printed(capsys, *TRAIN, "--quiet", "--json") == (reports()[0].read_text(), "")
-
-
 @pytest.mark.slow
-def test_evaluate_json_and_quiet(capsys: pytest.CaptureFixture[str]) -> None:
-    main(TRAIN)
-    folder = reports()[0].parent
-    arguments = ["evaluate", f"run={folder}", "attack=quick", "attack.attacks.pgd.steps=2", "attack.verdict=0"]
+def test_evaluate_prints_json_too(
+    finished: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["evaluate", f"run={finished[0]}", f"out={tmp_path / 'there'}", "attack=quick", "attack.verdict=0"]
     out, err = printed(capsys, *arguments, "--json")
-    (page,) = folder.glob("evaluation-*.json")
+    (page,) = (tmp_path / "there").glob("evaluation-*.json")
     assert json.loads(out) == json.loads(page.read_text())
     assert "attacks 1/" in err
     assert printed(capsys, *arguments, "-q") == (f"{page}\n", "")
@@ -119,14 +119,26 @@ def test_analyses_print_json(
     assert printed(capsys, *arguments, "-q")[0] == f"{page}\n"
 
 
+def test_a_table_prints_its_json_or_its_page(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def build(name: str, scale: str, extra: object, run_all: object, out: Path) -> Path:
+        out.mkdir(exist_ok=True)
+        (out / "table.json").write_text('{"schema": "a table"}\n')
+        return out / "table.md"
+
+    monkeypatch.setattr("robcomp.tables.build.build", build)
+    assert printed(capsys, "table", "atmc-mnist", "--json") == ('{"schema": "a table"}\n', "table: results/table.md\n")
+    assert printed(capsys, "table", "atmc-mnist", "-q") == ("results/table.md\n", "")
+
+
 @pytest.mark.slow
 def test_headings_of_a_sweep_say_what_is_its_own_and_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:
-    text, _ = printed(capsys, "train", "-m", *RUN, "method=nat", "seed=0,1,2")
-    headings = [line for line in text.splitlines() if line.startswith("run ") and " of 3" in line]
-    assert headings[0] == "run 1 of 3: seed=0"
-    for number, heading in enumerate(headings[1:], 1):
-        assert re.fullmatch(rf"run {number + 1} of 3: seed={number} \(about \d+ s left of all runs\)", heading)
-    again, _ = printed(capsys, "train", "-m", *RUN, "method=nat", "seed=0,1,2")
+    text, _ = printed(capsys, "train", "-m", *typed("nat"), "seed=0,1")
+    headings = [line for line in text.splitlines() if line.startswith("run ") and " of 2" in line]
+    assert headings[0] == "run 1 of 2: seed=0"
+    assert re.fullmatch(r"run 2 of 2: seed=1 \(about \d+ s left of all runs\)", headings[1])
+    again, _ = printed(capsys, "train", "-m", *typed("nat"), "seed=0,1")
     assert "left of all runs" not in again  # nothing is left to do
 
 
@@ -141,7 +153,7 @@ def test_runs_are_weighed_by_their_work(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setattr("robcomp.runs.sweep.time.monotonic", lambda: now[0])
     monkeypatch.setattr("robcomp.runs.train.train", train)
     monkeypatch.setattr("robcomp.runs.train.show", lambda folder, console: None)
-    text, _ = printed(capsys, "train", "-m", *RUN, "method=nat", "schedule.dense.epochs=2,8,2")
+    text, _ = printed(capsys, "train", "-m", *typed("nat"), "schedule.dense.epochs=2,8,2")
     assert [line.partition("about ")[2] for line in text.splitlines() if line.startswith("run ")] == [
         "",
         "50 s left of all runs)",
@@ -164,41 +176,43 @@ def test_what_can_go_on_after_an_interruption_says_so(
 
 
 @pytest.mark.slow
-def test_an_interrupted_process_ends_with_130_and_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
-    command = [sys.executable, "-m", "robcomp", *TRAIN, "schedule.dense.epochs=400", "dataset.val=0"]
+def test_an_interrupted_process_ends_with_130() -> None:
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        [sys.executable, "-m", "robcomp", *TRAIN, "schedule.dense.epochs=2000", "dataset.val=0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     for line in process.stdout:
-        if "epoch 3/400" in line:
+        if "epoch 2/2000" in line:
             break
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err == "robcomp: interrupted; the same command goes on from its last checkpoint.\n"
-    again = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert again.stdout is not None
-    told = [again.stdout.readline() for _ in range(4)]
-    again.kill()
-    again.communicate()
-    assert re.fullmatch(r"resumed at epoch \d+ of 400 of stage dense\n", told[3])
-
-
-@pytest.mark.slow
-def test_a_second_process_says_whom_it_waits_for_and_takes_what_was_found() -> None:
-    command = [sys.executable, "-m", "robcomp", *TRAIN, "schedule.dense.epochs=60", "dataset.val=0"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    assert first.stdout is not None
-    for line in first.stdout:
-        if "epoch 1/60" in line:
-            break
-    second = subprocess.run(command, capture_output=True, text=True, env=environment)
-    first.communicate()
-    (report,) = reports()
-    if second.stderr:  # it was soon enough to meet the first
-        told = f"robcomp: waiting for process {first.pid} on .*, which has been training {report.parent} since"
-        assert re.match(told, second.stderr)
-    assert second.stdout.startswith(f"already finished: {report.parent}")
+    assert list(Path("outputs").glob("stages/*/checkpoint.pt"))
     assert not list(Path("outputs").rglob("*.owner"))
+
+
+def test_who_waits_for_a_run_says_for_whom(
+    finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(storage, "PATIENCE", 0.05)
+    held = threading.Event()
+
+    def hold() -> None:
+        with storage.locked(finished[0] / "lock", "training stage dense of somewhere"):
+            held.set()
+            began = time.monotonic()
+            while not caplog.records and time.monotonic() - began < 30:
+                time.sleep(0.05)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    assert main(["evaluate", f"run={finished[0]}", "attack=quick", "attack.verdict=0", "seed=9"]) == 0
+    thread.join()
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert f"waiting for process {os.getpid()} on " in told
+    assert ", which has been training stage dense of somewhere since " in told

@@ -249,8 +249,8 @@ def _console(args: argparse.Namespace) -> "Console":
 
     from robcomp.report.terminal import console
 
-    if quiet := getattr(args, "quiet", False):
-        logging.getLogger("robcomp").setLevel(logging.ERROR)
+    quiet = getattr(args, "quiet", False)
+    logging.getLogger("robcomp").setLevel(logging.ERROR if quiet else logging.NOTSET)
     return console(stderr=args.json, quiet=quiet)
 
 

@@ -109,8 +109,8 @@ class TrainingProgress:
 
     def _draw(self) -> list[Gauge]:
         state, end = self._state, self._epochs
-        epoch = -(-state.step // state.steps_per_epoch)  # that of the last step
-        step = state.step - max(epoch - 1, 0) * state.steps_per_epoch
+        epoch = max(-(-state.step // state.steps_per_epoch), 1)  # that of the last step
+        step = state.step - (epoch - 1) * state.steps_per_epoch
         left = self._forecast.left(end)
         told = f"{about(left)} left" if left is not None else ""
         figures = self._figures
