@@ -66,8 +66,10 @@ def check(jobs: Sequence[Job], use: Use) -> None:
 
 
 def check_training(overrides: Sequence[str]) -> None:
-    """`check` of one run that is to be trained."""
-    check([Job(list(overrides))], TRAINING)
+    """`check` of one run that is to be trained, and `Config.check_training`."""
+    job = Job(list(overrides))
+    to_config(job.node).check_training(overrides)
+    check([job], TRAINING)
 
 
 def counting(overrides: Sequence[str]) -> list[str]:
