@@ -204,8 +204,8 @@ class Config:
         for stage in (stage for stage in self.stages() if stage.outside()):
             key, epochs = f"schedule.{stage.schedule_name}", stage.schedule.epochs
             found[key] = (
-                f"{stage.outside()} of the {len(stage.schedule.milestones)} milestones of {key} lie outside the {epochs} "
-                f"epochs of stage {stage.name}, where the learning rate does not fall by them; give others, as in "
+                f"{stage.outside()} of the {len(stage.schedule.milestones)} milestones of {key} lie outside the "
+                f"{epochs} epochs of stage {stage.name}, where the learning rate does not fall by them; give others, as in "
                 f"{key}.milestones=[{epochs / 2:g}], or shorten both by method.epochs_scale."
             )
         return found
