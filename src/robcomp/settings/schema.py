@@ -205,8 +205,8 @@ class Config:
             key, epochs = f"schedule.{stage.schedule_name}", stage.schedule.epochs
             found[key] = (
                 f"{stage.outside()} of the {len(stage.schedule.milestones)} milestones of {key} lie outside the "
-                f"{epochs} epochs of stage {stage.name}, where the learning rate does not fall by them; give others, as "
-                f"in {key}.milestones=[{epochs / 2:g}], or shorten both by method.epochs_scale."
+                f"{epochs} epochs of stage {stage.name}, where the learning rate does not fall by them; give others, "
+                f"as in {key}.milestones=[{epochs / 2:g}], or shorten both by method.epochs_scale."
             )
         return found
 
