@@ -157,7 +157,7 @@ def test_what_can_go_on_after_an_interruption_says_so(
 
     monkeypatch.setattr("robcomp.runs.train.train", interrupt)
     monkeypatch.setattr("robcomp.analyses.compare.compare", interrupt)
-    said = "robcomp: interrupted; the same command goes on from its last checkpoint"
+    said = "robcomp: interrupted; the same command continues from its last checkpoint"
     assert printed(capsys, *TRAIN, code=130) == ("", f"{said}.\n")
     assert printed(capsys, *TRAIN, "fresh=true", code=130) == ("", f"{said}, without fresh=true.\n")
     assert printed(capsys, "compare", "a", "b", code=130) == ("", "robcomp: interrupted.\n")
@@ -176,7 +176,7 @@ def test_an_interrupted_process_ends_with_130_and_goes_on(capsys: pytest.Capture
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err == "robcomp: interrupted; the same command goes on from its last checkpoint.\n"
+    assert err == "robcomp: interrupted; the same command continues from its last checkpoint.\n"
     again = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert again.stdout is not None
     told = [again.stdout.readline() for _ in range(4)]
