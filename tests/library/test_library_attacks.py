@@ -164,6 +164,11 @@ def test_what_cannot_be_attacked_gets_one_sentence(case: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_targets_past_the_classes_get_a_sentence() -> None:
+    with pytest.raises(rc.UserError, match="targets=100"):
+        rc.attacks.APGDT(0.1, targets=100)(network(), *batch())
+
+
 def test_distances_take_the_same() -> None:
     model, (x, y) = network(), batch()
     found = rc.attacks.FAB(0.1, steps=3).find(model, images(6, 4).images.numpy(), y.tolist(), seed=1)

@@ -167,6 +167,15 @@ def test_under_no_grad_the_gradients_are_there(usual: "rc.Evaluation") -> None:
         assert same(evaluate(), usual)
 
 
+def test_in_inference_mode_the_gradients_are_there(usual: "rc.Evaluation") -> None:
+    model = Bands()
+    with torch.inference_mode():
+        assert same(evaluate(model), usual)
+        assert same(evaluate(model, FLOATS.clone(), Y.clone()), usual)
+        x_adv = rc.attacks.PGD(0.1)(model, FLOATS.clone(), Y.clone())
+    assert torch.equal(x_adv, rc.attacks.PGD(0.1)(Bands(), FLOATS, Y))
+
+
 def test_the_seed_decides() -> None:
     suite = {"square": {"queries": 20}}
     assert same(evaluate(suite=suite, eps=0.3, seed=3), evaluate(suite=suite, eps=0.3, seed=3))
@@ -229,6 +238,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "eps in grey levels": ({"eps": 8}, "did you mean 8/255"),
     "eps in words": ({"eps": "small"}, "eps='small' is not a number"),
     "another norm": ({"norm": "L1"}, "norm='L1' is not a norm"),
+    "targets past the classes": ({"suite": {"fab_t": {"targets": 100}}}, r"^fab_t: targets=100"),
     "a seed in words": ({"seed": "a"}, "seed='a' is not a whole number"),
     "a batch of none": ({"batch_size": 0}, "^batch_size=0"),
     "a batch in words": ({"batch_size": "8"}, "batch_size='8' is not a whole number"),

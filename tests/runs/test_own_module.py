@@ -221,6 +221,7 @@ def test_what_needs_a_packed_network_says_that_there_is_none(capsys: pytest.Capt
     assert main(["compare", str(folder), str(folder)]) == 0
 
 
+@pytest.mark.slow
 def test_a_module_in_training_mode_is_evaluated_in_eval_mode(capsys: pytest.CaptureFixture[str]) -> None:
     folder, _ = evaluated(capsys, "nets:small")
     Path("nets.py").write_text(

@@ -98,6 +98,7 @@ class Attack:
         """The adversarial images; what each attack defines."""
         raise TypeError(f"{type(self).__name__} defines no perturb()")
 
+    @torch.inference_mode(False)
     def __call__(
         self,
         model: Classifier,
@@ -112,7 +113,7 @@ class Attack:
         Random numbers come from `generator`, which moves on, or from `seed` (0 where neither is given). UserError for
         what cannot be attacked, ValueError where the attack returned what none may.
         """
-        network, images, labels = prepared(model, x, y)
+        network, images, labels = prepared(model, x, y, self.check)
         random = random_numbers(generator, seed, images.device)
         with adversary_view(network, self.bn_mode):
             x_adv = self.perturb(network, images, labels, random).detach()
@@ -148,6 +149,7 @@ class MinimumNorm(Attack):
         x_adv, distance = self.nearest(model, x, y, generator, enough=self.threat.eps)
         return torch.where(per_image(distance <= self.threat.eps, x), x_adv, x)
 
+    @torch.inference_mode(False)
     def find(
         self,
         model: Classifier,
@@ -158,7 +160,7 @@ class MinimumNorm(Attack):
         seed: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """`nearest` with all that a call takes, checked as in a call; eps plays no part."""
-        network, images, labels = prepared(model, x, y)
+        network, images, labels = prepared(model, x, y, self.check)
         random = random_numbers(generator, seed, images.device)
         with adversary_view(network, self.bn_mode):
             x_adv, distance = self.nearest(network, images, labels, random)

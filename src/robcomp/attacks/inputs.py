@@ -21,15 +21,15 @@ class Network(nn.Module):
 
     It computes in the dtype of its own weights. What it returns may lie under the name `logits` of a dict or object.
     UserError where it fails on the very first images, and for any answer other than a logit for each of at least
-    `classes` classes.
+    `classes` classes; `check` is told how many there are.
     """
 
-    def __init__(self, model: Classifier, classes: int) -> None:
+    def __init__(self, model: Classifier, classes: int, check: Callable[[int], None] = lambda classes: None) -> None:
         super().__init__()
         if not callable(model) or isinstance(model, type):
             what = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
             raise UserError(f"the network is {what}; give an nn.Module, or a function from images to logits.")
-        self.model, self.classes = model, max(classes, 2)
+        self.model, self.classes, self.check = model, max(classes, 2), check
         self.answered = False
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,8 +46,11 @@ class Network(nn.Module):
             raise UserError(
                 f"the network cannot take images {list(x.shape)} in {given.dtype}: {type(error).__name__}: {said}"
             ) from error
+        logits = self._logits(answer, len(x)).float()
+        if not self.answered:
+            self.check(logits.shape[1])
         self.answered = True
-        return self._logits(answer, len(x)).float()
+        return logits
 
     def _logits(self, answer: Any, count: int) -> Tensor:
         named = answer.get("logits") if isinstance(answer, Mapping) else getattr(answer, "logits", None)
@@ -77,14 +80,14 @@ class Network(nn.Module):
         return logits
 
 
-def prepared(model: Classifier, x: Images, y: Labels) -> tuple[Network, Tensor, Tensor]:
+def prepared(model: Classifier, x: Images, y: Labels, check: Callable[[int], None]) -> tuple[Network, Tensor, Tensor]:
     """The network, images (floats [N, C, H, W] in [0, 1]) and labels (int64 [N]), all where the network's weights lie.
 
     UserError, in a sentence, for what they cannot be made of.
     """
     images = as_images(x)
     labels = as_labels(y, len(images))
-    network = Network(model, int(labels.max()) + 1 if len(labels) else 0)
+    network = Network(model, int(labels.max()) + 1 if len(labels) else 0, check)
     weights = next(chain(network.parameters(), network.buffers()), images)
     return network, to_unit(images).to(weights.device), labels.to(weights.device)
 
@@ -163,7 +166,7 @@ def random_numbers(generator: torch.Generator | None, seed: int | None, device: 
 
 def _tensor(value: Any, name: str) -> Tensor:
     if isinstance(value, Tensor):
-        return value
+        return value.clone() if value.is_inference() else value  # of which autograd would know nothing
     array = np.asarray(value)
     if array.dtype.kind in "US" or (array.dtype.kind == "O" and any(isinstance(v, str) for v in array.flat)):
         what = "class numbers: classes.index(name) for each" if name == "y" else "images: a tensor or an array"

@@ -15,7 +15,7 @@ from robcomp.evaluation.accuracy import Measured, measure
 from robcomp.evaluation.bars import EvaluationProgress
 from robcomp.evaluation.evaluator import Evaluator
 from robcomp.evaluation.suite import SuiteConfig
-from robcomp.library.suites import Suite, chosen_suite
+from robcomp.library.suites import Suite, check, chosen_suite
 from robcomp.report import render
 from robcomp.report.formatting import interval, percent
 from robcomp.report.records import to_json
@@ -23,6 +23,7 @@ from robcomp.report.schema import DOUBT, Accuracy, AttackAccuracy, Proportion, V
 from robcomp.units import Fraction
 
 
+@torch.inference_mode(False)
 def evaluate(
     model: Classifier,
     x: Images,
@@ -56,7 +57,7 @@ def evaluate(
     if not len(images):
         raise UserError("x holds no image; give at least one.")
     images = images.float() if images.is_floating_point() else images
-    network = Network(model, int(labels.max()) + 1)
+    network = Network(model, int(labels.max()) + 1, lambda classes: check(chosen, classes))
     console = Console(stderr=True, quiet=not progress, force_terminal=None if progress else False)
     split = Split(images, labels.to(images.device))
     with (

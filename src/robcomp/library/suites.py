@@ -43,6 +43,12 @@ def chosen_suite(
     return found
 
 
+def check(suite: SuiteConfig, classes: int) -> None:
+    """UserError where an attack of the suite cannot be meant for a network of that many classes."""
+    with _in_the_librarys_words():
+        suite.check(classes)
+
+
 def _entries(suite: Any, threat: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Attacks and their settings as a suite's configuration has them."""
     if isinstance(suite, Attack):

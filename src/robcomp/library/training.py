@@ -36,9 +36,8 @@ class TrainedRun:
 def train(*overrides: str, progress: bool = False) -> TrainedRun:
     """The run of `robcomp train OVERRIDES`, as in train("method=al0", "dataset=digits"); a finished one is read back.
 
-    Nothing is printed but with `progress`, which shows what the command shows. torch's random numbers go on as if
-    nothing had been trained. UserError for a configuration that cannot be, or an override that
-    changes nothing in it.
+    Nothing is printed but with `progress`, which shows how far it is. torch's random numbers go on as if nothing had
+    been trained. UserError for a configuration that cannot be, or an override that changes nothing in it.
     """
     for override in overrides:
         if not isinstance(override, str):

@@ -62,6 +62,7 @@ def evaluate_module(said: str, config: Config, overrides: Sequence[str], console
     """
     _check_overrides(overrides)
     effect.check([effect.Job(list(overrides))], effect.OWN_MODULE)
+    beforehand.writable(Path(config.out))
     own = imported(said, config.seed)
     if config.model.weights:
         story = importing.load_weights(
@@ -69,9 +70,9 @@ def evaluate_module(said: str, config: Config, overrides: Sequence[str], console
         )
         say(console, f"weights: {story}")
     device = choose_device(config.device)
-    dataset = data.load(
-        replace(config.dataset, subset=None, val=0), Path(config.data_dir), device
-    )  # none is trained on
+    settings = replace(config.dataset, subset=None, val=0)  # none is trained on
+    dataset = data.load(settings, Path(config.data_dir), device)
+    config.attack.check(len(dataset.classes))
     for sentence in beforehand.shortened(config, dataset):
         say(console, sentence)
     shape = (config.dataset.shape[0], config.dataset.shape[1], config.dataset.shape[2])
