@@ -149,7 +149,7 @@ def test_results_lie_in_the_first_run_unless_told_otherwise(finished: Runs, caps
 
 def test_refusals(finished: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     for words, said in (
-        (["combine", f"run={finished[0]}"], "1 of at least 2 run directories"),
+        (["combine", f"run={finished[0]}"], "1 run directories given, at least 2"),
         (["transfer", f"source={finished[0]}"], "write targets="),
         (
             [

@@ -46,7 +46,7 @@ def test_folders_in_every_spelling(tmp_path: Path) -> None:
     a, b = (run_directory(tmp_path / name) for name in "ab")
     for values in ([str(a), str(b)], [f"{a},{b}"], [f"[{a}, {b}]"]):
         assert arguments.folders("run", values, at_least=2) == [a, b]
-    with pytest.raises(UserError, match="1 of at least 2 run directories given; write run="):
+    with pytest.raises(UserError, match="1 run directories given, at least 2 needed; write run="):
         arguments.folders("run", [str(a)], at_least=2)
     with pytest.raises(UserError, match="names a run twice"):
         arguments.folders("run", [str(a), f"{a}/."])

@@ -169,7 +169,7 @@ def test_what_can_go_on_after_an_interruption_says_so(
 
     monkeypatch.setattr("robcomp.runs.train.train", interrupt)
     monkeypatch.setattr("robcomp.analyses.compare.compare", interrupt)
-    said = "robcomp: interrupted; the same command goes on from its last checkpoint"
+    said = "robcomp: interrupted; the same command continues from its last checkpoint"
     assert printed(capsys, *TRAIN, code=130) == ("", f"{said}.\n")
     assert printed(capsys, *TRAIN, "fresh=true", code=130) == ("", f"{said}, without fresh=true.\n")
     assert printed(capsys, "compare", "a", "b", code=130) == ("", "robcomp: interrupted.\n")
@@ -190,7 +190,7 @@ def test_an_interrupted_process_ends_with_130() -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err == "robcomp: interrupted; the same command goes on from its last checkpoint.\n"
+    assert err == "robcomp: interrupted; the same command continues from its last checkpoint.\n"
     assert list(Path("outputs").glob("stages/*/checkpoint.pt"))
     assert not list(Path("outputs").rglob("*.owner"))
 

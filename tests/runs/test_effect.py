@@ -35,10 +35,9 @@ UNUSED = [
     "method=da schedule.dense.gamma=0.5",  # digits: Adam with linear decay
     "method=da schedule.dense.milestones=[3]",
     "method=da schedule.dense.momentum=0.5",
-    "method=da schedule.dense.epochs=0 schedule.dense.lr=0.5",
+    "method=al0 schedule.sparse.epochs=0 schedule.sparse.lr=0.5",
     "method=da dataset.pad_mode=reflect",
     "method=da dataset.test_fraction=0.5",
-    "method=nat objective=adversarial training.natural_weight=1",
 ]  # the last one of each changes nothing
 USED = [
     "method=da schedule.sparse.epochs=30",  # as it is anyway

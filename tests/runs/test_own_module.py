@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from robcomp.settings.compose import compose_config
 
 pytestmark = pytest.mark.usefixtures("sandbox")
 
-SETTINGS = [o for o in RUN if not o.startswith(("schedule", "training", "model"))]
+SETTINGS = [o for o in RUN if not o.startswith(("schedule", "training", "model", "dataset.val"))]
 NETS = """
 import torch
 from torch import nn
@@ -111,7 +112,7 @@ def test_the_outcomes_are_those_of_the_library(capsys: pytest.CaptureFixture[str
 
     torch.manual_seed(0)
     config = compose_config(SETTINGS)
-    test = data.load(config.dataset, Path(config.data_dir)).test
+    test = data.load(replace(config.dataset, val=0), Path(config.data_dir)).test
     suite = {"fgsm": {}, "pgd": {"steps": 3}}
     found = rc.evaluate(nets.small(), test.images, test.labels, suite, eps=report.threat.eps, verdict=0)
     with np.load(folder / "outcomes.npz") as wanted:
@@ -205,7 +206,7 @@ def test_a_fault_gets_one_sentence(capsys: pytest.CaptureFixture[str], module: s
 
 
 def test_keys_of_robcomps_own_networks_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    for key in ("model=resnet18", "model.width=0.5", "+model.width=3"):
+    for key in ("model=resnet18", "model.width=0.5", "++model.width=3"):
         assert f"{key} is for robcomp's own networks" in refused(capsys, "nets:small", key)
     assert "run= and module= are both given" in refused(capsys, "nets:small", "run=somewhere")
     assert "module= is given 2 times" in refused(capsys, "nets:small", "module=nets:five")

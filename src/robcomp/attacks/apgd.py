@@ -163,7 +163,7 @@ class APGDCE(APGD):
 @ATTACKS.register("apgd_dlr")
 @dataclass
 class APGDDLR(APGD):
-    """Auto-PGD on the difference of logits ratio, which no scaling of the logits can flatten."""
+    """Auto-PGD on the difference of logits ratio, which does not change with the scale of the logits."""
 
     def loss(self, logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
         return dlr(logits, y)

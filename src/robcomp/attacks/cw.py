@@ -21,8 +21,9 @@ BETA1, BETA2, TINY = 0.9, 0.999, 1e-8  # Adam
 @ATTACKS.register("cw")
 @dataclass
 class CW(MinimumNorm):
-    """argmin over v of |x' - x|_2^2 + c f(x') with x' = (tanh(v) + 1) / 2, by Adam (Carlini and Wagner, 2017, VI-A).
+    """The smallest L2 perturbation, by Adam on a penalty (Carlini and Wagner, 2017, VI-A).
 
+    argmin over v of |x' - x|_2^2 + c f(x') with x' = (tanh(v) + 1) / 2.
     f is z_y less the highest other logit, or the highest other logit less that of the `target`, and never below
     -`confidence`. c is searched image by image, in `searches` runs of `steps` from x: it is halved towards the largest
     value that failed where f came down to -confidence, and otherwise raised, tenfold until one has sufficed. The

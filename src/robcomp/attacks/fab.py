@@ -20,8 +20,9 @@ USUAL_CLASSES = 10  # what `cost` counts with: the attack meets the model later
 @ATTACKS.register("fab")
 @dataclass
 class FAB(MinimumNorm):
-    """Algorithm 1 of FAB (Croce and Hein, 2020) for Linf and L2.
+    """FAB: the nearest misclassified point, by steps to linearised class boundaries (Croce and Hein, 2020).
 
+    Algorithm 1 of the paper, for Linf and L2.
     Each of `steps` steps linearises the boundary between the class y and that other class whose linearised boundary is
     nearest, projects both x and the current point on it inside [0, 1], goes beyond both projections by the factor `eta`
     and mixes the two, the share of x at most `alpha_max`. A misclassified result is a candidate, and the search goes on

@@ -21,7 +21,7 @@ Change = tuple[Window, Tensor, Tensor]  # where, the values before, the values t
 @ATTACKS.register("square")
 @dataclass
 class Square(Attack):
-    """Random search for the least margin: each query changes one square of an image and is kept if the margin falls.
+    """Random search, without gradients: a square of the image is changed, and kept if the margin falls.
 
     A square covers the share `p_init` of the image at first, halved after the queries in HALVINGS whatever `queries`
     is. Linf: from vertical stripes of +-eps, a square becomes +-eps with one sign a channel. L2: from a grid of bumps,

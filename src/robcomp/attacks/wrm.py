@@ -15,8 +15,9 @@ from robcomp.units import Fraction, fraction
 @ATTACKS.register("wrm")
 @dataclass
 class WRM(Attack):
-    """Gradient ascent of gamma * CE(x') - |x' - x|_2^2 / 2, steps 1 / sqrt(t), clipped to [0, 1] (Sinha et al., 2018).
+    """WRM: gradient ascent with a penalty on the distance in place of a bound (Sinha et al., 2018).
 
+    It ascends gamma * CE(x') - |x' - x|_2^2 / 2 by steps of 1 / sqrt(t), clipped to [0, 1].
     A penalty in place of a ball: eps says nothing here, and how far an image is moved is for the network to decide. So
     its figure stands beside those of a ball and not among them. `gamma` and `steps` have no common default in the ATMC
     code (20 and 7 on CIFAR-10; 1.3 in the paper's figure), so both must be set.

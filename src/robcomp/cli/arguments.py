@@ -14,20 +14,20 @@ OUT = ("DIR", "where the result goes (default: the first run's directory)")
 # Of each command its own keys: the form of the value, and what --help says of it
 KEYS: dict[str, dict[str, tuple[str, str]]] = {
     "evaluate": {
-        "run": ("DIR", "a finished run; without it model.weights=FILE brings a network from elsewhere"),
+        "run": ("DIR", "a finished run; or give model.weights=FILE for a network trained elsewhere"),
         "module": ("PACKAGE.MODULE:NAME", "an architecture of your own: a module of torch, or what returns one"),
         "out": ("DIR", "where the evaluation goes (default: the run's directory)"),
     },
     "curve": {
         "run": RUNS,
-        "over": ("eps|steps", "what rises (default: eps)"),
-        "values": ("0,1/255", "its values (default: from 0 to the whole range for eps, from 1 to 100 for steps)"),
+        "over": ("eps|steps", "what is varied (default: eps)"),
+        "values": ("0,1/255", "its values (default: eps from 0 to the whole pixel range, steps from 1 to 100)"),
         "out": OUT,
     },
     "transfer": {
-        "source": ("DIR[,DIR]", "runs on which the images are made; may be repeated"),
+        "source": ("DIR[,DIR]", "runs on whose networks the images are computed; may be repeated"),
         "targets": ("DIR[,DIR]", "runs that classify them; may be repeated"),
-        "values": ("1/255,0.1", "several eps (default: the attack suite's own)"),
+        "values": ("1/255,0.1", "values of eps (default: that of the attack suite)"),
         "out": OUT,
     },
     "combine": {"run": ("DIR[,DIR]", "two finished runs or more; may be repeated"), "out": OUT},
@@ -35,12 +35,12 @@ KEYS: dict[str, dict[str, tuple[str, str]]] = {
         "run": RUNS,
         "values": (
             "0.5,0.95",
-            "which share of a layer's weights, the smallest, becomes zero (default: 0.5,0.8,0.95)",
+            "fractions of a layer's weights, smallest first, to set to zero (default: 0.5,0.8,0.95)",
         ),
         "out": OUT,
     },
     "histogram": {
-        "run": ("DIR[,DIR]", "finished runs, also of several data sets and models; may be repeated"),
+        "run": ("DIR[,DIR]", "finished runs, of any data sets and models; may be repeated"),
         "bins": ("N", "bins of equal width (default: 100)"),
         "layers": ("PATTERN", "the layers whose names match, as in layers='conv*' (default: all)"),
         "normalised": ("true", "each run's weights divided by their largest magnitude"),
@@ -48,7 +48,7 @@ KEYS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "losses": {"run": ("DIR[,DIR]", "finished runs that were trained adversarially; may be repeated"), "out": OUT},
     "table": {
-        "out": ("DIR", "where page, figure and records go (default: results)"),
+        "out": ("DIR", "where page, figure and data are written (default: results)"),
         "runs": ("DIR", "where the runs go (default: outputs)"),
     },
 }
@@ -83,7 +83,7 @@ def folders(key: str, values: Sequence[str], at_least: int = 1) -> list[Path]:
     """The run directories of key=DIR, key=DIR,DIR and key=[DIR,DIR]; UserError for too few, no run, or one twice."""
     chosen = [Path(part) for value in values for part in _parts(value)]
     if len(chosen) < at_least:
-        raise UserError(f"{len(chosen)} of at least {at_least} run directories given; write {key}={EXAMPLE}.")
+        raise UserError(f"{len(chosen)} run directories given, at least {at_least} needed; write {key}={EXAMPLE}.")
     for folder in chosen:
         if not (folder / "report.json").is_file():
             raise UserError(

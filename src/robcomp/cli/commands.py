@@ -196,7 +196,7 @@ def listing(args: argparse.Namespace) -> int:
 
         found = sorted(registered.registered("attack").items())
         said = {name: " ".join(attack.doc.split("\n\n")[0].split()) for name, attack in found}
-        _section("attacks of a suite (+attack.attacks.ANY_NAME={attack: ..., eps: ...})", said)
+        _section("attacks (one more in a suite: '+attack.attacks.NAME={attack: pgd, eps: 8/255}')", said)
     return 0
 
 

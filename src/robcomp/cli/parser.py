@@ -7,37 +7,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import robcomp
-from robcomp.cli import commands
+from robcomp.cli import commands, hydra_options
 from robcomp.cli.arguments import keys_help
 from robcomp.cli.completion import INSTALL
 from robcomp.errors import UserError
 from robcomp.settings.choices import GROUPS, choices, summaries
 
-OVERRIDES_HELP = "KEY=VALUE in Hydra's grammar: group choices (method=al0) and fields (method.ratio=0.01)"
+OVERRIDES_HELP = "choose a part (method=al0, dataset=mnist) or set a value (method.ratio=0.01), in Hydra's grammar"
 CONFIG_DIR = "a folder of your own, laid out like conf/: DIR/method/mine.yaml is method=mine"
-OWN_FILES = "write DIR/experiment/NAME.yaml, and give --config-dir DIR +experiment=NAME."
-# Options of Hydra's that robcomp does not have, and what there is in their place
-HYDRA_OPTIONS = dict.fromkeys(("-cn", "--config-name"), f"robcomp always starts from its own config.yaml: {OWN_FILES}")
-HYDRA_OPTIONS |= dict.fromkeys(
-    ("-cp", "--config-path"), f"robcomp's own files always count, yours come on top: {OWN_FILES}"
-)
-HYDRA_OPTIONS |= dict.fromkeys(("-r", "--run"), "robcomp train runs without it; leave it out.")
-HYDRA_OPTIONS |= dict.fromkeys(
-    ("-i", "--info"),
-    "robcomp train --cfg job shows the configuration, --cfg hydra --package hydra.runtime the folders and choices that "
-    "it is made of.",
-)
-HYDRA_OPTIONS |= dict.fromkeys(
-    ("-sc", "--shell-completion"), 'robcomp completion bash prints the script: eval "$(robcomp completion bash)".'
-)
-HYDRA_OPTIONS["--hydra-help"] = "robcomp train --help says which of Hydra's options there are."
-HYDRA_OPTIONS["--experimental-rerun"] = (
-    "give the same overrides again: run.overrides in the run's report.json lists them; fresh=true trains anew."
-)
-FRESH = ("fresh=true", "evaluate again what is finished")
-OTHERS = """others are overrides of the runs' own configurations, as in dataset.test_subset=500.
-The result is JSON, CSV and, with matplotlib, a figure; a finished one is shown at once, a stopped one goes on."""
-FILES = "The result is JSON, CSV and, with matplotlib, a figure; neither the data set nor an attack is needed."
+FRESH = ("fresh=true", "evaluate again, even if a finished result is there")
+OTHERS = """Any other KEY=VALUE changes a setting of the runs for this analysis, as in dataset.test_subset=500.
+Writes JSON, CSV and, with matplotlib, a figure. A finished analysis is shown again, an interrupted one continues."""
+FILES = "Writes JSON, CSV and, with matplotlib, a figure. Needs neither the data set nor an attack."
+LIST_HELP = """printed, and nothing is written; without a group all of them
+
+examples:
+  robcomp list
+  robcomp list methods
+  robcomp list attacks --config-dir DIR       yours among them, from DIR/attack/"""
 EXAMPLES = {
     "curve": "run=outputs/digits-lenet-atmc/HASH values=0,0.05,0.1,0.2 attack.attacks.pgd.steps=20",
     "transfer": "source=outputs/digits-lenet-nat/HASH targets=outputs/digits-lenet-atmc/HASH",
@@ -48,7 +35,8 @@ EXAMPLES = {
 }
 WITH_FILES = ("train", "evaluate", "table", *EXAMPLES)  # commands whose results are files
 WITH_JSON = (*WITH_FILES, "compare")
-COMPARE_HELP = """shown for clean images, the worst case and each attack that both met with the same settings:
+COMPARE_HELP = """printed, and nothing is written; for clean images, the worst case and each attack that was run on
+both with the same settings:
   both accuracies, their difference on the same images with its 95 % interval, McNemar's exact p, a conclusion
 
 example:
@@ -62,10 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if words[:1] == ["__complete"]:
             return _complete(" ".join(words[1:]), {"": parser, **commands_of})
-        _refuse_hydra_options(words)
+        hydra_options.refuse(words)
         args, rest = parser.parse_known_args(words)
         if unread := [word for word in rest if word.startswith("-") or not hasattr(args, "overrides")]:
-            _refuse_dashes(unread[0], words)
+            hydra_options.refuse_dashes(unread[0], words)
             parser.error(f"unrecognized arguments: {' '.join(unread)}")
         if rest:  # overrides after an option, which argparse leaves over
             args.overrides += rest
@@ -97,22 +85,6 @@ def _complete(line: str, parsers: Mapping[str, argparse.ArgumentParser]) -> int:
     return 0
 
 
-def _refuse_hydra_options(words: Sequence[str]) -> None:
-    """A UserError for an option of Hydra's that robcomp does not have, with what there is in its place."""
-    for word in words:
-        if word.partition("=")[0] in HYDRA_OPTIONS:
-            raise UserError(f"{word} is an option of Hydra's; {HYDRA_OPTIONS[word.partition('=')[0]]}")
-
-
-def _refuse_dashes(unread: str, words: Sequence[str]) -> None:
-    """A UserError for an override among `words` that is written as an option, --method=al0 or --method al0."""
-    key, equals, value = unread.lstrip("-").partition("=")
-    if unread.startswith("--") and (equals or key.split(".")[0] in GROUPS):
-        after = words[words.index(unread) + 1 :][:1]
-        value = value or next((word for word in after if "=" not in word and not word.startswith("-")), "VALUE")
-        raise UserError(f"{unread}: what is set by KEY=VALUE takes no dashes; write {key}={value}.")
-
-
 def _take_config_dir(args: argparse.Namespace) -> None:
     """The folder of --config-dir as an override, which a run keeps; `list` takes it as a folder."""
     folder = getattr(args, "config_dir", None)
@@ -130,7 +102,7 @@ def _way_on(args: argparse.Namespace) -> str:
     """What to do after an interruption, for commands that keep what they have found."""
     if args.command not in WITH_FILES:
         return ""
-    said = "; the same command goes on from its last checkpoint"
+    said = "; the same command continues from its last checkpoint"
     return f"{said}, without fresh=true" if "fresh=true" in args.overrides else said
 
 
@@ -138,22 +110,27 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     """The parser, and that of each command."""
     parser = argparse.ArgumentParser(
         prog="robcomp",
-        description="Train image classifiers that are adversarially robust and small; report how robust and how small.",
+        description="Train image classifiers that are small and robust to attacks; report how small and how robust.",
         epilog="robcomp COMMAND --help shows a command's options and choices. Start with: robcomp train",
     )
     parser.add_argument("--version", action="version", version=f"robcomp {robcomp.__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     train = _command(
-        subparsers, "train", "train, pack, attack and report; alone: ATMC with LeNet on digits", _train_help()
+        subparsers,
+        "train",
+        "train, compress, attack and report; without arguments: ATMC with LeNet on digits",
+        _train_help(),
     )
     train.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=OVERRIDES_HELP)
-    train.add_argument("-m", "--multirun", action="store_true", help="sweep: seed=0,1,2 or method=al0,atmc; resumable")
+    train.add_argument(
+        "-m", "--multirun", action="store_true", help="run every combination of values, as in seed=0,1 method=al0,atmc"
+    )
     train.add_argument(
         "-c",
         "--cfg",
         choices=["job", "hydra", "all"],
-        help="show the composed configuration and do nothing: the run's own (job), Hydra's node, or both",
+        help="print the configuration and stop: the run's own (job), Hydra's node, or both",
     )
     train.add_argument("--resolve", action="store_true", help="with --cfg: replace every ${...} by its value")
     train.add_argument("-p", "--package", metavar="PKG", help="with --cfg: this node alone, as in schedule.dense")
@@ -169,27 +146,27 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         "overrides",
         nargs="*",
         metavar="KEY=VALUE",
-        help="run=DIR or model.weights=FILE, and overrides such as attack=autoattack",
+        help="run=DIR or model.weights=FILE, and settings such as attack=autoattack",
     )
     evaluate.set_defaults(run=commands.evaluate)
 
     analyses = []
     for name, summary, run in (
-        ("curve", "accuracy of finished runs while eps or the attack's steps rise", commands.curve),
-        ("transfer", "adversarial images made on one run, classified by others", commands.transfer),
-        ("combine", "finished runs as one network, attacked in part and as a whole", commands.combine),
+        ("curve", "accuracy of finished runs as eps or the number of attack steps grows", commands.curve),
+        ("transfer", "adversarial images computed on one run's network, classified by others", commands.transfer),
+        ("combine", "the average of runs' networks, attacked through each member and as a whole", commands.combine),
         ("sensitivity", "accuracy of finished runs when a single layer is pruned", commands.sensitivity),
     ):
         suite = "quick" if name == "sensitivity" else "pgd100, PGD with 100 steps"
         attack = ("attack=SUITE", f"the attack suite (default: {suite}), its settings as in train")
         analysis = _command(subparsers, name, summary, _analysis_help(name, keys_help(name, attack, FRESH), OTHERS))
-        analysis.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the keys below, and overrides")
+        analysis.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the keys below, and other settings")
         analysis.set_defaults(run=run)
         analyses.append(analysis)
 
     for name, summary, run in (
-        ("histogram", "weights of finished runs, their histograms one over the other", commands.histogram),
-        ("losses", "adversarial loss of finished runs over the epochs of all stages", commands.losses),
+        ("histogram", "histograms of the weights of finished runs, overlaid", commands.histogram),
+        ("losses", "adversarial training loss of finished runs, epoch by epoch", commands.losses),
     ):
         analysis = _command(subparsers, name, summary, _analysis_help(name, keys_help(name), FILES))
         analysis.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the keys below")
@@ -202,8 +179,11 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         )
     compare.set_defaults(run=commands.compare)
 
-    listing = _command(subparsers, "list", "what can be named on the command line, one line each", "")
-    listing.add_argument("group", nargs="?", help=", ".join(f"{group}s" for group in (*GROUPS, "table")))
+    kinds = [f"{group}s" for group in (*GROUPS, "table")]
+    listing = _command(
+        subparsers, "list", "list data sets, models, methods, attacks and so on, one line each", LIST_HELP
+    )
+    listing.add_argument("group", nargs="?", metavar="GROUP", help=f"{', '.join(kinds)} (default: all)")
     listing.set_defaults(run=commands.listing)
 
     completion = _command(subparsers, "completion", "tab completion: print the script for your shell", INSTALL)
@@ -211,11 +191,18 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     completion.set_defaults(run=commands.completion)
 
     table = _command(
-        subparsers, "table", "run what a published table or figure needs, and write it beside ours", _tables_help()
+        subparsers,
+        "table",
+        "rebuild a published table or figure, with the published figures beside the measured ones",
+        _tables_help(),
     )
     table.add_argument("name", help="the table, for example atmc-mnist")
-    table.add_argument("--scale", default="cpu", help="a scale of the table: smoke, cpu, gpu or paper (default: cpu)")
-    table.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the keys below, and overrides for every run")
+    table.add_argument(
+        "--scale",
+        default="cpu",
+        help="how much of the published training: smoke (a check), cpu, gpu or paper (default: cpu)",
+    )
+    table.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the keys below, and settings for every run")
     table.set_defaults(run=commands.table)
     train.add_argument("-cd", "--config-dir", metavar="DIR", help=CONFIG_DIR)
     for command in (evaluate, *analyses, listing, table):  # where -c would be taken for a short -cd
@@ -247,7 +234,7 @@ def _analysis_help(name: str, keys: str, more: str) -> str:
 
 def _choices() -> str:
     lines = [f"  {group:<9} {', '.join(choices(group))}" for group in GROUPS]
-    lines.append("attack= chooses the attack suite, recipe= a published setting as a whole")
+    lines.append("attack= chooses a suite of attacks, recipe= a paper's whole setting")
     return "\n".join(lines)
 
 
@@ -258,14 +245,14 @@ def _train_help() -> str:
 examples:
   robcomp train method=atmc dataset=cifar10
   robcomp train dataset=mnist method.ratio=0.006 method.bits=4 threat.eps=8/255
-  robcomp train method.epochs_scale=0.1               every stage and milestone at a tenth
+  robcomp train method.epochs_scale=0.1               a tenth of the epochs of every stage
   robcomp train -m method=al0,atmc method.ratio=0.001,0.005
-  robcomp train method=al0 quantise.bits=8            a codebook after training
+  robcomp train method=al0 quantise.bits=8            quantise after training
   robcomp train dataset=folder dataset.path=photos    your own images, one folder a class
-  robcomp train model.weights=FILE schedule.dense.epochs=0   compress a network that is trained already
+  robcomp train model.weights=FILE schedule.dense.epochs=0   start from trained weights
   robcomp train method=admm schedule.retrain.epochs=20      a stage of a method by its name
   robcomp train attack.attacks.pgd.restarts=3         any setting of an attack of the suite
-  robcomp train --cfg job dataset=mnist               every key there is, with its value
+  robcomp train --cfg job dataset=mnist               print every setting with its value
   robcomp train -c job --package schedule.dense --resolve
   robcomp train --config-dir conf-of-mine method=mine       conf-of-mine/method/mine.yaml, laid out like conf/
   robcomp train --config-dir conf-of-mine +experiment=foo   conf-of-mine/experiment/foo.yaml, for example:
@@ -279,12 +266,12 @@ examples:
 
 Without any of these: method=atmc, model=lenet, dataset=digits, attack=quick, seed=0. hydra.searchpath=[DIR,DIR] names
 several such folders; of Hydra's other settings robcomp uses none. Runs go to out=DIR (default outputs), each into
-DATASET-MODEL-METHOD/HASH. A finished run is skipped, a stopped one goes on; fresh=true starts over."""
+DATASET-MODEL-METHOD/HASH. A finished run is not repeated, an interrupted one continues; fresh=true starts over."""
 
 
 def _evaluate_help() -> str:
-    return f"""{keys_help("evaluate", ("attack=SUITE", "the attack suite; robcomp list attacks says what each is"))}
-others are overrides. Suites: {", ".join(choices("attack"))}
+    return f"""{keys_help("evaluate", ("attack=SUITE", "the attack suite (default: the run's own)"))}
+Any other KEY=VALUE changes a setting. Suites (robcomp list attacks says what each is): {", ".join(choices("attack"))}
 
 examples:
   robcomp evaluate run=outputs/digits-lenet-atmc/HASH attack=autoattack dataset.test_subset=500
@@ -292,14 +279,21 @@ examples:
   robcomp evaluate dataset=cifar10 model=resnet18 model.weights=net.pt attack=autoattack   a network trained elsewhere
   robcomp evaluate dataset=cifar10 module=nets:small model.weights=net.pt   an architecture of your own, from nets.py
 
-Writes evaluation-HASH.json and .npz into the run's directory, or into out=DIR; for a network from elsewhere into a
-directory of its own under out=DIR. A finished evaluation is shown again, a stopped one goes on; fresh=true restarts."""
+Writes evaluation-HASH.json and .npz into the run's directory, or into out=DIR; for a network trained
+elsewhere into a directory below out=DIR. A finished evaluation is shown again, an interrupted one continues; fresh=true
+starts over. HASH stands for the name of the run's directory, which train prints last."""
 
 
 def _tables_help() -> str:
     tables = "\n".join(f"  {name:<14} {text}" for name, text in summaries("table").items())
     return f"""{keys_help("table")}
-others are overrides, as in seed=1.
+Any other KEY=VALUE is a setting for every run, as in seed=1.
 
 tables:
-{tables}"""
+{tables}
+
+examples:
+  robcomp table atmc-mnist --scale smoke
+  robcomp table rivals-mnist --scale gpu runs=/data/outputs seed=1
+
+Writes NAME-SCALE.md, its figure and its records into out=DIR; finished runs are skipped, a stopped one goes on."""

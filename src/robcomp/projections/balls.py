@@ -84,9 +84,11 @@ def linf_box_(x: Tensor, centre: Tensor, eps: float, low: Bound, high: Bound) ->
 
 
 def _check(name: str, x: Tensor, centre: Tensor, eps: float) -> None:
-    if eps < 0:
-        raise ValueError(f"{name}: eps={eps} is negative; give the radius of the ball")
+    if isinstance(eps, str) or eps < 0:
+        raise ValueError(f"{name}: eps={eps!r} is no radius; give a number from 0 on, such as 8 / 255")
     refuse_nan(name, x, centre)
+    if x.shape != centre.shape:
+        raise ValueError(f"{name}: x has the shape {list(x.shape)} and its centre {list(centre.shape)}; give the same")
 
 
 def _copy(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from robcomp.projections.apportionment import apportion
-from robcomp.projections.checks import refuse_nan
+from robcomp.projections.checks import refuse_count, refuse_nan
 from robcomp.projections.l0_ball import l0_
 
 
@@ -128,5 +128,4 @@ def _pooled(counts: Sequence[Fraction], totals: Sequence[int]) -> list[Fraction]
 
 
 def _check(k: int) -> None:
-    if k < 0:
-        raise ValueError(f"funnel: k={k} is negative; give the number of entries to keep")
+    refuse_count("funnel", "k", k, "entries to keep")

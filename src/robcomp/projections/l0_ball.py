@@ -1,27 +1,38 @@
 """Keep the k largest magnitudes: the l0 projection, over all tensors together or layer by layer."""
 
 from collections.abc import Sequence
+from typing import overload
 
 import torch
 from torch import Tensor
 
-from robcomp.projections.checks import refuse_nan
+from robcomp.projections.checks import as_list, refuse_count, refuse_nan
 
 
-def l0(tensors: Sequence[Tensor], k: int) -> list[Tensor]:
+@overload
+def l0(tensors: Tensor, k: int) -> Tensor: ...
+
+
+@overload
+def l0(tensors: Sequence[Tensor], k: int) -> list[Tensor]: ...
+
+
+def l0(tensors: Tensor | Sequence[Tensor], k: int) -> Tensor | list[Tensor]:
     """argmin over Z of sum_i |Z_i - W_i|^2 subject to sum_i |Z_i|_0 <= k: one budget for all tensors.
 
     The k largest |w| of the whole collection stay as they are, the rest become 0. Counts are exact: of equal
     magnitudes at the threshold the earlier tensor wins, and inside a tensor the lower row-major index (whatever the
-    memory format). Returns new tensors of the same shapes, dtypes and strides; the inputs are not touched.
+    memory format). Returns new tensors of the same shapes, dtypes and strides, one for one; the inputs are not touched.
 
-    Raises ValueError for NaN or a negative k. Source: the projection step of ATMC (Gui et al., NeurIPS 2019) and of
-    iterative hard thresholding (Blumensath and Davies, 2009).
+    A single tensor gives a single tensor. Raises ValueError for NaN, or a k that is no whole number from 0 on. Source:
+    the projection step of ATMC (Gui et al., NeurIPS 2019) and of iterative hard thresholding (Blumensath and Davies,
+    2009).
     """
-    _check("l0", tensors, k)
-    result = [t.detach().clone() for t in tensors]
+    given = as_list(tensors)
+    _check("l0", given, k)
+    result = [t.detach().clone() for t in given]
     l0_(result, k)
-    return result
+    return result[0] if isinstance(tensors, Tensor) else result
 
 
 @torch.no_grad()
@@ -36,16 +47,26 @@ def l0_(tensors: Sequence[Tensor], k: int) -> None:
         t.masked_fill_(~keep, 0)
 
 
+@overload
+def l0_masks(tensors: Tensor, k: int) -> Tensor: ...
+
+
+@overload
+def l0_masks(tensors: Sequence[Tensor], k: int) -> list[Tensor]: ...
+
+
 @torch.no_grad()
-def l0_masks(tensors: Sequence[Tensor], k: int) -> list[Tensor]:
+def l0_masks(tensors: Tensor | Sequence[Tensor], k: int) -> Tensor | list[Tensor]:
     """The support of `l0(tensors, k)` as boolean tensors: exactly min(k, non-zeros) entries are True.
 
     Zeros never count as kept, also where the budget is larger than the number of non-zeros. Raises as `l0`.
     """
-    _check("l0_masks", tensors, k)
-    if k >= sum(t.numel() for t in tensors):
-        return [t != 0 for t in tensors]
-    return [keep & (t != 0) for t, keep in zip(tensors, _kept(tensors, k), strict=True)]
+    given = as_list(tensors)
+    _check("l0_masks", given, k)
+    masks = [t != 0 for t in given]
+    if k < sum(t.numel() for t in given):
+        masks = [keep & mask for mask, keep in zip(masks, _kept(given, k), strict=True)]
+    return masks[0] if isinstance(tensors, Tensor) else masks
 
 
 def l0_per_layer(tensors: Sequence[Tensor], ks: Sequence[int]) -> list[Tensor]:
@@ -65,8 +86,7 @@ def l0_per_layer(tensors: Sequence[Tensor], ks: Sequence[int]) -> list[Tensor]:
 
 
 def _check(name: str, tensors: Sequence[Tensor], k: int) -> None:
-    if k < 0:
-        raise ValueError(f"{name}: k={k} is negative; give the number of entries to keep")
+    refuse_count(name, "k", k, "entries to keep")
     refuse_nan(name, *tensors)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from robcomp.projections.checks import refuse_nan
+from robcomp.projections.checks import refuse_count, refuse_nan
 
 Shape = tuple[int, int]
 
@@ -86,8 +86,12 @@ def factors(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """U [out, rank] = P sqrt(S) and V [rank, in] = sqrt(S) Q^T of the largest singular values of `matrix` = P S Q^T.
 
     U V is the argmin over matrices of at most that rank of the squared distance to `matrix` (Eckart and Young, 1936).
+    ValueError for NaN, another shape, or a rank that is no whole number from 0 on.
     """
     refuse_nan("factors", matrix)
+    if matrix.dim() != 2:
+        raise ValueError(f"factors: the shape is {list(matrix.shape)}; give a matrix, as in weight.flatten(1)")
+    refuse_count("factors", "rank", rank, "singular values to keep")
     P, S, Q = torch.linalg.svd(matrix, full_matrices=False)
     root = S[:rank].sqrt()
     return P[:, :rank] * root, root[:, None] * Q[:rank]

@@ -2,38 +2,48 @@
 
 import math
 from collections.abc import Sequence
+from typing import overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from robcomp.projections.checks import refuse_infinity, refuse_nan
+from robcomp.projections.checks import as_list, refuse_infinity, refuse_nan
 
 BLOCK = 512  # rows of the Gram matrix at a time
 BAND = 1e-9  # pairs this near the threshold are measured again: far above the error of a float64 Gram matrix
 PAIRS = 4096  # of those at a time
 
 
-def redundant(tensors: Sequence[Tensor], phi: float) -> list[Tensor]:
+@overload
+def redundant(tensors: Tensor, phi: float) -> Tensor: ...
+
+
+@overload
+def redundant(tensors: Sequence[Tensor], phi: float) -> list[Tensor]: ...
+
+
+def redundant(tensors: Tensor | Sequence[Tensor], phi: float) -> Tensor | list[Tensor]:
     """A point of {Z: no two non-zero filters a, b with |a - b|_2 < phi max(|a|_2, |b|_2)}, by removing filters.
 
     A filter is a row t[i]; compared are the filters of all tensors with equal shape[1:], inside a tensor as well as
     between tensors. Greedy in network order: a filter too close to one already kept becomes 0. phi in [0, 1] is
     relative, so one number serves all layers; 0 removes nothing. Norms and distances are float64 sums of the direct
     differences, so the inequality holds up to their last bits, and a second application changes nothing. Not the
-    nearest such point. Returns new tensors of the same shapes, dtypes and strides.
+    nearest such point. Returns new tensors of the same shapes, dtypes and strides, one for one.
 
     ValueError for NaN, an infinity or a phi outside [0, 1]. Source: Marshall's thesis, section 3.2.1 (there absolute,
     between whole layers, which have no distance where their shapes differ).
     """
     if not 0 <= phi <= 1:
         raise ValueError(f"redundant: phi={phi}; give a relative distance from 0 to 1")
-    refuse_nan("redundant", *tensors)
-    for t in tensors:
+    given = as_list(tensors)
+    refuse_nan("redundant", *given)
+    for t in given:
         refuse_infinity("redundant", t)
-    result = [t.detach().clone() for t in tensors]
+    result = [t.detach().clone() for t in given]
     redundant_(result, phi)
-    return result
+    return result[0] if isinstance(tensors, Tensor) else result
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from robcomp.projections.checks import refuse_nan
+from robcomp.projections.checks import refuse_count, refuse_nan
 
 
 def group_count(shape: Sequence[int], scheme: str) -> int:
@@ -51,8 +51,7 @@ def group_mask(weight: Tensor, scheme: str, keep: int) -> Tensor:
     Ties go to the lower index; a group of zeros counts like any other. Nothing here waits for an accelerator, so NaN is
     not looked for. ValueError for a negative keep or an unknown scheme.
     """
-    if keep < 0:
-        raise ValueError(f"group_mask: keep={keep} is negative; give the number of groups to keep")
+    refuse_count("group_mask", "keep", keep, "groups to keep")
     norms = group_norms(weight, scheme)
     flags = torch.zeros_like(norms, dtype=torch.bool)
     flags[norms.argsort(descending=True, stable=True)[:keep]] = True

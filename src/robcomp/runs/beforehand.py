@@ -41,7 +41,7 @@ def fits(config: "Config", overrides: Sequence[str], dataset: "Dataset") -> list
             f"{images}."
         )
     batches = [f"training.batch_size={size}, but there are {images} training images: one batch holds all of them."]
-    return [*shortened(config, dataset), *(batches if size > images else [])]
+    return [*config.misplaced().values(), *shortened(config, dataset), *(batches if size > images else [])]
 
 
 def shortened(config: "Config", dataset: "Dataset") -> list[str]:

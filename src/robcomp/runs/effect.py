@@ -12,13 +12,13 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from robcomp.errors import UserError
 from robcomp.runs import identity
+from robcomp.settings import grammar
 from robcomp.settings.choices import GROUPS, choices
 from robcomp.settings.compose import compose_node, to_config
 from robcomp.settings.schema import Config
@@ -66,8 +66,10 @@ def check(jobs: Sequence[Job], use: Use) -> None:
 
 
 def check_training(overrides: Sequence[str]) -> None:
-    """`check` of one run that is to be trained."""
-    check([Job(list(overrides))], TRAINING)
+    """`check` of one run that is to be trained, and `Config.check_training`."""
+    job = Job(list(overrides))
+    to_config(job.node).check_training(overrides)
+    check([job], TRAINING)
 
 
 def counting(overrides: Sequence[str]) -> list[str]:
@@ -157,7 +159,7 @@ def _settled(node: DictConfig) -> Any:
 
 
 def _parsed(override: str) -> Override:
-    return OverridesParser.create().parse_override(override)
+    return grammar.parse([override])[0]
 
 
 def _trained(config: Config) -> list[Any]:

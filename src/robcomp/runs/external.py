@@ -35,7 +35,9 @@ def evaluate_external(config: Config, overrides: Sequence[str], console: Console
         )
     beforehand.writable(Path(config.out))
     device = choose_device(config.device)
-    dataset = data.load(config.dataset, Path(config.data_dir), device)
+    dataset = data.load(
+        replace(config.dataset, subset=None, val=0), Path(config.data_dir), device
+    )  # none is trained on
     named = [identity.origin(config), identity.evaluation(config, dataset)]
     folder = Path(config.out) / f"{config.dataset.name}-{config.model.name}-external" / storage.digest(named)
     config.attack.check(len(dataset.classes))

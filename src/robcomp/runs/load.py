@@ -61,7 +61,8 @@ def load(folder: Path, overrides: Sequence[str]) -> LoadedRun:
         )
     model, spec, _ = artifact.load(folder / "model.rcz")
     device = choose_device(config.device)
-    dataset = data.load(config.dataset, Path(config.data_dir), device)
+    settings = config.dataset if report.stages else replace(config.dataset, subset=None, val=0)  # none was trained on
+    dataset = data.load(settings, Path(config.data_dir), device)
     if dataset.checksum != report.data.checksum or spec.shape != tuple(config.dataset.shape):
         raise UserError(
             f"{folder} was trained on other {dataset.name} images, or on another split of them, than those at hand, so "

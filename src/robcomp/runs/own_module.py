@@ -69,7 +69,9 @@ def evaluate_module(said: str, config: Config, overrides: Sequence[str], console
         )
         say(console, f"weights: {story}")
     device = choose_device(config.device)
-    dataset = data.load(config.dataset, Path(config.data_dir), device)
+    dataset = data.load(
+        replace(config.dataset, subset=None, val=0), Path(config.data_dir), device
+    )  # none is trained on
     for sentence in beforehand.shortened(config, dataset):
         say(console, sentence)
     shape = (config.dataset.shape[0], config.dataset.shape[1], config.dataset.shape[2])

@@ -39,6 +39,7 @@ def check(jobs: Sequence[Sequence[str]]) -> list[Config]:
     for number, job in enumerate(jobs, 1):
         try:
             configs.append(compose_config(job))
+            configs[-1].check_training(job)
         except UserError as error:
             if len(jobs) == 1:
                 raise

@@ -4,7 +4,7 @@ Nothing here knows a particular data set, model or method: their dataclasses com
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
@@ -184,12 +184,31 @@ class Config:
             )
         if self.dataset.classes is not None:
             self.attack.check(self.dataset.classes)
+        self.stages()
+
+    def check_training(self, overrides: Sequence[str]) -> None:
+        """UserError for what could be trained and cannot be meant: no epoch at all, `misplaced` milestones typed."""
         stages = self.stages()
         if not any(stage.schedule.epochs for stage in stages) and not self.model.weights:
             raise UserError(
                 f"all stages of method={self.method.name} have 0 epochs, so nothing would be trained; set "
                 f"schedule.{stages[0].schedule_name}.epochs, or model.weights=FILE for a network trained already."
             )
+        for key, sentence in self.misplaced().items():
+            if any(override.lstrip("+").startswith(f"{key}.milestones=") for override in overrides):
+                raise UserError(sentence)
+
+    def misplaced(self) -> dict[str, str]:
+        """A sentence for each schedule, by its key, that has milestones outside the epochs of its stage."""
+        found = {}
+        for stage in (stage for stage in self.stages() if stage.outside()):
+            key, epochs = f"schedule.{stage.schedule_name}", stage.schedule.epochs
+            found[key] = (
+                f"{stage.outside()} of the {len(stage.schedule.milestones)} milestones of {key} lie outside the "
+                f"{epochs} epochs of stage {stage.name}, where the learning rate does not fall by them; give others, "
+                f"as in {key}.milestones=[{epochs / 2:g}], or shorten both by method.epochs_scale."
+            )
+        return found
 
     def inner_attack(self) -> PGD:
         """The PGD of training."""

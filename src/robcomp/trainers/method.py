@@ -39,7 +39,6 @@ class RecipeContext:
         if not isinstance(shared, Schedule):
             raise unknown("schedule", name, [key for key, how in self.schedules.items() if isinstance(how, Schedule)])
         schedule = replace(shared, **own) if isinstance(own, Mapping) else shared
-        schedule.check(f"schedule.{stage if isinstance(own, Mapping) else name}")
         schedule = schedule.scaled(self.epochs_scale)
         return replace(schedule, lr=schedule.lr * self.lr_scale)
 

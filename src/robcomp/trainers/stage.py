@@ -1,7 +1,6 @@
 """What to train: a stage and its schedule."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -53,16 +52,6 @@ class Schedule:
                     f"schedule: {name}={getattr(self, name)!r} is not allowed; choose from {', '.join(choices)}."
                 )
 
-    def check(self, where: str) -> None:
-        """UserError where the learning rate is to fall at an epoch that the stage does not have; `where` names it."""
-        outside = [m for m in self.milestones if not 0 < m < self.epochs]
-        if self.decay == "milestones" and self.epochs and outside:
-            inside = [m for m in self.milestones if m not in outside]
-            raise UserError(
-                f"{where}.milestones={_list(self.milestones)}: the stage has {self.epochs} epochs, and none ends at "
-                f"{_list(outside)}; set {where}.milestones={_list(inside)}, or shorten all by method.epochs_scale."
-            )
-
     def scaled(self, factor: float) -> "Schedule":
         """The same schedule over `factor` times the epochs (at least 1), milestones and warm-up in proportion."""
         if factor == 1 or self.epochs == 0:
@@ -93,10 +82,6 @@ class Schedule:
         return self.lr * 0.5 * (1 - math.cos(math.pi * left)) if self.decay == "cosine" else self.lr
 
 
-def _list(numbers: Iterable[float]) -> str:
-    return f"[{','.join(f'{number:g}' for number in numbers)}]"
-
-
 @dataclass
 class Stage:
     """One of a method's stages: from the network that `start` names, train under a constraint, end inside it.
@@ -121,6 +106,12 @@ class Stage:
 
     def __post_init__(self) -> None:
         self.schedule_name = self.schedule_name or self.name
+
+    def outside(self) -> int:
+        """How many of the milestones that the learning rate follows lie outside the stage's epochs."""
+        how = self.schedule
+        counts = how.decay == "milestones" and how.epochs > 0
+        return sum(not 0 < milestone < how.epochs for milestone in how.milestones) if counts else 0
 
 
 def part(index: int, total: int, parts: int) -> int:
