@@ -114,6 +114,31 @@ def test_threads_wait_for_each_other(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert f"process {os.getpid()} on " in caplog.records[0].getMessage()
 
 
+def test_the_holder_may_say_what_it_does_next(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path, waited = tmp_path / "lock", threading.Event()
+
+    def told(of: str) -> bool:
+        """Whether the waiting thread says so within some seconds."""
+        end = time.monotonic() + 10
+        while time.monotonic() < end and not any(of in record.getMessage() for record in caplog.records):
+            time.sleep(0.02)
+        return time.monotonic() < end
+
+    def second() -> None:
+        with locked(path, "evaluating"):
+            waited.set()
+
+    with locked(path, "training stage dense") as doing:
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert told("training stage dense")
+        doing("training stage sparse")
+        assert told("training stage sparse")
+        assert not waited.is_set()
+    thread.join()
+    assert len(caplog.records) == 2
+
+
 def test_an_error_inside_releases(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="inside"), locked(tmp_path / "lock", "training"):
         raise ValueError("inside")

@@ -102,11 +102,12 @@ def file_digest(path: Path) -> str:
 
 
 @contextmanager
-def locked(path: Path, doing: str) -> Iterator[None]:
+def locked(path: Path, doing: str) -> Iterator[Callable[[str], None]]:
     """Hold the lock file `path`. Who has to wait for it logs a warning that says for whom: process, host, what, since.
 
-    `doing` is what the holder is said to do: "training stage dense of outputs/...". It stands, with the rest, in a file
-    beside the lock while the lock is held. The lock of a process that died is free at once, whatever it left there.
+    `doing` is what the holder is said to do: "training stage dense of outputs/..."; what it does later it says by the
+    function that it gets. It stands, with the rest, in a file beside the lock while the lock is held. The lock of a
+    process that died is free at once, whatever it left there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock, beside, told = FileLock(path), path.with_name(f"{path.name}.owner"), ""
@@ -117,10 +118,14 @@ def locked(path: Path, doing: str) -> Iterator[None]:
             if (holder := _Holder.read(beside)) != told:
                 logger.warning("robcomp: waiting for %s", holder)
                 told = holder
-    try:
+
+    def say(doing: str) -> None:
         with suppress(OSError):  # a full disk: who waits is told less
             write_json(beside, asdict(_Holder(os.getpid(), socket.gethostname(), doing, time.time())))
-        yield
+
+    try:
+        say(doing)
+        yield say
     finally:
         beside.unlink(missing_ok=True)  # while the lock is still held: later it would be the next holder's
         lock.release()

@@ -1,6 +1,6 @@
 """One run: the stages of a method, the packed file, and the report on what was read back from it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,13 +41,13 @@ def train(config: Config, overrides: Sequence[str], console: Console) -> Path:
     folder = identity.run_directory(config)
     beforehand.writable(folder)
     run = None if finished(config, folder) else Run(config, overrides, folder, console)  # no data, no folder
-    with storage.locked(folder / "lock", f"training {folder}"):
+    with storage.locked(folder / "lock", f"training {folder}") as doing:
         if run is None or finished(config, folder):  # meanwhile, by another process
             _check_data(config, folder)
             say(console, f"already finished: {folder} (fresh=true runs it again)")
         else:
             with exact_float32():
-                run.execute()
+                run.execute(doing)
             (folder / "failure.txt").unlink(missing_ok=True)
     return folder
 
@@ -97,15 +97,19 @@ class Run:
         with torch.device("meta"):
             config.method.check(self.spec.build())
 
-    def execute(self) -> None:
-        """The whole job; report.json is written last, so its presence says that the run is finished."""
+    def execute(self, doing: Callable[[str], None]) -> None:
+        """The whole job; report.json is written last, so its presence says that the run is finished.
+
+        `doing` is told what is being done, for who waits for the run.
+        """
         storage.write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(self.config)))
         storage.write_text(self.log, "")
         for old in (self.folder / "report.json", *self.folder.glob("evaluation-*")):
             old.unlink(missing_ok=True)
-        result, stages = self._train()
+        result, stages = self._train(doing)
         artifact.save(self._restore(result), self.spec, self.config.weight_bits, self.folder / "model.rcz")
         weighed = evaluate.packed(self.folder / "model.rcz")
+        doing(f"evaluating {self.folder}")
         report = evaluate.report(
             weighed, self.config, self.overrides, self.folder, self.data, self.env, stages, self.console
         )
@@ -117,7 +121,7 @@ class Run:
             say(self.console, f"no curves.png: {error}")
         evaluate.finish(self.folder, report)
 
-    def _train(self) -> tuple[StageResult, list[StageFacts]]:
+    def _train(self, doing: Callable[[str], None]) -> tuple[StageResult, list[StageFacts]]:
         """Every stage in turn, or from the cache where a run has been there; the last result, and the stages' story."""
         stages, cache = self.config.stages(), Path(self.config.out) / "stages"
         if cache not in _looked_at and (orphaned := stage_store.orphaned(cache)):
@@ -133,7 +137,9 @@ class Run:
         results: dict[str, StageResult | None] = {"init": None, "previous": None}
         story = []
         for stage, store in zip(stages, stores, strict=True):
-            with store.lock(f"training stage {stage.name} of {self.folder}"):
+            what = f"training stage {stage.name} of {self.folder}"
+            doing(what)
+            with store.lock(what):
                 if self._starts_over(store):
                     store.discard()
                     _started_over.add(store.folder)

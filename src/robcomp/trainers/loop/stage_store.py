@@ -48,7 +48,7 @@ class StageStore:
         """Whether the stage is in the cache."""
         return self._result.exists()
 
-    def lock(self, doing: str) -> AbstractContextManager[None]:
+    def lock(self, doing: str) -> AbstractContextManager[object]:
         """Held while the stage trains: another run that needs it waits and then finds it finished.
 
         `doing` tells the waiting one what is being done (`storage.locked`).
