@@ -58,7 +58,10 @@ def test_folders_in_every_spelling(tmp_path: Path) -> None:
 
 
 def test_out_is_a_folder_or_nothing() -> None:
-    assert arguments.output(["there/too"]) == Path("there/too")
-    assert arguments.output([]) is None
+    here = Path()
+    assert arguments.output(["there/too"], here) == Path("there/too")
+    assert arguments.output([], here) is None
+    with pytest.raises(UserError, match="out= is empty"):
+        arguments.output([""], here)
     with pytest.raises(UserError, match="out= is given 2 times"):
-        arguments.output(["a", "b"])
+        arguments.output(["a", "b"], here)

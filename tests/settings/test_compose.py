@@ -213,7 +213,7 @@ WRONG = {
     "wrong_type_bool": ("dataset.flip=maybe", "dataset.flip", "true or false"),
     "wrong_type_list": ("schedule.dense.milestones=[a]", "milestones", "a number"),
     "wrong_type_node": ("training.attack=3", "training.attack", ""),
-    "null": ("seed=null", "seed", ""),
+    "null": ("seed=null", "seed=null is no value", "leave it out for the default"),
     "unknown_method": ("method=atcm", "unknown method 'atcm'", "Did you mean atmc"),
     "unknown_model": ("model=resnet", "unknown model 'resnet'", "Did you mean resnet"),
     "unknown_dataset": ("dataset=cifar", "unknown dataset 'cifar'", "Did you mean cifar10"),

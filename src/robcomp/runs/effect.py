@@ -216,13 +216,16 @@ def _why_of_training(key: str, config: Config) -> str:
         used = sorted({stage.schedule_name for stage in stages if stage.schedule_name in config.schedule})
         names = ", ".join(stage.name for stage in stages)
         if rest[0] not in {*used, *(stage.name for stage in stages)}:
-            return f"{method} has the stages {names}, under {' and '.join(f'schedule.{name}' for name in used)}"
+            under = " and ".join(f"schedule.{name}" for name in used)
+            return f"{method} has the stage{'s' if len(stages) > 1 else ''} {names}, under {under}"
         how = next(s.schedule for s in stages if rest[0] in (s.name, s.schedule_name))
-        return f"optimizer={how.optimizer} with decay={how.decay} over {how.epochs} epochs has no use for it"
+        return f"with optimizer={how.optimizer}, decay={how.decay} and epochs={how.epochs} it plays no part"
     if top == "attack":
         return _why_of_attacks(key, config)
     if key == "ratio" and hasattr(config.method, "ratio"):
         return f"it is the default of method.ratio, which is {config.method.ratio:g} here"
+    if key == "method.ratio" and getattr(config.method, "ratios", None):
+        return "method.ratios says what is kept of each layer"
     if top == "dataset":
         return "no other setting of the data set calls for it"
     objective = "" if config.objective.name == "method" else f" with objective={config.objective.name}"

@@ -39,7 +39,7 @@ def train(config: Config, overrides: Sequence[str], console: Console) -> Path:
     How far it is appears on `console`; `show` prints the report.
     """
     folder = identity.run_directory(config)
-    beforehand.writable(folder)
+    beforehand.writable(Path(config.out))
     run = None if finished(config, folder) else Run(config, overrides, folder, console)  # no data, no folder
     with storage.locked(folder / "lock", f"training {folder}") as doing:
         if run is None or finished(config, folder):  # meanwhile, by another process

@@ -110,6 +110,8 @@ def as_user_error(
     )
     if wrong:
         return UserError(f"{key}={wrong[1]} has the wrong type; {TYPES.get(wrong[2], wrong[2])} is allowed.")
+    if "is not Optional" in message:
+        return UserError(f"{key}=null is no value for this key; give one, or leave it out for the default.")
     return UserError(f"{key}: {message}.")
 
 
