@@ -53,7 +53,7 @@ def test_folders_in_every_spelling(tmp_path: Path) -> None:
     assert arguments.folder("run", [str(a)]) == a
     with pytest.raises(UserError, match="takes one run directory, given 2"):
         arguments.folder("run", [f"{a},{b}"])
-    with pytest.raises(UserError, match="0 of at least 1"):
+    with pytest.raises(UserError, match="0 run directories given, at least 1"):
         arguments.folder("run", [])
 
 

@@ -139,7 +139,7 @@ def test_attacks_are_listed_with_the_first_sentence_of_their_docstrings(
     group: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["list", *group]) == 0
-    suites, attacks = capsys.readouterr().out.split("attacks of a suite")
+    suites, attacks = capsys.readouterr().out.split("attacks (one more in a suite")
     lines = [line.split(maxsplit=1) for line in attacks.splitlines() if line.startswith("  ")]
     said = {name: " ".join(inspect.getdoc(cls).split("\n\n")[0].split()) for name, cls in ATTACKS.items()}
     assert len(lines) == len(said)
