@@ -102,7 +102,7 @@ def test_no_run_with_an_adversarial_loss(finished: Runs, tmp_path: Path, capsys:
     ("words", "said"),
     [
         (["values=1"], "unknown key 'values'; choose from out, run"),
-        (["--run"], "unrecognized arguments"),
+        (["--runs"], "unrecognized arguments"),
         (["run=nowhere"], "run=nowhere is no finished run"),
         (["out=a", "out=b"], "out= is given 2 times"),
     ],

@@ -100,5 +100,5 @@ def test_a_plain_pickle_is_no_checkpoint(tmp_path: Path) -> None:
 
 
 def test_files_without_tensors(tmp_path: Path) -> None:
-    assert "holds a list and no state dict" in refused(CONFIGS["lenet"], saved(tmp_path, [torch.ones(3)]))
+    assert "holds a list, not a state dict" in refused(CONFIGS["lenet"], saved(tmp_path, [torch.ones(3)]))
     assert "holds no tensors" in refused(CONFIGS["lenet"], saved(tmp_path, {"epoch": 3}))

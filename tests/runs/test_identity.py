@@ -118,7 +118,7 @@ def test_another_network_in_the_same_folder_is_another_evaluation() -> None:
 
 def left_over(path: Path, network: Path, dataset: Dataset, config: Config) -> None:
     """A ledger of a stopped evaluation that claims that nothing withstood anything."""
-    ledger = evaluate._ledger(path, network, dataset, config)
+    ledger = evaluate._ledger(path, storage.file_digest(network), dataset, config)
     with Evaluator(two_layers(), dataset.test, config.seed, config.attack.batch_size) as evaluator:
         for name, attack in config.attack.build().items():
             candidates = np.load(network.with_name("outcomes.npz"))["clean"]
@@ -191,7 +191,7 @@ def budget(*attacks: PGD) -> tuple[float, str]:
 
     class Noted(verdict._Examination):
         def checks(self) -> list[Check]:
-            found.append((self.eps, self.norm))
+            found.append((self.attacks["verdict.pgd"].threat.eps, self.norm))
             raise Stop
 
     with pytest.MonkeyPatch.context() as patch, Evaluator(two_layers(), images(24, 5), 0) as evaluator:
@@ -234,7 +234,7 @@ def test_excluded_attacks_tell_distances_in_a_cumulative_suite() -> None:
 def test_when_a_count_raises_a_flag(count: int, flag: bool) -> None:
     looked = np.ones(100, bool)
     e = Evaluator(two_layers(), images(100, 5), 0)
-    examination = verdict._Examination(e, PGD(0.1), looked, looked)
+    examination = verdict._Examination(e, verdict.planned({"pgd": PGD(0.1)}, 64), looked, looked)
     broken = np.arange(100) < count
     assert examination.compare("x", broken, "{}").flag == flag
     assert examination.compare("x", np.arange(100) < 3 * count, "{}", verdict.HIDDEN).flag is False

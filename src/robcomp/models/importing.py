@@ -191,7 +191,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             break
         content = inner
     if not isinstance(content, Mapping):
-        raise UserError(f"{path} holds a {type(content).__name__} , not a state dict; {REMEDY}.")
+        raise UserError(f"{path} holds a {type(content).__name__}, not a state dict; {REMEDY}.")
     tensors = {str(name): tensor.to_dense() for name, tensor in content.items() if isinstance(tensor, Tensor)}
     if not tensors:
         raise UserError(f"{path} holds no tensors under {', '.join(CONTAINERS)} or at its top; {REMEDY}.")
