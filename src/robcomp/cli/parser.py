@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import robcomp
-from robcomp.cli import commands
+from robcomp.cli import commands, hydra_options
 from robcomp.cli.arguments import keys_help
 from robcomp.cli.completion import INSTALL
 from robcomp.errors import UserError
@@ -15,29 +15,16 @@ from robcomp.settings.choices import GROUPS, choices, summaries
 
 OVERRIDES_HELP = "KEY=VALUE in Hydra's grammar: group choices (method=al0) and fields (method.ratio=0.01)"
 CONFIG_DIR = "a folder of your own, laid out like conf/: DIR/method/mine.yaml is method=mine"
-OWN_FILES = "write DIR/experiment/NAME.yaml, and give --config-dir DIR +experiment=NAME."
-# Options of Hydra's that robcomp does not have, and what there is in their place
-HYDRA_OPTIONS = dict.fromkeys(("-cn", "--config-name"), f"robcomp always starts from its own config.yaml: {OWN_FILES}")
-HYDRA_OPTIONS |= dict.fromkeys(
-    ("-cp", "--config-path"), f"robcomp's own files always count, yours come on top: {OWN_FILES}"
-)
-HYDRA_OPTIONS |= dict.fromkeys(("-r", "--run"), "robcomp train runs without it; leave it out.")
-HYDRA_OPTIONS |= dict.fromkeys(
-    ("-i", "--info"),
-    "robcomp train --cfg job shows the configuration, --cfg hydra --package hydra.runtime the folders and choices that "
-    "it is made of.",
-)
-HYDRA_OPTIONS |= dict.fromkeys(
-    ("-sc", "--shell-completion"), 'robcomp completion bash prints the script: eval "$(robcomp completion bash)".'
-)
-HYDRA_OPTIONS["--hydra-help"] = "robcomp train --help says which of Hydra's options there are."
-HYDRA_OPTIONS["--experimental-rerun"] = (
-    "give the same overrides again: run.overrides in the run's report.json lists them; fresh=true trains anew."
-)
 FRESH = ("fresh=true", "evaluate again what is finished")
 OTHERS = """others are overrides of the runs' own configurations, as in dataset.test_subset=500.
 The result is JSON, CSV and, with matplotlib, a figure; a finished one is shown at once, a stopped one goes on."""
 FILES = "The result is JSON, CSV and, with matplotlib, a figure; neither the data set nor an attack is needed."
+LIST_HELP = """printed, and nothing is written; without a group all of them
+
+examples:
+  robcomp list
+  robcomp list methods
+  robcomp list attacks --config-dir DIR       yours among them, from DIR/attack/"""
 EXAMPLES = {
     "curve": "run=outputs/digits-lenet-atmc/HASH values=0,0.05,0.1,0.2 attack.attacks.pgd.steps=20",
     "transfer": "source=outputs/digits-lenet-nat/HASH targets=outputs/digits-lenet-atmc/HASH",
@@ -48,7 +35,8 @@ EXAMPLES = {
 }
 WITH_FILES = ("train", "evaluate", "table", *EXAMPLES)  # commands whose results are files
 WITH_JSON = (*WITH_FILES, "compare")
-COMPARE_HELP = """shown for clean images, the worst case and each attack that both met with the same settings:
+COMPARE_HELP = """printed, and nothing is written; for clean images, the worst case and each attack that
+both met with the same settings:
   both accuracies, their difference on the same images with its 95 % interval, McNemar's exact p, a conclusion
 
 example:
@@ -59,13 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0 done, 1 a run failed, 2 bad input, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser, commands_of = _parser()
+    args = argparse.Namespace(command=None)
     try:
         if words[:1] == ["__complete"]:
             return _complete(" ".join(words[1:]), {"": parser, **commands_of})
-        _refuse_hydra_options(words)
+        hydra_options.refuse(words)
         args, rest = parser.parse_known_args(words)
         if unread := [word for word in rest if word.startswith("-") or not hasattr(args, "overrides")]:
-            _refuse_dashes(unread[0], words)
+            hydra_options.refuse_dashes(unread[0], words)
             parser.error(f"unrecognized arguments: {' '.join(unread)}")
         if rest:  # overrides after an option, which argparse leaves over
             args.overrides += rest
@@ -95,22 +84,6 @@ def _complete(line: str, parsers: Mapping[str, argparse.ArgumentParser]) -> int:
     for candidate in complete(line, {name: parser.format_help() for name, parser in parsers.items()}):
         print(candidate)
     return 0
-
-
-def _refuse_hydra_options(words: Sequence[str]) -> None:
-    """A UserError for an option of Hydra's that robcomp does not have, with what there is in its place."""
-    for word in words:
-        if word.partition("=")[0] in HYDRA_OPTIONS:
-            raise UserError(f"{word} is an option of Hydra's; {HYDRA_OPTIONS[word.partition('=')[0]]}")
-
-
-def _refuse_dashes(unread: str, words: Sequence[str]) -> None:
-    """A UserError for an override among `words` that is written as an option, --method=al0 or --method al0."""
-    key, equals, value = unread.lstrip("-").partition("=")
-    if unread.startswith("--") and (equals or key.split(".")[0] in GROUPS):
-        after = words[words.index(unread) + 1 :][:1]
-        value = value or next((word for word in after if "=" not in word and not word.startswith("-")), "VALUE")
-        raise UserError(f"{unread}: what is set by KEY=VALUE takes no dashes; write {key}={value}.")
 
 
 def _take_config_dir(args: argparse.Namespace) -> None:
@@ -202,8 +175,9 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         )
     compare.set_defaults(run=commands.compare)
 
-    listing = _command(subparsers, "list", "what can be named on the command line, one line each", "")
-    listing.add_argument("group", nargs="?", help=", ".join(f"{group}s" for group in (*GROUPS, "table")))
+    kinds = [f"{group}s" for group in (*GROUPS, "table")]
+    listing = _command(subparsers, "list", "what can be named on the command line, one line each", LIST_HELP)
+    listing.add_argument("group", nargs="?", metavar="GROUP", help=f"{', '.join(kinds)} (default: all)")
     listing.set_defaults(run=commands.listing)
 
     completion = _command(subparsers, "completion", "tab completion: print the script for your shell", INSTALL)
@@ -283,8 +257,8 @@ DATASET-MODEL-METHOD/HASH. A finished run is skipped, a stopped one goes on; fre
 
 
 def _evaluate_help() -> str:
-    return f"""{keys_help("evaluate", ("attack=SUITE", "the attack suite; robcomp list attacks says what each is"))}
-others are overrides. Suites: {", ".join(choices("attack"))}
+    return f"""{keys_help("evaluate", ("attack=SUITE", "the attack suite (default: the run's own)"))}
+others are overrides. Suites (robcomp list attacks says what each is): {", ".join(choices("attack"))}
 
 examples:
   robcomp evaluate run=outputs/digits-lenet-atmc/HASH attack=autoattack dataset.test_subset=500
@@ -299,7 +273,13 @@ directory of its own under out=DIR. A finished evaluation is shown again, a stop
 def _tables_help() -> str:
     tables = "\n".join(f"  {name:<14} {text}" for name, text in summaries("table").items())
     return f"""{keys_help("table")}
-others are overrides, as in seed=1.
+others are overrides for every run, as in seed=1.
 
 tables:
-{tables}"""
+{tables}
+
+examples:
+  robcomp table atmc-mnist --scale smoke
+  robcomp table rivals-mnist --scale gpu runs=/data/outputs seed=1
+
+Writes NAME-SCALE.md, its figure and its records into out=DIR; finished runs are skipped, a stopped one goes on."""
