@@ -144,6 +144,30 @@ BAD = {
     "unknown_experiment": ("experiment/e.yaml", "-cd own +experiment=f", "unknown experiment 'f'", "choose from e"),
     "no_experiments": ("method/x.yaml", "-cd own +experiment=f", "no experiment/*.yaml in", "write one"),
     "experiment_of_no_package": ("experiment/e.yaml:seed: 3", "-cd own +experiment=e", "e.yaml needs", "@package"),
+    "experiment_of_hydras": (
+        "experiment/e.yaml:# @package _global_\nhydra: {run: {dir: x}}",
+        "-cd own +experiment=e",
+        "e.yaml: hydra.run would change nothing",
+        "out=DIR",
+    ),
+    "one_of_two_experiments": (
+        "experiment/e.yaml:# @package _global_\nhydra: {mode: RUN}",
+        "-cd own +experiment=[e]",
+        "e.yaml: hydra.mode would change nothing",
+        "-m",
+    ),
+    "experiment_of_another_type": (
+        "experiment/e.yaml:# @package _global_\nseed: many",
+        "-cd own +experiment=e",
+        "seed=many has the wrong type; a whole number is allowed",
+        "e.yaml",
+    ),
+    "experiment_for_another_method": (
+        "experiment/e.yaml:# @package _global_\nschedule: {retrain: {epochs: 3}}",
+        "-cd own +experiment=e",
+        "schedule.retrain is for a stage that method=atmc does not have",
+        "its stages are",
+    ),
     "experiment_with_a_typo": (
         "experiment/e.yaml:# @package _global_\nsed: 3",
         "-cd own +experiment=e",
@@ -155,8 +179,15 @@ BAD = {
 
 @pytest.mark.parametrize(("files", "typed", "given", "cure"), BAD.values(), ids=BAD)
 def test_what_is_wrong_with_ones_own_files_is_one_sentence(
-    files: str, typed: str, given: str, cure: str, sandbox: Path, capsys: pytest.CaptureFixture[str]
+    files: str,
+    typed: str,
+    given: str,
+    cure: str,
+    sandbox: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("robcomp.runs.train.train", lambda *_: pytest.fail("it was accepted"))
     named = [files] if ":" in files and files.count(".yaml") == 1 else files.split(" ", 1)
     write(sandbox / "own", {"method/.keep": ""})
     write(sandbox / "own", {name: text for name, _, text in (file.partition(":") for file in named) if name})

@@ -39,18 +39,17 @@ _STORED: dict[str, Any] = hydra_app.stored(_enter)
 
 def compose_config(overrides: Sequence[str]) -> Config:
     """The configuration of conf/config.yaml under `overrides` (Hydra's grammar), typed and checked; or a UserError."""
-    config = to_config(compose_node(overrides))
+    node = compose_all(overrides)
+    recipe = node.hydra.runtime.choices.recipe
+    config = to_config(_without_hydra(node))
     validate(config)
-    _check_stages(config, overrides)
+    _check_stages(config, overrides, recipe)
     return config
 
 
 def compose_node(overrides: Sequence[str]) -> DictConfig:
     """The composed OmegaConf node, interpolations not yet resolved (`--cfg job` prints it)."""
-    node = compose_all(overrides)
-    with open_dict(node):
-        del node["hydra"]
-    return node
+    return _without_hydra(compose_all(overrides))
 
 
 def compose_all(overrides: Sequence[str]) -> DictConfig:
@@ -65,9 +64,15 @@ def compose_all(overrides: Sequence[str]) -> DictConfig:
         node = hydra_app.composed("config", [*searched, *asked], _STORED)
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         raise _user_error(error, overrides, folders) from None
-    _check_files(node, folders)
+    _check_files(node, parsed, folders)
     _check_node(node, "")
     _check_attacks(node, parsed)
+    return node
+
+
+def _without_hydra(node: DictConfig) -> DictConfig:
+    with open_dict(node):
+        del node["hydra"]
     return node
 
 
@@ -136,10 +141,13 @@ def validate(config: Config) -> None:
     config.check()
 
 
-def _check_stages(config: Config, overrides: Sequence[str]) -> None:
-    """UserError where the command line sets a schedule that no stage has; a recipe's may be for another method."""
+def _check_stages(config: Config, overrides: Sequence[str], recipe: str) -> None:
+    """UserError where the command line, or a file of the user's own, sets a schedule that no stage has.
+
+    A recipe's may be for another method.
+    """
     stages = [stage.name for stage in config.method.stages(config.recipe_context())]
-    chosen = []
+    chosen = list(config.schedule) if recipe == "none" else []
     for override in grammar.parse(overrides):
         path = override.key_or_group.split(".")
         value = override.value()
@@ -226,19 +234,30 @@ def _check_attacks(node: DictConfig, parsed: Sequence[Override]) -> None:
             )
 
 
-def _check_files(node: DictConfig, folders: Sequence[Path]) -> None:
-    """UserError where a chosen file stands in two folders, of which Hydra would take the first in silence."""
-    chosen = OmegaConf.to_container(node.hydra.runtime.choices) if folders else {}
-    for group in (*GROUPS, EXPERIMENT):
-        name = chosen.get(group) if isinstance(chosen, dict) else None
-        places = files(group, folders).get(name, []) if isinstance(name, str) else []
+def _check_files(node: DictConfig, parsed: Sequence[Override], folders: Sequence[Path]) -> None:
+    """UserError for a chosen file that Hydra would take in silence and that counts for nothing, or not as it is meant.
+
+    That is: a name in two folders, of which the first is taken; a method or model of no class; settings of Hydra's.
+    """
+    chosen: Any = OmegaConf.to_container(node.hydra.runtime.choices) if folders else {}
+    typed = [override.value() for override in parsed if override.key_or_group == EXPERIMENT]
+    experiments = [(EXPERIMENT, name) for value in typed for name in (value if isinstance(value, list) else [value])]
+    for group, name in [*((group, chosen.get(group)) for group in GROUPS), *experiments]:
+        places = files(group, folders).get(name, [])
         if len(places) > 1:
             raise UserError(f"{group}={name} stands for {places[0]} and for {places[1]}; rename your own.")
+        if places and group == EXPERIMENT and (theirs := _read(places[0]).get("hydra")):
+            raise hydra_setting(f"{places[0]}: hydra.{next(iter(theirs))}", f"hydra.{next(iter(theirs))}")
         if places and group in ("model", "method") and not is_dataclass(OmegaConf.get_type(node, group)):
             raise UserError(
                 f"{places[0]} builds on no {group} of robcomp's; begin it with one, as in "
                 f"'defaults: [{choices(group)[0]}, _self_]'."
             )
+
+
+def _read(path: Path) -> DictConfig:
+    content = OmegaConf.load(path)
+    return content if isinstance(content, DictConfig) else OmegaConf.create()
 
 
 def _check_node(node: DictConfig, where: str) -> None:

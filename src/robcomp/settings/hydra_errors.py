@@ -78,16 +78,17 @@ def as_user_error(
     message = re.sub(r"\s+", " ", text.split("\n    full_key")[0]).strip().rstrip(".")
     if "does not support deletion" in message:
         return cannot_be_removed(key)
+    names = {o.lstrip("+~").partition("=")[0] for o in overrides} - set(GROUPS)
+    typed = any(f"{name}.".startswith(f"{key}.") or f"{key}.".startswith(f"{name}.") for name in names)
+    hint = "" if typed else _look_in(own)
     missing = re.search(r"Key '(.+?)' (?:is not in struct|not in '\w+')", message)
     if missing:
         parent = key.rpartition(".")[0]
         recipe = next((o for o in overrides if o.startswith("recipe=") and o != "recipe=none"), None)
-        names = {o.lstrip("+~").partition("=")[0] for o in overrides} - set(GROUPS)
-        typed = any(f"{name}.".startswith(f"{key}.") or f"{key}.".startswith(f"{name}.") for name in names)
         if key == "experiment" and own:
             return UserError(f"{' or '.join(map(str, own))} needs '# @package _global_' as its first line.")
-        if own and not typed:
-            return UserError(f"there is no key {key}{_look_in(own)}.")
+        if hint:
+            return UserError(f"there is no key {key}{hint}.")
         if recipe and not typed:
             return UserError(
                 f"{recipe} sets {key}, which is not in the {parent or 'configuration'} that was chosen; leave "
@@ -102,17 +103,17 @@ def as_user_error(
             return unknown(f"key of {parent or 'the configuration'}", missing[1], known)
         return UserError(f"{parent} has no key '{missing[1]}' yet; add it by '+{parent}={{{missing[1]}: ...}}'.")
     if "is not a ListConfig" in message:
-        return UserError(f"{key} has the wrong type; a list is allowed, as in [0.5].")
+        return UserError(f"{key} has the wrong type; a list is allowed, as in [0.5]{hint}.")
     if not_bool := re.search(r"Value '(.*)' is not a valid bool", message):
-        return UserError(f"{key}={not_bool[1]} has the wrong type; {TYPES['Boolean']} is allowed.")
+        return UserError(f"{key}={not_bool[1]} has the wrong type; {TYPES['Boolean']} is allowed{hint}.")
     wrong = re.search(
         r"Value '(.*)' of type '\w+' (?:could not be converted to|is incompatible with type hint) '?(.+?)'?$", message
     )
     if wrong:
-        return UserError(f"{key}={wrong[1]} has the wrong type; {TYPES.get(wrong[2], wrong[2])} is allowed.")
+        return UserError(f"{key}={wrong[1]} has the wrong type; {TYPES.get(wrong[2], wrong[2])} is allowed{hint}.")
     if "is not Optional" in message:
-        return UserError(f"{key}=null is no value for this key; give one, or leave it out for the default.")
-    return UserError(f"{key}: {message}.")
+        return UserError(f"{key}=null is no value for this key; give one, or leave it out for the default{hint}.")
+    return UserError(f"{key}: {message}{hint}.")
 
 
 def _look_in(own: Sequence[Path]) -> str:
