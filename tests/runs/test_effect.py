@@ -145,6 +145,11 @@ def test_an_evaluation_with_a_suite_of_its_own_eps_has_no_use_for_the_threat_mod
     assert "threat.eps=0.2 changes nothing here: no attack of the suite dnr refers to it" in capsys.readouterr().err
 
 
+def test_an_architecture_of_ones_own_is_not_trained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "module=nets:small", "dataset=digits", "method=al0"]) == 2
+    assert "method=al0 changes nothing here: the network is taken as it is" in capsys.readouterr().err
+
+
 def test_an_analysis_has_no_verdict(evaluated: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["curve", f"run={evaluated}", "attack.verdict=20"]) == 2
     assert "an analysis has no verdict" in capsys.readouterr().err
@@ -157,7 +162,10 @@ def written() -> Iterator[tuple[str, list[str]]]:
         text = text.replace("\\\n", " ")
         lines = re.findall(r"^ *(robcomp .*)$", text, re.MULTILINE) + re.findall(r"`(robcomp [^`\n]*)`", text)
         for line in dict.fromkeys(lines):
-            _, command, *arguments = shlex.split(line, comments=True)
+            try:
+                _, command, *arguments = shlex.split(line, comments=True)
+            except ValueError:  # a sentence, with an apostrophe
+                continue
             if "..." not in line and all("=" in argument or argument == "-m" for argument in arguments):
                 yield command, arguments
 

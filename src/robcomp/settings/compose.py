@@ -221,7 +221,8 @@ def _check_attacks(node: DictConfig, parsed: Sequence[Override]) -> None:
     for _, path in paths:
         if _of_attack(path):
             set_here.setdefault(path[2], set()).add(path[3])
-    suspects = [name for name, keys in set_here.items() if {*map(str, node.attack.attacks[name])} <= keys]
+    there = {name: keys for name, keys in set_here.items() if name in node.attack.attacks}  # not taken out since
+    suspects = [name for name, keys in there.items() if {*map(str, node.attack.attacks[name])} <= keys]
     if not suspects:
         return
     typed = [o for o, path in paths if _of_attack(path)]
