@@ -148,8 +148,13 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a picture": (give(model=Returns(lambda z: z[:, :, None])), r"returns shape \[6, 3, 1\] for 6 images"),
     "an array": (give(model=lambda x: np.zeros((len(x), 3))), "returns a ndarray"),
     "a bug": (give(model=lambda x: x.nothing), "cannot take images .*AttributeError: 'Tensor' object has no attribute"),
+    "a state dict": (give(model=network().state_dict()), "of type OrderedDict; .*a state dict has to be loaded"),
+    "a data set": (give(torch.utils.data.TensorDataset(X, Y)), "x is of type TensorDataset and no array of numbers"),
+    "a loader": (give(torch.utils.data.DataLoader(Y)), "x is of type DataLoader and no array of numbers"),
+    "ragged lists": (give([[1.0], [1.0, 2.0]]), "x is of type list and no array of numbers"),
+    "meta images": (give(X.to("meta")), "x is on the meta device"),
     "a class": (give(model=nn.Linear), "the network is the class Linear"),
-    "no network": (give(model="resnet18"), "the network is a str"),
+    "no network": (give(model="resnet18"), "the network is of type str"),
     "a positional seed": (give(generator=0), "0 is no torch.Generator; give a seed by its name: seed=0"),
     "both": (give(generator=rng(), seed=0), "a generator and a seed are both given"),
     "a seed in words": (give(seed="zero"), "seed='zero' is not a whole number"),
@@ -162,6 +167,24 @@ def test_what_cannot_be_attacked_gets_one_sentence(case: str) -> None:
     with pytest.raises(rc.UserError, match=sentence) as caught:
         rc.attacks.PGD(0.1, steps=1)(**given)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"steps": 2.5}, r"^steps=2\.5 has the wrong type; a whole number is allowed"),
+        ({"steps": "20"}, "^steps='20' has the wrong type"),
+        ({"steps": True}, "^steps=True has the wrong type"),
+        ({"random_start": 1}, "^random_start=1 has the wrong type; true or false"),
+        ({"momentum": "1"}, "^momentum='1' has the wrong type; a number"),
+        ({"norm": 2}, "^norm=2 has the wrong type; a string"),
+        ({"step_size": "small"}, "^step_size='small' is not a number"),
+    ],
+)
+def test_settings_of_a_wrong_type_get_a_sentence(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(rc.UserError, match=sentence):
+        rc.attacks.PGD(0.1, **settings)
+    assert rc.attacks.PGD(0.1, steps=np.int64(3)).settings() == rc.attacks.PGD(0.1, steps=3).settings()
 
 
 def test_targets_past_the_classes_get_a_sentence() -> None:

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass, fields
+from operator import index
+from typing import Any, ClassVar, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +71,8 @@ class Attack:
     bounded: ClassVar[bool] = True  # False for the penalty form, which has no ball
 
     def __post_init__(self) -> None:
+        for f in fields(self):
+            setattr(self, f.name, typed(f.name, getattr(self, f.name), f.type))
         eps = fraction(self.eps, "eps")
         self.eps = eps
         self.threat = ThreatModel(self.norm, eps)
@@ -186,6 +189,23 @@ def norms(delta: Tensor, norm: str) -> Tensor:
     """Each image's norm of delta [N, ...]: [N]."""
     flat = delta.flatten(1)
     return flat.abs().amax(1) if norm == "Linf" else flat.norm(dim=1)
+
+
+def typed(name: str, value: Any, kind: Any) -> Any:
+    """`value`, as a field of type int, bool, str or float may hold it (numpy's whole numbers as int); or UserError."""
+    numeric = not isinstance(value, bool)
+    if kind is int and numeric and isinstance(value, SupportsIndex):
+        return index(value)
+    allowed = {
+        int: (False, "a whole number"),
+        bool: (isinstance(value, bool), "true or false"),
+        str: (isinstance(value, str), "a string"),
+        float: (isinstance(value, int | float) and numeric, "a number"),
+    }
+    fits, what = allowed.get(kind, (True, ""))
+    if not fits:
+        raise UserError(f"{name}={value!r} has the wrong type; {what} is allowed.")
+    return value
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from operator import index
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -27,8 +28,9 @@ class Network(nn.Module):
     def __init__(self, model: Classifier, classes: int, check: Callable[[int], None] = lambda classes: None) -> None:
         super().__init__()
         if not callable(model) or isinstance(model, type):
-            what = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
-            raise UserError(f"the network is {what}; give an nn.Module, or a function from images to logits.")
+            what = f"the class {model.__name__}" if isinstance(model, type) else f"of type {type(model).__name__}"
+            hint = "; a state dict has to be loaded into its network first" if isinstance(model, Mapping) else ""
+            raise UserError(f"the network is {what}; give an nn.Module, or a function from images to logits{hint}.")
         self.model, self.classes, self.check = model, max(classes, 2), check
         self.answered = False
 
@@ -152,9 +154,7 @@ def random_numbers(generator: torch.Generator | None, seed: int | None, device: 
     if generator is not None and not isinstance(generator, torch.Generator):
         raise UserError(f"{generator!r} is no torch.Generator; give a seed by its name: seed=0.")
     if generator is None:
-        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
-            raise UserError(f"seed={seed!r} is not a whole number.")
-        return keyed(device, seed or 0)
+        return keyed(device, whole_seed(seed or 0))
     if seed is not None:
         raise UserError("a generator and a seed are both given; give one of them.")
     if generator.device.type != device.type:
@@ -164,15 +164,31 @@ def random_numbers(generator: torch.Generator | None, seed: int | None, device: 
     return generator
 
 
+def whole_seed(seed: SupportsIndex) -> int:
+    """A seed as an int; UserError for what is no whole number."""
+    if isinstance(seed, bool) or not isinstance(seed, SupportsIndex):
+        raise UserError(f"seed={seed!r} is not a whole number.")
+    return index(seed)
+
+
 def _tensor(value: Any, name: str) -> Tensor:
     if isinstance(value, Tensor):
+        if value.is_meta:
+            raise UserError(f"{name} is on the meta device, where tensors hold no numbers; give one that does.")
+        value = value.to_dense() if value.layout is not torch.strided else value
         return value.clone() if value.is_inference() else value  # of which autograd would know nothing
-    array = np.asarray(value)
+    wanted = UserError(
+        f"{name} is of type {type(value).__name__} and no array of numbers; give a torch tensor or a numpy array."
+    )
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError):  # lists of unequal lengths, a data set
+        raise wanted from None
     if array.dtype.kind in "US" or (array.dtype.kind == "O" and any(isinstance(v, str) for v in array.flat)):
         what = "class numbers: classes.index(name) for each" if name == "y" else "images: a tensor or an array"
         raise UserError(f"{name} holds strings; give {what}.")
     if array.dtype.kind not in "bfiu":
-        raise UserError(f"{name} is a {type(value).__name__} of no numbers; give a torch tensor or a numpy array.")
+        raise wanted
     if array.dtype in (np.uint16, np.uint32, np.uint64):
         array = array.astype(np.int64)
     return torch.from_numpy(np.ascontiguousarray(array))

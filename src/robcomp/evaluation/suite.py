@@ -4,7 +4,7 @@ import re
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-from robcomp.attacks.base import ATTACKS, Attack
+from robcomp.attacks.base import ATTACKS, Attack, typed
 from robcomp.errors import UserError, unknown
 from robcomp.evaluation.verdict import MIN_VERDICT_IMAGES
 
@@ -84,15 +84,15 @@ def _attack(name: str, entry: Any, eps: float | None) -> Attack:
     if not isinstance(entry, dict):
         raise UserError(f"{where}={entry!r} is not a set of attack settings; write {{attack: pgd, eps: 8/255}}.")
     settings = dict(entry)
-    _check_type(f"{where}.excluded", settings.pop("excluded", False), bool)
+    typed(f"{where}.excluded", settings.pop("excluded", False), bool)
     kind = settings.pop("attack", name)
-    _check_type(f"{where}.attack", kind, str)
+    typed(f"{where}.attack", kind, str)
     cls = ATTACKS[kind]
     allowed = {f.name: f for f in fields(cls)}
     for key, value in settings.items():
         if key not in allowed:
             raise unknown(f"setting of {where}", key, [*allowed, "attack", "excluded"])
-        _check_type(f"{where}.{key}", value, allowed[key].type)
+        typed(f"{where}.{key}", value, allowed[key].type)
     if "eps" not in settings and allowed["eps"].default is MISSING:
         raise UserError(f"{where} has no eps; give one, for example {where}.eps=8/255.")
     if eps is not None:
@@ -101,14 +101,3 @@ def _attack(name: str, entry: Any, eps: float | None) -> Attack:
         return cls(**settings)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-
-
-def _check_type(where: str, value: Any, expected: Any) -> None:
-    if expected is int and (isinstance(value, bool) or not isinstance(value, int)):
-        raise UserError(f"{where}={value!r} has the wrong type; a whole number is allowed.")
-    if expected is bool and not isinstance(value, bool):
-        raise UserError(f"{where}={value!r} has the wrong type; true or false is allowed.")
-    if expected is str and not isinstance(value, str):
-        raise UserError(f"{where}={value!r} has the wrong type; a string is allowed.")
-    if expected is float and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise UserError(f"{where}={value!r} has the wrong type; a number is allowed.")

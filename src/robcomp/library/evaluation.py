@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from robcomp.attacks.inputs import Classifier, Images, Labels, Network, as_images, as_labels
+from robcomp.attacks.inputs import Classifier, Images, Labels, Network, as_images, as_labels, whole_seed
 from robcomp.data import Split
 from robcomp.errors import UserError, unknown
 from robcomp.evaluation.accuracy import Measured, measure
@@ -49,8 +49,7 @@ def evaluate(
 
     UserError, in a sentence, for what cannot be evaluated.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise UserError(f"seed={seed!r} is not a whole number.")
+    seed = whole_seed(seed)
     chosen = chosen_suite(suite, eps, norm, batch_size, verdict)
     images = as_images(x)
     labels = as_labels(y, len(images))
