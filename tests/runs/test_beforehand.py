@@ -74,7 +74,10 @@ def test_more_test_images_than_there_are_means_all_of_them_and_is_said(
 ) -> None:
     assert main(["evaluate", f"run={evaluated}", "dataset.test_subset=500"]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "dataset.test_subset=500, but tiny has 30 test images: all of them are taken." in out
+    said = "dataset.test_subset=500, but tiny has 30 test images: all of them are taken."
+    assert said in out
+    assert main(["curve", f"run={evaluated}", "dataset.test_subset=500", "values=0", "attack=quick"]) == 0
+    assert said in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.usefixtures("no_work")

@@ -16,6 +16,7 @@ from robcomp.report.records import now
 from robcomp.report.results import Analysis, AttackedRun, Images
 from robcomp.report.schema import Proportion
 from robcomp.report.terminal import say
+from robcomp.runs import beforehand
 from robcomp.runs.load import LoadedRun
 
 A = TypeVar("A", bound=Analysis)
@@ -45,7 +46,12 @@ class Result(Generic[A]):
         return self.stem.with_suffix(".json")
 
     def present(self, console: Console) -> A | None:
-        """The finished result, where there is one and fresh=true does not ask for another."""
+        """The finished result, where there is one and fresh=true does not ask for another.
+
+        Says first where fewer images are there than were asked for.
+        """
+        for sentence in beforehand.shortened(self.runs[0].config, self._images):
+            say(console, sentence)
         if not self.path.exists() or self.runs[0].config.fresh:
             return None
         say(console, f"already evaluated: {self.path} (fresh=true evaluates again)")
