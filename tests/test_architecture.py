@@ -1,4 +1,4 @@
-"""The house as docs/architecture.md draws it: imports run one way, and every name leads to one thing."""
+"""The rooms are as docs/architecture.md lists them: imports run one way, and every name leads to one thing."""
 
 import ast
 import importlib

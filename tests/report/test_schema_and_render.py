@@ -62,7 +62,7 @@ def test_console_shows_accuracy_sizes_and_densities():
     assert "nominal 645 B 0.037 % 2,670x non-zeros x bits, as in the papers" in rows
     assert "file 2.4 kB 0.14 % 718x real bytes of model.rcz" in rows
     assert "dense 2.3 M 100.0 % of the dense network" in rows
-    assert "nonzero 12.3 k 0.54 % of these, those with a non-zero weight" in rows
+    assert "nonzero 12.3 k 0.54 % those with a non-zero weight" in rows
     assert "conv1 500 120 24.0 % U 3" in rows
 
 

@@ -439,8 +439,8 @@ def test_stages_of_an_earlier_naming_are_told_of_in_one_sentence(capsys: pytest.
     train._looked_at.clear()
     text = said()
     sentence = (
-        "outputs/stages holds stages of an earlier version of robcomp (3), which are not used any more and may be "
-        "deleted."
+        "outputs/stages contains stages written by an earlier version of robcomp (3), which are no longer used and may "
+        "be deleted."
     )
     assert text.count(sentence) == text.count("earlier version") == 1
     assert sorted(cache.glob("?/*")) == [cache / name / "stage.json" for name in ("a", "b", "c")]

@@ -54,7 +54,7 @@ class Result(Generic[A]):
             say(console, sentence)
         if not self.path.exists() or self.runs[0].config.fresh:
             return None
-        say(console, f"already evaluated: {self.path} (fresh=true evaluates again)")
+        say(console, f"already evaluated: {self.path} (fresh=true repeats it)")
         return self.kind.read(self.path)
 
     def ledger(self, part: str) -> Ledger:

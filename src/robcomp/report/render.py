@@ -30,7 +30,7 @@ COUNTED = {
 OPERATIONS = {
     "dense": "of the dense network",
     "executed": "carried out by robcomp, zeros included",
-    "nonzero": "of these, those with a non-zero weight",
+    "nonzero": "those with a non-zero weight",
 }
 KEPT = {"last": "last", "best": "best on held-out images", "best_on_test": "best on test images"}
 UNSAID = ("name", "norm", "relative_step", "revision")  # said by the row's name, the header and step_size, or no matter

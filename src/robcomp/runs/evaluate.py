@@ -143,7 +143,7 @@ def evaluate_run(folder: Path, overrides: Sequence[str], out: Path | None, conso
     page.parent.mkdir(parents=True, exist_ok=True)
     with storage.locked(page.with_suffix(".lock") if out else folder / "lock", f"evaluating {folder}"):
         if page.exists() and not config.fresh:
-            say(console, f"already evaluated: {page} (fresh=true attacks again)")
+            say(console, f"already evaluated: {page} (fresh=true repeats it)")
         else:
             ledger = _ledger(page.with_suffix(".part.npz"), run.network, run.dataset, config)
             measured = attacked(run.model, run.dataset, config, ledger, console)

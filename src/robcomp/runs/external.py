@@ -25,8 +25,8 @@ def evaluate_external(config: Config, overrides: Sequence[str], console: Console
     """
     if not config.model.weights:
         raise UserError(
-            "evaluate takes run=DIR for a finished run, model=... model.weights=FILE for a network from elsewhere, or "
-            "module=PACKAGE.MODULE:NAME for an architecture of your own."
+            "evaluate takes run=DIR for a finished run, model=... model.weights=FILE for a network trained elsewhere, "
+            "or module=PACKAGE.MODULE:NAME for an architecture of your own."
         )
     if config.model.new_head:
         raise UserError(
@@ -44,7 +44,7 @@ def evaluate_external(config: Config, overrides: Sequence[str], console: Console
         say(console, sentence)
     with storage.locked(folder / "lock", f"evaluating {config.model.weights}"):
         if (folder / "report.json").exists() and not config.fresh:
-            say(console, f"already evaluated: {folder} (fresh=true attacks again)")
+            say(console, f"already evaluated: {folder} (fresh=true repeats it)")
         else:
             channels, height, width = config.dataset.shape
             spec = NetworkSpec(config.model, (channels, height, width), len(dataset.classes), dataset.classes)

@@ -53,7 +53,7 @@ def load(folder: Path, overrides: Sequence[str]) -> LoadedRun:
     if config.dataset.name != report.run.dataset:
         raise UserError(
             f"dataset={config.dataset.name} is not what {folder} was trained on; leave dataset= out "
-            f"({report.run.dataset} is taken)."
+            f"({report.run.dataset} is used)."
         )
     if not (folder / "model.rcz").is_file() and report.run.method == "external":
         raise UserError(
@@ -66,7 +66,8 @@ def load(folder: Path, overrides: Sequence[str]) -> LoadedRun:
     if dataset.checksum != report.data.checksum or spec.shape != tuple(config.dataset.shape):
         raise UserError(
             f"{folder} was trained on other {dataset.name} images, or on another split of them, than those at hand, so "
-            "its test images may be among them; bring the former state back, or train on this one."
+            "its training images may be among the test images here; restore the original files, or train again on "
+            "these."
         )
     config.attack.check(len(dataset.classes))
     label = f"{report.run.model} {report.run.method} {report.run.id[:6]}{report.doubt}"

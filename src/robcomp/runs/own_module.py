@@ -83,7 +83,7 @@ def evaluate_module(said: str, config: Config, overrides: Sequence[str], console
     folder = Path(config.out) / f"{config.dataset.name}-{own.name}-external" / storage.digest(named)
     with storage.locked(folder / "lock", f"evaluating {said}"):
         if (folder / "report.json").exists() and not config.fresh:
-            say(console, f"already evaluated: {folder} (fresh=true attacks again)")
+            say(console, f"already evaluated: {folder} (fresh=true repeats it)")
         else:
             weighed = _weighed(own, network, shape, digest)
             env = Environment(device, "float32")

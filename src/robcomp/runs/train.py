@@ -118,7 +118,7 @@ class Run:
         try:
             training_curves(self.log, self.folder / "curves.png")
         except UserError as error:  # no matplotlib: the run is no worse for it
-            say(self.console, f"no curves.png: {error}")
+            say(self.console, f"curves.png is not drawn: {error}")
         evaluate.finish(self.folder, report)
 
     def _train(self, doing: Callable[[str], None]) -> tuple[StageResult, list[StageFacts]]:
@@ -127,8 +127,8 @@ class Run:
         if cache not in _looked_at and (orphaned := stage_store.orphaned(cache)):
             say(
                 self.console,
-                f"{cache} holds stages of an earlier version of robcomp ({orphaned}), which are not used any more and "
-                "may be deleted.",
+                f"{cache} contains stages written by an earlier version of robcomp ({orphaned}), which are no longer "
+                "used and may be deleted.",
             )
         _looked_at.add(cache)
         stores = [StageStore(cache, self._description(stages[: place + 1])) for place in range(len(stages))]
@@ -204,7 +204,7 @@ class Run:
             restore(model, result.form, result.tensors)
         elif self.config.model.weights:
             story = weights.start_from(model, self.config.model, Path(self.config.model.weights))
-            say(self.console, f"weights to start from: {story}")
+            say(self.console, f"initial weights: {story}")
         return model
 
 

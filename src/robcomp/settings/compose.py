@@ -100,11 +100,13 @@ def _placed(node: DictConfig, message: str) -> str:
 def validate(config: Config) -> None:
     """The checks that concern more than one field; a UserError for the first that fails."""
     if not isinstance(config.model, ModelConfig) or not isinstance(config.method, Method):
-        raise UserError("model and method must each be one of their group's choices; see robcomp list.")
+        raise UserError("model= and method= must each name one of the choices that robcomp list shows.")
     for group in ("model", "method"):
         name = getattr(config, group).name
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-            raise UserError(f"{group}.name={name!r} names a folder; letters, digits, - and _ are allowed.")
+            raise UserError(
+                f"{group}.name={name!r} becomes part of a folder's name; only letters, digits, - and _ are allowed."
+            )
     channels, height, width = config.dataset.shape
     config.model.check((channels, height, width))
     if config.method.weight_bits < FULL_BITS and config.quantise.bits < FULL_BITS:

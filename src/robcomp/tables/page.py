@@ -1,6 +1,7 @@
 """The Markdown page of a rebuilt table."""
 
 import shlex
+import textwrap
 from collections.abc import Iterator
 
 from robcomp.report.formatting import byte_size, duration, interval, markdown_table, share
@@ -26,7 +27,15 @@ def page(table: TableResult, figure: str) -> str:
         "## How this page was made",
         _provenance(table),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(map(_wrapped, parts)) + "\n"
+
+
+def _wrapped(part: str) -> str:
+    """Prose in lines of ordinary length; tables, pictures and headings as they are."""
+    if part.startswith(("|", "!", "#")):
+        return part
+    lines = (textwrap.wrap(line, 120, subsequent_indent="  " * line.startswith("- ")) for line in part.split("\n"))
+    return "\n".join("\n".join(wrapped) for wrapped in lines)
 
 
 def _finished(table: TableResult) -> list[tuple[TableRecord, TableRun]]:
