@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tiny import RUN
+from tiny import typed
 
 from robcomp.cli.parser import main
 from robcomp.errors import UserError
@@ -107,14 +107,15 @@ def test_ones_own_files_are_listed_and_suggested(mine: Path, capsys: pytest.Capt
 def test_a_run_keeps_the_folder_and_is_evaluated_from_anywhere(
     mine: Path, sandbox: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["train", "-cd", mine.name, *RUN, "method=mine", "method.epochs_scale=0.01", "attack.verdict=0"]) == 0
+    small = [override for override in typed("al0") if not override.startswith("method=")]
+    assert main(["train", "-cd", mine.name, *small, "method=mine"]) == 0
     (report,) = sandbox.glob("outputs/tiny-*-mine/*/report.json")
     (sandbox / "elsewhere").mkdir()
     monkeypatch.chdir(sandbox / "elsewhere")
     attacked = ["evaluate", f"run={report.parent}", "attack=strong", "attack.verdict=0"]
     assert main(attacked) == 0
     (page,) = report.parent.glob("evaluation-*.json")
-    assert json.loads(page.read_text())["accuracy"]["pgd"]["attack"]["restarts"] == 2
+    assert json.loads(page.read_text())["accuracy"]["attacks"]["pgd"]["attack"]["restarts"] == 2
     capsys.readouterr()
     mine.rename(sandbox / "moved")
     assert f"{mine} is no folder" in refused(capsys, *attacked)
@@ -177,10 +178,10 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("files", "typed", "given", "cure"), BAD.values(), ids=BAD)
+@pytest.mark.parametrize(("files", "words", "given", "cure"), BAD.values(), ids=BAD)
 def test_what_is_wrong_with_ones_own_files_is_one_sentence(
     files: str,
-    typed: str,
+    words: str,
     given: str,
     cure: str,
     sandbox: Path,
@@ -191,7 +192,7 @@ def test_what_is_wrong_with_ones_own_files_is_one_sentence(
     named = [files] if ":" in files and files.count(".yaml") == 1 else files.split(" ", 1)
     write(sandbox / "own", {"method/.keep": ""})
     write(sandbox / "own", {name: text for name, _, text in (file.partition(":") for file in named) if name})
-    line = refused(capsys, "train", *typed.split(" "))
+    line = refused(capsys, "train", *words.split(" "))
     assert given in line
     assert cure in line
 
