@@ -140,7 +140,7 @@ class Config:
     threat: ThreatConfig = field(default_factory=ThreatConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    # A Schedule each; besides, fields that one stage of a method has for itself: ++schedule.retrain.epochs=20
+    # A Schedule each; besides, fields that one stage of a method has for itself: schedule.retrain.epochs=20
     schedule: dict[str, Any] = field(default_factory=lambda: {name: Schedule() for name in SCHEDULES})
     quantise: QuantiseConfig = field(default_factory=QuantiseConfig)
     seed: int = 0
