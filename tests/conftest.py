@@ -1,11 +1,17 @@
 """For every test: one thread, so that results and times do not depend on the machine's load."""
 
+import subprocess
+import sys
+import zipfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 from tiny import run, write_data
+
+ROOT = Path(__file__).parents[1]
 
 torch.set_num_threads(1)
 
@@ -22,6 +28,20 @@ def sandbox(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ROBCOMP_DATA_DIR", str(data_dir))
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for PYTHONPATH with the wheel unpacked, as a plain installation has it, away from the checkout."""
+    if find_spec("hatchling") is None:
+        pytest.skip("hatchling is not installed, and tests use no network")
+    folder = tmp_path_factory.mktemp("installed")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = folder.glob("robcomp-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
 
 
 @pytest.fixture
