@@ -127,7 +127,8 @@ def locked(path: Path, doing: str) -> Iterator[Callable[[str], None]]:
         say(doing)
         yield say
     finally:
-        beside.unlink(missing_ok=True)  # while the lock is still held: later it would be the next holder's
+        with suppress(OSError):  # while the lock is still held: later it would be the next holder's
+            beside.unlink(missing_ok=True)
         lock.release()
 
 

@@ -52,7 +52,7 @@ class Result(Generic[A]):
         """
         for sentence in beforehand.shortened(self.runs[0].config, self._images):
             say(console, sentence)
-        if not self.path.exists() or self.runs[0].config.fresh:
+        if self.runs[0].config.fresh or not self.kind.present(self.path):
             return None
         say(console, f"already evaluated: {self.path} (fresh=true repeats it)")
         return self.kind.read(self.path)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -30,29 +29,26 @@ GREY = "#6A6A6A"
 GREY_LEVELS = 0.2  # eps up to here are shown in grey levels of 255
 
 
-def pyplot() -> ModuleType:
-    """matplotlib.pyplot drawing into files; UserError with the install command where matplotlib is missing."""
+def drawable() -> type[Any]:
+    """matplotlib's Figure, which draws into files and leaves a user's own pyplot alone; UserError, with the install
+    command, where matplotlib is missing."""
     try:
-        import matplotlib
+        from matplotlib.figure import Figure
     except ImportError:
         raise UserError(
             "figures need matplotlib, which is not installed; run: pip install 'robcomp[figures]'"
         ) from None
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
+    return Figure
 
 
 @contextmanager
-def subplots(*shape: int, **settings: Any) -> Iterator[tuple[Any, Any]]:
-    """(figure, axes) of `shape`, as plt.subplots makes them from `settings`; closed on leaving."""
-    plt = pyplot()
-    figure, axes = plt.subplots(*shape, layout="constrained", **settings)
+def subplots(*shape: int, figsize: tuple[float, float], **settings: Any) -> Iterator[tuple[Any, Any]]:
+    """(figure, axes) of `shape`, as Figure.subplots makes them from `settings`; cleared on leaving."""
+    figure = drawable()(figsize=figsize, layout="constrained")
     try:
-        yield figure, axes
+        yield figure, figure.subplots(*shape, **settings)
     finally:
-        plt.close(figure)
+        figure.clear()
 
 
 def save(figure: Any, title: str, path: Path) -> None:

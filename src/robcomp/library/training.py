@@ -50,7 +50,8 @@ def train(*overrides: str, progress: bool = False) -> TrainedRun:
     from robcomp.runs.train import train as train_run
 
     check_training(chosen)
-    with torch.random.fork_rng():
+    here = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=here):
         return TrainedRun(train_run(config, chosen, Console(quiet=not progress)))
 
 

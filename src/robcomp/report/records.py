@@ -65,6 +65,19 @@ class Document:
             raise UserError(f"{path} is not JSON ({error}); delete it and {cls.AGAIN}.") from None
         return cls.parse(content, str(path))
 
+    @classmethod
+    def present(cls, path: Path) -> bool:
+        """Whether `path` holds a document of this version; one of another version may be made anew in its place."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return False
+        except ValueError:  # damaged, as `read` will say
+            return True
+        found = content.get("schema") if isinstance(content, dict) else None
+        name = cls.SCHEMA.split("/")[0]
+        return found == cls.SCHEMA or not str(found).startswith(f"{name}/")
+
     def write(self, path: Path) -> None:
         """Write the document to `path`, whole or not at all."""
         storage.write_json(path, to_json(self))

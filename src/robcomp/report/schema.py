@@ -212,7 +212,7 @@ class FileSize:
     """A size that is read off the disk."""
 
     definition: str = meaning("in words, what counts and what the fraction is of")
-    bytes: int = meaning("bytes of model.rcz")
+    bytes: int = meaning("bytes of model.rcz; of the state as a float32 file for an architecture of one's own")
     dense_bytes: int = meaning("bytes of the dense network as a float32 file")
     fraction: float = meaning("`bytes` / `dense_bytes`")
 
@@ -247,7 +247,7 @@ class TensorSize:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSize:
-    """A convolution or linear layer."""
+    """A convolution or linear layer; of an architecture of one's own, any with a weight of two dimensions or more."""
 
     name: str = meaning("name of the layer")
     weights: int = meaning("weights of its dense form")
@@ -303,7 +303,7 @@ class Report(Document):
     """All that a finished run found; the console's tables, report.md and the papers' tables are made from it."""
 
     SCHEMA: ClassVar[str] = "robcomp-report/3"
-    AGAIN: ClassVar[str] = "train again; the new run has a directory of its own"
+    AGAIN: ClassVar[str] = "train again by the same command, which takes its stages from the cache"
 
     run: RunFacts = meaning("what was trained")
     data: DataFacts = meaning("the images")
@@ -320,7 +320,11 @@ class Report(Document):
     )
     size: Size = meaning("how small the network is")
     density: Density = meaning("where its weights are")
-    macs: Macs | None = meaning("what it computes; absent from reports before robcomp counted it", default=None)
+    macs: Macs | None = meaning(
+        "what it computes; absent for an architecture of one's own (`module=`) that has other weights than those of "
+        "convolutions and linear layers",
+        default=None,
+    )
 
     @property
     def evaluated(self) -> "EvaluationFacts | Report":

@@ -142,7 +142,7 @@ def evaluate_run(folder: Path, overrides: Sequence[str], out: Path | None, conso
     ) / f"evaluation-{storage.digest([identity.evaluation(config, run.dataset), run.network])}.json"
     page.parent.mkdir(parents=True, exist_ok=True)
     with storage.locked(page.with_suffix(".lock") if out else folder / "lock", f"evaluating {folder}"):
-        if page.exists() and not config.fresh:
+        if not config.fresh and Report.present(page):
             say(console, f"already evaluated: {page} (fresh=true repeats it)")
         else:
             ledger = _ledger(page.with_suffix(".part.npz"), run.network, run.dataset, config)

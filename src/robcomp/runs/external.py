@@ -10,6 +10,7 @@ from robcomp import artifact, data, storage
 from robcomp.artifact import NetworkSpec
 from robcomp.errors import UserError
 from robcomp.hardware import choose_device
+from robcomp.report.schema import Report
 from robcomp.report.terminal import say
 from robcomp.runs import beforehand, evaluate, identity, weights
 from robcomp.settings.schema import Config
@@ -43,7 +44,7 @@ def evaluate_external(config: Config, overrides: Sequence[str], console: Console
     for sentence in beforehand.shortened(config, dataset):
         say(console, sentence)
     with storage.locked(folder / "lock", f"evaluating {config.model.weights}"):
-        if (folder / "report.json").exists() and not config.fresh:
+        if not config.fresh and Report.present(folder / "report.json"):
             say(console, f"already evaluated: {folder} (fresh=true repeats it)")
         else:
             channels, height, width = config.dataset.shape

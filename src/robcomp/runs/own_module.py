@@ -6,7 +6,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -25,7 +25,7 @@ from robcomp.hardware import choose_device
 from robcomp.models import importing
 from robcomp.models.base import ModelConfig
 from robcomp.models.parameterisation import weight_layers
-from robcomp.report.schema import LayerSize, Macs, Size
+from robcomp.report.schema import LayerSize, Macs, Report, Size
 from robcomp.report.terminal import say
 from robcomp.runs import beforehand, effect, evaluate, identity
 from robcomp.settings.schema import Config
@@ -56,9 +56,10 @@ class OwnNetwork:
 def evaluate_module(said: str, config: Config, overrides: Sequence[str], console: Console) -> Path:
     """Attack the network that `said` names; returns its run directory, <dataset>-<name>-external/<hash>.
 
-    model.weights=FILE fills it by the names of its own state dict. The hash is of its state, of the module's source
-    and of the evaluation, so a changed network is another evaluation; a finished one is not run again. UserError for a
-    module that cannot be imported or does not work, with the place in the user's own code.
+    model.weights=FILE fills it by the names of its own state dict. The hash is of its state, of the source of its
+    module and of those of the user's own that it imports, and of the evaluation, so a changed network is another
+    evaluation; a finished one is not run again. UserError for a module that cannot be imported or does not work, with
+    the place in the user's own code.
     """
     _check_overrides(overrides)
     effect.check([effect.Job(list(overrides))], effect.OWN_MODULE)
@@ -77,12 +78,12 @@ def evaluate_module(said: str, config: Config, overrides: Sequence[str], console
         say(console, sentence)
     shape = (config.dataset.shape[0], config.dataset.shape[1], config.dataset.shape[2])
     network = _checked(own, shape, len(dataset.classes), device)
-    source = storage.file_digest(own.source) if own.source else ""
-    digest = storage.digest([said, source, _state_digest(own.model)], length=64)
+    sources = [storage.file_digest(path) for path in _sources(said.partition(":")[0])]
+    digest = storage.digest([said, sources, _state_digest(own.model)], length=64)
     named = [digest, identity.origin(config)["dataset"], identity.evaluation(config, dataset)]
     folder = Path(config.out) / f"{config.dataset.name}-{own.name}-external" / storage.digest(named)
     with storage.locked(folder / "lock", f"evaluating {said}"):
-        if (folder / "report.json").exists() and not config.fresh:
+        if not config.fresh and Report.present(folder / "report.json"):
             say(console, f"already evaluated: {folder} (fresh=true repeats it)")
         else:
             weighed = _weighed(own, network, shape, digest)
@@ -115,7 +116,7 @@ def imported(said: str, seed: int) -> OwnNetwork:
             raise UserError(
                 f"module={said} is of type {type(made).__name__}; give a module of torch, or what returns one."
             )
-        with _in_words(said, source):
+        with _in_words(said, source), redirect_stdout(sys.stderr):
             made = made()
     if not isinstance(made, nn.Module):
         raise UserError(f"module={said} returns something of type {type(made).__name__}; return a torch.nn.Module.")
@@ -124,7 +125,8 @@ def imported(said: str, seed: int) -> OwnNetwork:
 
 def _module(said: str, place: str) -> ModuleType:
     try:
-        return importlib.import_module(place)
+        with redirect_stdout(sys.stderr):  # where --json prints, nothing else may
+            return importlib.import_module(place)
     except ModuleNotFoundError as error:
         missing = error.name or place
         if not f"{place}.".startswith(f"{missing}."):  # something that the user's module imports
@@ -200,7 +202,7 @@ def _check_overrides(overrides: Sequence[str]) -> None:
 def _checked(own: OwnNetwork, shape: tuple[int, int, int], classes: int, device: torch.device) -> Network:
     """The network as attacks know it, once it has answered one image with a logit for each class."""
     with _in_words(own.said, own.source), torch.no_grad():
-        network = Network(own.model, 0).eval()
+        network = _Quiet(own.model, 0).eval()
         found = network.to(device)(torch.zeros(2, *shape, device=device)).shape[1]
     if found != classes:
         raise UserError(
@@ -208,6 +210,33 @@ def _checked(own: OwnNetwork, shape: tuple[int, int, int], classes: int, device:
             "outputs, or choose another dataset=."
         )
     return network.cpu()
+
+
+class _Quiet(Network):
+    """What the network prints goes where errors go: stdout belongs to --json."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with redirect_stdout(sys.stderr):
+            return super().forward(x)
+
+
+def _sources(place: str) -> list[Path]:
+    """The files of the module and of all that it imports from its own package or from the folder that it lies in."""
+    top, found, todo = place.partition(".")[0], {}, [place]
+    home = Path(sys.modules[place].__file__ or "").parents[place.count(".")]
+    while todo:
+        name = todo.pop()
+        module = sys.modules.get(name)
+        path = Path(getattr(module, "__file__", None) or "")
+        near = path.is_relative_to(home) and "site-packages" not in path.parts
+        if name in found or module is None or not path.is_file() or not (near or name.partition(".")[0] == top):
+            continue
+        found[name] = path
+        held = [*vars(module).values()]
+        todo += [
+            value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", "") for value in held
+        ]
+    return [found[name] for name in sorted(found)]
 
 
 def _weighed(own: OwnNetwork, network: Network, shape: tuple[int, int, int], digest: str) -> evaluate.Weighed:

@@ -71,12 +71,13 @@ def run(jobs: Sequence[Sequence[str]], console: Console, typed: int = 0) -> list
     works = [train.work(config) if due else 0.0 for config, due in zip(configs, todo, strict=True)]
     folders: list[Path | None] = []
     failures, done, seconds = [], 0.0, 0.0
+    anew: set[Path] = set()
     for place, (job, config, target) in enumerate(zip(jobs, configs, targets, strict=True)):
         left = about(seconds / done * sum(works[place:])) if done and any(works[place:]) else ""
         say(console, _heading(place, jobs, f"about {left} left of all runs" if left else ""), "bold")
         began = time.monotonic()
         try:
-            folders.append(train.train(config, job, console))
+            folders.append(train.train(config, job, console, anew))
             train.show(target, console)
             done, seconds = done + works[place], seconds + (time.monotonic() - began if todo[place] else 0.0)
         except Exception as error:
@@ -91,8 +92,7 @@ def run(jobs: Sequence[Sequence[str]], console: Console, typed: int = 0) -> list
 
 def _heading(place: int, jobs: Sequence[Sequence[str]], left: str) -> str:
     """'run 2 of 6: seed=1 (about 12 min left of all runs)': the overrides that are not those of every run."""
-    own = [override for override in jobs[place] if not all(override in job for job in jobs)]
-    what = " ".join(own or jobs[place]) or "defaults"
+    what = " ".join(own(jobs[place], jobs) or jobs[place]) or "defaults"
     return f"run {place + 1} of {len(jobs)}: {what}{f' ({left})' if left else ''}"
 
 

@@ -29,18 +29,18 @@ from robcomp.trainers.loop.stage_store import StageResult, StageStore
 from robcomp.trainers.stage import Stage
 from robcomp.trainers.state import Environment, TrainState
 
-_started_over: set[Path] = set()  # stages that fresh=true has discarded in this process, each once
 _looked_at: set[Path] = set()  # caches in which this process has looked for stages of an earlier version
 
 
-def train(config: Config, overrides: Sequence[str], console: Console) -> Path:
+def train(config: Config, overrides: Sequence[str], console: Console, anew: set[Path] | None = None) -> Path:
     """Train, pack, read back, attack and report; returns the run directory. A finished run is not run again.
 
-    How far it is appears on `console`; `show` prints the report.
+    How far it is appears on `console`; `show` prints the report. `anew`: the stages that fresh=true has discarded
+    already, which the runs of a sweep share.
     """
     folder = identity.run_directory(config)
     beforehand.writable(Path(config.out))
-    run = None if finished(config, folder) else Run(config, overrides, folder, console)  # no data, no folder
+    run = None if finished(config, folder) else Run(config, overrides, folder, console, anew)  # no data, no folder
     with storage.locked(folder / "lock", f"training {folder}") as doing:
         if run is None or finished(config, folder):  # meanwhile, by another process
             _check_data(config, folder)
@@ -60,7 +60,7 @@ def show(folder: Path, console: Console) -> None:
 
 def finished(config: Config, folder: Path) -> bool:
     """Whether the run in `folder` would not be run again."""
-    return (folder / "report.json").exists() and not config.fresh
+    return not config.fresh and Report.present(folder / "report.json")
 
 
 def work(config: Config) -> float:
@@ -82,8 +82,16 @@ def _check_data(config: Config, folder: Path) -> None:
 class Run:
     """A run in progress: its folder, data and environment."""
 
-    def __init__(self, config: Config, overrides: Sequence[str], folder: Path, console: Console) -> None:
+    def __init__(
+        self,
+        config: Config,
+        overrides: Sequence[str],
+        folder: Path,
+        console: Console,
+        anew: set[Path] | None = None,
+    ) -> None:
         self.config, self.overrides, self.folder, self.console = config, list(overrides), folder, console
+        self.anew = set() if anew is None else anew
         self.log = folder / "log.jsonl"
         device = choose_device(config.device)
         precision = choose_precision(config.training.precision, device)
@@ -142,7 +150,7 @@ class Run:
             with store.lock(what):
                 if self._starts_over(store):
                     store.discard()
-                    _started_over.add(store.folder)
+                    self.anew.add(store.folder)
                 done = store.result()
                 cached = done is not None
                 log.append(self.log, {"event": "stage", "stage": stage.name, "key": store.key, "cached": cached})
@@ -162,7 +170,7 @@ class Run:
         return identity.stage(self.config, self.origin, leading, self.data.checksum, self.env.precision)
 
     def _starts_over(self, store: StageStore) -> bool:
-        return self.config.fresh and store.folder not in _started_over
+        return self.config.fresh and store.folder not in self.anew
 
     def _announce(self, stages: list[Stage], stores: list[StageStore]) -> None:
         """What begins here: method, data, network; where and how; the stages with their epochs; the run directory."""

@@ -20,7 +20,7 @@ from robcomp.models.base import ModelConfig
 from robcomp.settings import grammar, hydra_app, search_path
 from robcomp.settings.choices import EXPERIMENT, GROUPS, choices, files
 from robcomp.settings.hydra_errors import as_user_error, cannot_be_removed, hydra_setting
-from robcomp.settings.schema import Config
+from robcomp.settings.schema import Config, register_resolver
 from robcomp.trainers.compressors.codebook import FULL_BITS
 from robcomp.trainers.method import Method
 from robcomp.trainers.methods import METHODS
@@ -54,6 +54,7 @@ def compose_node(overrides: Sequence[str]) -> DictConfig:
 
 def compose_all(overrides: Sequence[str]) -> DictConfig:
     """`compose_node` with Hydra's own node beside ours (`--cfg all` prints it)."""
+    register_resolver()
     parsed = grammar.parse(overrides)
     entries = search_path.entries(o.value() for o in parsed if o.get_key_element() == search_path.KEY)
     folders = search_path.folders(entries)
@@ -78,6 +79,7 @@ def _without_hydra(node: DictConfig) -> DictConfig:
 
 def to_config(node: DictConfig) -> Config:
     """The node as dataclasses, every interpolation resolved and every field's own check done."""
+    register_resolver()
     try:
         config: Any = OmegaConf.to_object(node)
     except OmegaConfBaseException as error:

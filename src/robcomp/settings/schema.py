@@ -22,10 +22,17 @@ from robcomp.trainers.objectives import Adversarial, Natural, objective_named
 from robcomp.trainers.stage import SCHEDULES, Schedule, Stage
 from robcomp.units import Fraction, fraction
 
-# What a data set's own dataset.val comes to, `val: ${held_out:1000}`: of a subset it is in proportion
-OmegaConf.register_new_resolver(
-    "held_out", lambda whole, *, _parent_: held_out(whole, _parent_.get("subset")), replace=True
-)
+
+def register_resolver() -> None:
+    """Teach OmegaConf what a data set's own dataset.val comes to, `val: ${robcomp.held_out:1000}`.
+
+    It may know already, or have forgotten: resolvers belong to the whole process.
+    """
+    if not OmegaConf.has_resolver("robcomp.held_out"):
+        OmegaConf.register_new_resolver(
+            "robcomp.held_out", lambda whole, *, _parent_: held_out(whole, _parent_.get("subset"))
+        )
+
 
 PRECISIONS = ("auto", "float32", "bf16")
 SELECTIONS = ("last", "best")
@@ -202,7 +209,8 @@ class Config:
         """A sentence for each schedule, by its key, that has milestones outside the epochs of its stage."""
         found = {}
         for stage in (stage for stage in self.stages() if stage.outside()):
-            key, epochs = f"schedule.{stage.schedule_name}", stage.schedule.epochs
+            own = "milestones" in (self.schedule.get(stage.name) or ())  # the fields that this stage has for itself
+            key, epochs = f"schedule.{stage.name if own else stage.schedule_name}", stage.schedule.epochs
             found[key] = (
                 f"{stage.outside()} of the {len(stage.schedule.milestones)} milestones of {key} lie outside the "
                 f"{epochs} epochs of stage {stage.name}, where the learning rate does not fall by them; give others, "
@@ -255,4 +263,5 @@ def _fields(name: str, chosen: Any) -> dict[str, Any]:
                 f"schedule.{name}.{key}={value} has the wrong type; write it as in schedule.dense.{key}."
             ) from None
     # no Schedule: whether its fields go together depends on the stage's epochs
-    return {key: OmegaConf.select(typed, key) for key in chosen}
+    plain: Any = OmegaConf.to_container(typed)
+    return {key: plain[key] for key in chosen}

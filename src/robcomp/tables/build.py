@@ -7,7 +7,7 @@ A spec, conf/table/NAME.yaml, says which runs, `build` has them run and writes t
 from collections.abc import Callable
 from pathlib import Path
 
-from robcomp.figures.style import pyplot
+from robcomp.figures.style import drawable
 from robcomp.figures.table import draw
 from robcomp.report.results import TableResult
 from robcomp.runs.beforehand import writable
@@ -27,7 +27,7 @@ def build(
     """
     # What would go wrong after hours of runs is told now: no matplotlib, a target that cannot be written, and, from the
     # table without a single run, figures of the paper that the spec does not find.
-    pyplot()
+    drawable()
     writable(out)
     spec = load(name)
     todo = jobs(spec, scale, extra)
