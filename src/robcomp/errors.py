@@ -11,6 +11,6 @@ class UserError(ValueError):
 def unknown(kind: str, name: object, allowed: Iterable[str]) -> UserError:
     """The error for a name outside a closed list, the nearest names suggested first."""
     choices = sorted(allowed)
-    near = get_close_matches(str(name), choices, n=3, cutoff=0.5)
+    near = get_close_matches(str(name), choices, n=3, cutoff=0.6)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     return UserError(f"unknown {kind} '{name}'; choose from {', '.join(choices)}.{hint}")

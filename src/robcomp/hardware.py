@@ -23,7 +23,7 @@ def choose_device(name: str) -> torch.device:
         or (device.type == "cuda" and (device.index or 0) >= len(available) - 1)
         or (device.type not in ("cpu", "cuda"))
     ):
-        raise UserError(f"device={name} is not on this machine; choose auto or one of {', '.join(available)}.")
+        raise UserError(f"device={name} is not on this machine; choose {' or '.join(['auto', *available])}.")
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
 
 

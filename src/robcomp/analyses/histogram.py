@@ -82,7 +82,7 @@ def number_of_bins(text: str) -> int:
     """The whole number of bins=N, `BINS` for nothing."""
     number = int(text) if text.isdecimal() else 0
     if text and not 1 <= number <= MAX_BINS:
-        raise UserError(f"bins={text} is no number of bins; give a whole number from 1 to {MAX_BINS}.")
+        raise UserError(f"bins={text} is not a number of bins; give a whole number from 1 to {MAX_BINS}.")
     return number or BINS
 
 

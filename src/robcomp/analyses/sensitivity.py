@@ -79,7 +79,7 @@ def _checked(values: Sequence[float]) -> list[float]:
     for x in values:
         if not 0 < x <= 1:
             raise UserError(
-                f"values={x:g} is no share of a layer's weights; give numbers above 0 and up to 1: 0.5,0.95."
+                f"values={x:g} is not a share of a layer's weights; give numbers above 0 and up to 1: 0.5,0.95."
             )
     return list(values)
 

@@ -39,7 +39,7 @@ DTYPES = {
 _LENGTHS = struct.Struct("<IQ")
 _CHECKSUM = struct.Struct("<I")
 _START = len(MAGIC) + 1 + _LENGTHS.size
-_REMEDY = "copy it again from where it was made, or make it again by a run with fresh=true"
+_REMEDY = "copy it again from where it was made, or make it again by a run with fresh=true."
 
 
 def pack(tensors: Mapping[str, Tensor], header: Mapping[str, Any], path: Path) -> int:
@@ -125,13 +125,13 @@ def _parts(path: Path) -> tuple[bytes, bytes]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UserError(f"cannot read the model file {path}: {error.strerror}; check the path") from error
+        raise UserError(f"cannot read the model file {path}: {error.strerror}; check the path.") from error
     if not data.startswith(MAGIC):
-        raise UserError(f"{path} is not a robcomp model file (these start with {MAGIC.decode()}); give a model.rcz")
+        raise UserError(f"{path} is not a robcomp model file (these start with {MAGIC.decode()}); give a model.rcz.")
     version = data[len(MAGIC) : len(MAGIC) + 1]
     if version > bytes([VERSION]):
         raise UserError(
-            f"{path} is a model file of version {version[0]}, and this robcomp reads version {VERSION}: update robcomp"
+            f"{path} is a model file of version {version[0]}, and this robcomp reads version {VERSION}: update robcomp."
         )
     if len(data) < _START:
         raise UserError(f"{path} is cut short ({len(data)} bytes, not even a whole start): {_REMEDY}")

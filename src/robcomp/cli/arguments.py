@@ -87,7 +87,7 @@ def folders(key: str, values: Sequence[str], at_least: int = 1) -> list[Path]:
     for folder in chosen:
         if not (folder / "report.json").is_file():
             raise UserError(
-                f"{key}={folder} is no finished run (no report.json there); give a run directory: {EXAMPLE}."
+                f"{key}={folder} is not a finished run (no report.json there); give a run directory: {EXAMPLE}."
             )
     if len({folder.resolve() for folder in chosen}) < len(chosen):
         raise UserError(f"{key}={','.join(map(str, chosen))} names a run twice; give each once.")

@@ -56,8 +56,10 @@ def _show(args: argparse.Namespace, jobs: list[list[str]]) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     mine, overrides = arguments.split("evaluate", args.overrides)
-    if mine["run"] and mine["module"]:
-        raise UserError("run= and module= are both given; a finished run has its network. Give one of them.")
+    weights = any(override.startswith("model.weights=") for override in overrides)
+    if mine["run"] and (mine["module"] or weights):
+        other = "module=" if mine["module"] else "model.weights="
+        raise UserError(f"run= and {other} are both given; a finished run has its network. Give one of them.")
     if not mine["run"]:  # there out= is where all runs go, as in train
         others = [override for override in args.overrides if not override.startswith("module=")]
         return _evaluate_external(arguments.single("module", mine["module"]), others, args)

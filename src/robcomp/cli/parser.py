@@ -69,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"robcomp: {error.filename or 'a file'}: {error.strerror or error}; check the path.", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else "the output cannot be written: "
+        print(f"robcomp: {where}{error.strerror or error}; check path, rights and room.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"robcomp: interrupted{_way_on(args)}.", file=sys.stderr)

@@ -57,7 +57,7 @@ class EvaluationProgress:
         if outcome is not None:
             parts += [
                 (1, f"accuracy {percent(float(outcome.correct.mean()))}"),
-                (3, f"{outcome.attacked:,} images attacked"),
+                (3, f"{outcome.attacked:,} image{'' if outcome.attacked == 1 else 's'} attacked"),
                 (2, f"{outcome.seconds:.1f} s"),
             ]
         left = series.left()

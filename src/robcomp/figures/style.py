@@ -33,12 +33,12 @@ def drawable() -> type[Any]:
     """matplotlib's Figure, which draws into files and leaves a user's own pyplot alone; UserError, with the install
     command, where matplotlib is missing."""
     try:
-        from matplotlib.figure import Figure
+        from matplotlib import figure
     except ImportError:
         raise UserError(
             "figures need matplotlib, which is not installed; run: pip install 'robcomp[figures]'"
         ) from None
-    return Figure
+    return figure.Figure
 
 
 @contextmanager

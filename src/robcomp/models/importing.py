@@ -128,8 +128,8 @@ def _misfit(model: nn.Module, cfg: ModelConfig, path: Path, fit: _Fit) -> UserEr
     own = [name for name in model.state_dict() if not name.endswith(".num_batches_tracked")]
     where = f" under '{fit.prefix}'" if fit.prefix else ""
     faults = {
-        "not in the file": fit.missing,
-        "left over in it": fit.unused,
+        "missing in the file": fit.missing,
+        "not used": fit.unused,
         "of another shape or kind": [*fit.unlike.values()],
     }
     listed = "; ".join(f"{len(names)} {fault} ({_first(names)})" for fault, names in faults.items() if names)
@@ -138,8 +138,8 @@ def _misfit(model: nn.Module, cfg: ModelConfig, path: Path, fit: _Fit) -> UserEr
         hint += "give a normalisation as model.mean and model.std and take it out of the file; "
     name, found = cfg.name or cfg.kind, sum(name in fit.found for name in own)
     return UserError(
-        f"{path} does not fit model={name}: nearest are the names of {fit.style}{where}, "
-        f"by which {found} of {len(own)} tensors are found; {listed}; {hint}"
+        f"{path} does not fit model={name}: the best match, by the names of {fit.style}{where}, "
+        f"finds {found} of {len(own)} tensors; {listed}; {hint}"
         f"choose the model that the file belongs to, or rename its tensors to robcomp's names ({_first(own)})."
     )
 
@@ -161,7 +161,7 @@ def _first(names: list[str]) -> str:
 
 
 def _story(path: Path, file: Mapping[str, Tensor], fit: _Fit) -> str:
-    story = f"{path.name}: {len(file)} tensors by the names of {fit.style}"
+    story = f"{path.name}: {len(file)} tensors, matched by the names of {fit.style}"
     if fit.prefix:
         story += f" under '{fit.prefix}'"
     if fit.biases:

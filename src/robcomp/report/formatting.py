@@ -11,12 +11,13 @@ from rich.text import Text
 
 def print_table(console: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table; the first column is aligned to the left, the others to the right."""
-    table = Table(title=title, title_justify="left", title_style="bold cyan", box=None, pad_edge=False, padding=(0, 2))
+    table = Table(box=None, pad_edge=False, padding=(0, 2))
     for index, column in enumerate(columns):
         table.add_column(Text(column), justify="right" if index else "left", header_style="dim")
     for row in rows:
         table.add_row(*map(Text, row))
     console.print()
+    console.print(Text(title, "bold cyan"))  # not the table's own title, which would fold where the table is narrow
     console.print(table)
 
 

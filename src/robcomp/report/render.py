@@ -88,9 +88,10 @@ def header(report: Report) -> str:
     data = f"{run.dataset} ({'own images' if report.data.own else 'unofficial split or order'})"
     data = run.dataset if report.data.official else data
     method = ", ".join([run.method, *run.settings])
+    trained = f"{run.train_epochs} epochs, {KEPT[run.selection]} kept | {duration(run.seconds)}"
     return (
         f"{data} / {run.model} / {method}  {run.id} | seed {run.seed} | "
-        f"{run.train_epochs} epochs, {KEPT[run.selection]} kept | {duration(run.seconds)} | "
+        f"{trained if report.stages else 'trained elsewhere'} | "
         f"{threat.norm} eps {threat.eps:.4g} | {machine.name}, {machine.precision}"
     )
 

@@ -86,7 +86,7 @@ def origin(config: Config) -> dict[str, Any]:
     if weights := config.model.weights:
         if not Path(weights).is_file():
             raise UserError(
-                f"model.weights={weights} is no file; give a .safetensors file, a torch checkpoint or a model.rcz."
+                f"model.weights={weights} is not a file; give a .safetensors file, a torch checkpoint or a model.rcz."
             )
         model["weights"] = storage.file_digest(Path(weights))
     return {"dataset": dataset, "model": model}

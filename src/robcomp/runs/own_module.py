@@ -1,11 +1,12 @@
 """An architecture of the user's own: imported, attacked and weighed as it is, without being packed."""
 
 import importlib
+import inspect
 import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -114,13 +115,27 @@ def imported(said: str, seed: int) -> OwnNetwork:
     if not isinstance(made, nn.Module):
         if not callable(made):
             raise UserError(
-                f"module={said} is of type {type(made).__name__}; give a module of torch, or what returns one."
+                f"module={said} is of type {type(made).__name__}; give a torch.nn.Module, or a function or class that "
+                "takes no arguments and makes one."
             )
+        _check_call(said, made)
         with _in_words(said, source), redirect_stdout(sys.stderr):
             made = made()
     if not isinstance(made, nn.Module):
         raise UserError(f"module={said} returns something of type {type(made).__name__}; return a torch.nn.Module.")
     return OwnNetwork(said, name, made.cpu().eval(), source)
+
+
+def _check_call(said: str, made: Callable[..., object]) -> None:
+    """UserError where what is to make the network cannot be called without arguments."""
+    try:
+        inspect.signature(made).bind()
+    except TypeError as error:
+        raise UserError(
+            f"module={said} cannot be called without arguments ({error}); name a function that calls it with yours."
+        ) from None
+    except ValueError:  # written in C, without a signature
+        return
 
 
 def _module(said: str, place: str) -> ModuleType:

@@ -219,7 +219,7 @@ class Run:
 def _said(stage: Stage, cached: bool) -> str:
     """'dense, 40 epochs (from the cache)'."""
     epochs = stage.schedule.epochs
-    length = f"{epochs} epoch{'' if epochs == 1 else 's'}" if epochs else "no epochs"
+    length = f"{epochs} epoch{'' if epochs == 1 else 's'}" if epochs else "0 epochs"
     return f"{stage.name} {length}{' (from the cache)' if cached else ''}"
 
 

@@ -9,7 +9,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError  # type: ignore[import-untyped]
 
 from robcomp.errors import UserError, unknown
-from robcomp.settings.choices import GROUPS
+from robcomp.settings.choices import GROUPS, choices
+from robcomp.settings.keys import tree
 
 TYPES = {
     "Float": "a number",
@@ -100,10 +101,15 @@ def as_user_error(
                 f"'+attack.attacks.{missing[1]}={{attack: pgd, eps: 8/255}}'."
             )
         if known := keys(parent):
-            return unknown(f"key of {parent or 'the configuration'}", missing[1], known)
+            error = unknown(f"key of {parent or 'the configuration'}", missing[1], known)
+            return UserError(f"{error}{_elsewhere(parent, missing[1])}")
         return UserError(f"{parent} has no key '{missing[1]}' yet; add it by '+{parent}={{{missing[1]}: ...}}'.")
+    group_file = re.search(r"Could not find '(\w+)/([^']+)'", message)
+    if group_file and group_file[1] in GROUPS:
+        return unknown(group_file[1], group_file[2], choices(group_file[1], own))
     if "is not a ListConfig" in message:
-        return UserError(f"{key} has the wrong type; a list is allowed, as in [0.5]{hint}.")
+        given = next((o.partition("=")[2] for o in overrides if o.lstrip("+").startswith(f"{key}=")), "...")
+        return UserError(f"{key}={given} has the wrong type; a list is allowed, as in {key}=[{given}]{hint}.")
     if not_bool := re.search(r"Value '(.*)' is not a valid bool", message):
         return UserError(f"{key}={not_bool[1]} has the wrong type; {TYPES['Boolean']} is allowed{hint}.")
     wrong = re.search(
@@ -114,6 +120,14 @@ def as_user_error(
     if "is not Optional" in message:
         return UserError(f"{key}=null is no value for this key; give one, or leave it out for the default{hint}.")
     return UserError(f"{key}: {message}{hint}.")
+
+
+def _elsewhere(group: str, key: str) -> str:
+    """Which other choices of a group have the key, as a sentence; or nothing."""
+    if group not in ("method", "model"):
+        return ""
+    having = [name for name in choices(group) if key in (tree({group: name}).get(group) or ())]
+    return f" {group}={','.join(having)} has it." if having else ""
 
 
 def _look_in(own: Sequence[Path]) -> str:
