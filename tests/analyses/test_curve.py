@@ -208,7 +208,7 @@ def test_without_matplotlib_there_is_a_sentence_and_no_figure(
         (["+attack.attacks.wrm={gamma: 1.3, steps: 2}"], "wrm does not bound the perturbation by eps"),
         (["steps=5"], "unknown key of the configuration 'steps'"),
         (["dataset.shape=[1,20,20]"], "[1, 20, 20]"),
-        (["run=nowhere"], "run=nowhere is no finished run"),
+        (["run=nowhere"], "run=nowhere is not a finished run"),
         (["out=a", "out=b"], "out= is given 2 times"),
     ],
 )

@@ -136,14 +136,14 @@ def test_a_network_of_zeros(finished: Runs, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["bins=0"], "bins=0 is no number of bins"),
-        (["bins=few"], "bins=few is no number of bins"),
-        (["bins=2.5"], "bins=2.5 is no number of bins"),
+        (["bins=0"], "bins=0 is not a number of bins"),
+        (["bins=few"], "bins=few is not a number of bins"),
+        (["bins=2.5"], "bins=2.5 is not a number of bins"),
         (["layers=block*"], "matches no layer"),
         (["normalised=yes"], "normalised=yes is neither"),
         (["attack=quick"], "unknown key 'attack'; choose from bins, layers, normalised, out, run"),
         (["binz=3"], "Did you mean bins?"),
-        (["run=nowhere"], "run=nowhere is no finished run"),
+        (["run=nowhere"], "run=nowhere is not a finished run"),
     ],
 )
 def test_refusals(finished: Runs, words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

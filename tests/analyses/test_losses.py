@@ -103,7 +103,7 @@ def test_no_run_with_an_adversarial_loss(finished: Runs, tmp_path: Path, capsys:
     [
         (["values=1"], "unknown key 'values'; choose from out, run"),
         (["--runs"], "unrecognized arguments"),
-        (["run=nowhere"], "run=nowhere is no finished run"),
+        (["run=nowhere"], "run=nowhere is not a finished run"),
         (["out=a", "out=b"], "out= is given 2 times"),
     ],
 )

@@ -214,7 +214,7 @@ def test_the_default_suite_and_shares(
         (["values=95"], "values=95 is no share"),
         (["values=half"], "values='half' is not a number"),
         (["shares=0.5"], "unknown key of the configuration 'shares'"),
-        (["run=nowhere"], "run=nowhere is no finished run"),
+        (["run=nowhere"], "run=nowhere is not a finished run"),
         (["out=a", "out=b"], "out= is given 2 times"),
     ],
 )

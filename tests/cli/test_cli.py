@@ -326,10 +326,10 @@ def test_evaluate_attacks_the_file(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_evaluate_refuses_what_is_no_run(sandbox: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "run=DIR" in refused(capsys, "evaluate")
-    assert "run=a is no finished run" in refused(capsys, "evaluate", "run=a", "run=b")
-    assert "nowhere is no finished run" in refused(capsys, "evaluate", "run=nowhere")
+    assert "run=a is not a finished run" in refused(capsys, "evaluate", "run=a", "run=b")
+    assert "nowhere is not a finished run" in refused(capsys, "evaluate", "run=nowhere")
     (sandbox / "empty").mkdir()
-    assert "empty is no finished run" in refused(capsys, "evaluate", "run=empty")
+    assert "empty is not a finished run" in refused(capsys, "evaluate", "run=empty")
     (sandbox / "empty" / "report.json").write_text("[1]")
     assert "schema" in refused(capsys, "evaluate", "run=empty")
 

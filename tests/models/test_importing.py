@@ -72,7 +72,7 @@ def test_logits_are_those_of_the_network_elsewhere(name: str, tmp_path: Path) ->
     randomise_batch_norm(foreign)
     model, x = fresh(config), pixels()
     story = load_weights(model, config, saved(tmp_path, foreign.state_dict()))
-    assert story == f"trained.pt: {len(foreign.state_dict())} tensors by the names of {style}"
+    assert story == f"trained.pt: {len(foreign.state_dict())} tensors, matched by the names of {style}"
     wanted = foreign(x)
     assert (model(x) - wanted).abs().max() < 1e-5 * wanted.abs().max().clamp(min=1)
     assert wanted.std() > 1e-3
@@ -92,7 +92,7 @@ def test_residual_networks_of_imagenet_are_torchvisions(depth: int, tmp_path: Pa
     config = ResNetConfig(depth=depth, stem="imagenet", **normalised)
     model = config.build((3, 224, 224), 1000).eval()
     story = load_weights(model, config, saved(tmp_path, foreign.state_dict()))
-    assert story == f"trained.pt: {len(foreign.state_dict())} tensors by the names of torchvision"
+    assert story == f"trained.pt: {len(foreign.state_dict())} tensors, matched by the names of torchvision"
     mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in normalised.values())
     for size in (224, 64):
         x = torch.rand(2, 3, size, size)
@@ -163,7 +163,9 @@ def test_a_new_head_needs_no_old_one(name: str, tmp_path: Path) -> None:
     assert torch.equal(one[f"{head}.weight"], fresh(config).state_dict()[f"{head}.weight"])
     assert not torch.equal(one[f"{head}.weight"], source[f"{head}.weight"])
     first = next(iter(without))
-    assert f"1 not in the file ({first})" in refused(config, saved(tmp_path, {k: without[k] for k in [*without][1:]}))
+    assert f"1 missing in the file ({first})" in refused(
+        config, saved(tmp_path, {k: without[k] for k in [*without][1:]})
+    )
 
 
 def test_a_new_head_without_weights_is_refused() -> None:
@@ -184,7 +186,7 @@ def test_our_own_names_come_back_as_they_were(name: str, suffix: str, tmp_path: 
     else:
         save_file(source.state_dict(), path)
     story = load_weights(model, CONFIGS[name], path)
-    assert story == f"own{suffix}: {len(source.state_dict())} tensors by the names of robcomp"
+    assert story == f"own{suffix}: {len(source.state_dict())} tensors, matched by the names of robcomp"
     assert all(torch.equal(tensor, source.state_dict()[key]) for key, tensor in model.state_dict().items())
 
 
@@ -196,7 +198,7 @@ def test_residual_networks_of_mixed_names(shortcut: str, linear: str, style: str
     tensors = CifarResNet([2, 2, 2, 2], False).state_dict()
     renamed = {k.replace("shortcut", shortcut).replace("linear", linear): v for k, v in tensors.items()}
     story = load_weights(fresh(CONFIGS["resnet18"]), CONFIGS["resnet18"], saved(tmp_path, renamed))
-    assert story.endswith(f"122 tensors by the names of {style}")
+    assert story.endswith(f"122 tensors, matched by the names of {style}")
 
 
 def test_the_bias_of_a_convolution_is_taken_off_the_running_mean(tmp_path: Path) -> None:
@@ -212,7 +214,7 @@ def test_the_bias_of_a_convolution_is_taken_off_the_running_mean(tmp_path: Path)
 def test_a_bias_with_no_batch_norm_to_move_into_is_left_over(tmp_path: Path) -> None:
     tensors = {**trained(CONFIGS["wideresnet"]).state_dict(), "blocks.0.conv2.bias": torch.ones(8)}
     message = refused(CONFIGS["wideresnet"], saved(tmp_path, tensors))
-    assert "1 left over in it (blocks.0.conv2.bias)" in message
+    assert "1 not used (blocks.0.conv2.bias)" in message
 
 
 def test_a_block_that_is_built_and_never_called_elsewhere_is_left_out(tmp_path: Path) -> None:
@@ -254,7 +256,7 @@ def test_a_normalisation_in_the_file_is_named(tmp_path: Path) -> None:
     tensors = {f"1.{name}": tensor for name, tensor in trained(CONFIGS["lenet"]).state_dict().items()}
     message = refused(CONFIGS["lenet"], saved(tmp_path, {"0.mean": torch.zeros(3), "0.std": torch.ones(3), **tensors}))
     assert "under '1.'" in message
-    assert "2 left over in it (0.mean, 0.std)" in message
+    assert "2 not used (0.mean, 0.std)" in message
     assert "give a normalisation as model.mean and model.std and take it out of the file" in message
     story = load_weights(fresh(CONFIGS["lenet"]), CONFIGS["lenet"], saved(tmp_path, tensors))
     assert story.endswith("if it normalised, set model.mean and model.std")
@@ -267,10 +269,10 @@ def test_what_does_not_fit_is_said_by_the_nearest_names(tmp_path: Path) -> None:
     tensors["module.sub.weight"] = torch.zeros(3)
     message = refused(CONFIGS["resnet18"], saved(tmp_path, tensors))
     for part in (
-        "does not fit model=resnet18: nearest are the names of pytorch-cifar under 'module.'",
-        "100 of 102 tensors are found",
-        "2 not in the file (stem.bn.weight, blocks.0.conv1.conv.weight)",
-        "1 left over in it (module.sub.weight)",
+        "does not fit model=resnet18: the best match, by the names of pytorch-cifar under 'module.', finds",
+        "100 of 102 tensors;",
+        "2 missing in the file (stem.bn.weight, blocks.0.conv1.conv.weight)",
+        "1 not used (module.sub.weight)",
         "(module.linear.weight: file [1000, 32], model [7, 32])",
         "robcomp's names (stem.conv.weight, stem.bn.weight, stem.bn.bias, ...)",
     ):

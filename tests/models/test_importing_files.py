@@ -22,7 +22,7 @@ def test_containers_and_prefixes(container: str, prefix: str, tmp_path: Path) ->
     tensors = {prefix + name: tensor for name, tensor in source.state_dict().items()}
     content = {"epoch": 3, "optimizer": {"lr": 0.1}, "best": torch.tensor(0.9), container: tensors}
     story = load_weights(model, CONFIGS["lenet"], saved(tmp_path, content))
-    assert story == f"trained.pt: 8 tensors by the names of robcomp under '{prefix}'"
+    assert story == f"trained.pt: 8 tensors, matched by the names of robcomp under '{prefix}'"
     assert torch.equal(model.fc1.weight, source.fc1.weight)
 
 

@@ -186,7 +186,7 @@ def refused(capsys: pytest.CaptureFixture[str], module: str, *overrides: str) ->
         ("nets:Moody", "RuntimeError: no gradients today"),
         ("nets:five", "returns 5 logits, and the data set has 3 classes"),
         ("nets:bare", "has no parameter of two or more dimensions"),
-        ("nets:number", "is of type int; give a module of torch"),
+        ("nets:number", "is of type int; give a torch.nn.Module"),
         ("nets:smal", "nets.py has no 'smal'"),
         ("broken:f", "broken.py, line 2: SyntaxError"),
         ("missing:f", "missing.py, line 2: No module named 'nothing_of_the_kind'; install it"),

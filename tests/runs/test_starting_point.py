@@ -187,7 +187,7 @@ def test_a_packed_network_is_evaluated_as_it_is_stored(compressed: Path, capsys:
     for name in ("clean", "worst_case"):
         assert ours["accuracy"][name]["correct"] == theirs["accuracy"][name]["correct"]
     said = capsys.readouterr().out
-    assert "theirs.bin: 8 tensors by the names of robcomp" in said
+    assert "theirs.bin: 8 tensors, matched by the names of robcomp" in said
     assert "multiplied out" not in said
 
 

@@ -396,7 +396,7 @@ def test_nothing_is_written_for_a_wrong_configuration(sandbox: Path) -> None:
 def test_a_device_that_is_not_there(device: str) -> None:
     from robcomp.hardware import choose_device
 
-    with pytest.raises(UserError, match=f"device={device} is not on this machine; choose auto or one of cpu"):
+    with pytest.raises(UserError, match=f"device={device} is not on this machine; choose auto or cpu"):
         choose_device(device)
 
 

@@ -209,7 +209,8 @@ class Config:
         """A sentence for each schedule, by its key, that has milestones outside the epochs of its stage."""
         found = {}
         for stage in (stage for stage in self.stages() if stage.outside()):
-            own = "milestones" in (self.schedule.get(stage.name) or ())  # the fields that this stage has for itself
+            fields_of_its_own = self.schedule.get(stage.name)
+            own = isinstance(fields_of_its_own, Mapping) and "milestones" in fields_of_its_own
             key, epochs = f"schedule.{stage.name if own else stage.schedule_name}", stage.schedule.epochs
             found[key] = (
                 f"{stage.outside()} of the {len(stage.schedule.milestones)} milestones of {key} lie outside the "
