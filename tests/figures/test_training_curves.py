@@ -1,6 +1,7 @@
 """The training curves: that a picture is made, and what is said where none can be."""
 
 import sys
+from pathlib import Path
 
 import pytest
 from made_up import make_epoch
@@ -29,3 +30,16 @@ def test_no_log_no_epoch_and_no_matplotlib_are_each_one_sentence(tmp_path, monke
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UserError, match=r"pip install 'robcomp\[figures\]'"):
         training_curves(log, tmp_path / "curves.png")
+
+
+def test_a_users_own_pyplot_is_left_alone(tmp_path: Path) -> None:
+    import matplotlib
+
+    log, before = tmp_path / "log.jsonl", matplotlib.rcParams["backend"]
+    log.write_text(make_epoch("dense", 1) + "\n")
+    matplotlib.use("svg")
+    try:
+        assert training_curves(log, tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+        assert matplotlib.get_backend() == "svg"
+    finally:
+        matplotlib.rcParams["backend"] = before

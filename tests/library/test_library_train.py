@@ -1,12 +1,15 @@
 """`rc.train` and `rc.read_report`: the command's run, in silence, with nothing left behind but its folder."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tiny import RUN
 
 import robcomp as rc
+from robcomp.report.schema import Report
 
 SPARSE = [o for o in RUN if not o.startswith(("schedule.factored", "schedule.quantised"))]
 DENSE = [o for o in SPARSE if not o.startswith("schedule.sparse")]
@@ -63,3 +66,25 @@ def test_what_cannot_be_trained_gets_one_sentence() -> None:
 def test_an_absent_report_is_said(tmp_path: Path) -> None:
     with pytest.raises(rc.UserError, match="no report at"):
         rc.read_report(tmp_path)
+
+
+def test_each_call_starts_over_where_it_is_asked_to() -> None:
+    for _ in range(2):
+        run = rc.train(*SPARSE, "method=al0", "method.ratio=0.2", "fresh=true")
+        assert [stage.cached for stage in run.report.stages] == [False, False]
+
+
+@pytest.mark.parametrize("without_gradients", [torch.no_grad, torch.inference_mode])
+def test_training_has_gradients_wherever_it_is_called(without_gradients: Callable[[], Any]) -> None:
+    with without_gradients():
+        assert rc.train(*SPARSE, "method=al0", "method.ratio=0.2").report.accuracy.clean.images == 20
+
+
+def test_a_run_of_an_earlier_report_is_run_again_from_its_stages() -> None:
+    run = rc.train(*SPARSE, "method=al0", "method.ratio=0.2")
+    page = run.folder / "report.json"
+    page.write_text(page.read_text().replace(Report.SCHEMA, "robcomp-report/2"))
+    again = rc.train(*SPARSE, "method=al0", "method.ratio=0.2")
+    assert again.folder == run.folder
+    assert [stage.cached for stage in again.report.stages] == [True, True]
+    assert again.report.accuracy.worst_case == run.report.accuracy.worst_case

@@ -1,5 +1,6 @@
 """What decides a figure is part of the name under which it is kept: nothing stale is taken for a new result."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from robcomp.attacks.base import ATTACKS, Attack, MinimumNorm
 from robcomp.attacks.pgd import PGD
 from robcomp.cli.parser import main
 from robcomp.data import Dataset, DatasetConfig
+from robcomp.errors import UserError
 from robcomp.evaluation import evaluator as evaluation
 from robcomp.evaluation import verdict
 from robcomp.evaluation.accuracy import evaluate_suite
@@ -27,6 +29,7 @@ from robcomp.models.base import ModelConfig
 from robcomp.models.parameterisation import Parameterisation
 from robcomp.report.schema import Check, Report
 from robcomp.runs import evaluate, identity, train
+from robcomp.runs.identity import run_directory
 from robcomp.runs.load import load
 from robcomp.settings.choices import choices
 from robcomp.settings.compose import Config, compose_config
@@ -444,3 +447,20 @@ def test_stages_of_an_earlier_naming_are_told_of_in_one_sentence(capsys: pytest.
     )
     assert text.count(sentence) == text.count("earlier version") == 1
     assert sorted(cache.glob("?/*")) == [cache / name / "stage.json" for name in ("a", "b", "c")]
+
+
+@pytest.mark.parametrize("recipe", choices("recipe"))
+def test_every_recipe_has_a_run_directory(recipe: str) -> None:
+    """Its identity is JSON, also where a stage has milestones of its own."""
+    folder = run_directory(compose_config([f"recipe={recipe}", "training.precision=float32"]))
+    assert re.fullmatch(r"[0-9a-f]{12}", folder.name)
+
+
+def test_milestones_of_a_stages_own_are_named_by_its_key() -> None:
+    own = ["method=admm", "schedule.retrain.decay=milestones", "schedule.retrain.milestones=[5]"]
+    other = compose_config([*own[:2], "schedule.retrain.milestones=[6]"])
+    assert run_directory(compose_config(own)) != run_directory(other)
+    outside = compose_config([*own[:2], "schedule.retrain.milestones=[500]"])
+    assert list(outside.misplaced()) == ["schedule.retrain"]
+    with pytest.raises(UserError, match=r"milestones of schedule\.retrain lie outside"):
+        outside.check_training([*own[:2], "schedule.retrain.milestones=[500]"])

@@ -1,5 +1,7 @@
 """`robcomp evaluate module=`: an architecture of the user's own, attacked as others are, its faults in one sentence."""
 
+import importlib
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -234,3 +236,41 @@ def test_a_module_in_training_mode_is_evaluated_in_eval_mode(capsys: pytest.Capt
     import nets
 
     assert isinstance(nets.ready, nn.Module)
+
+
+def test_what_it_imports_belongs_to_the_network(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("layer.py").write_text("import torch\ndef act(x):\n    return torch.relu(x)\n")
+    Path("outer.py").write_text(
+        "import layer\nfrom nets import small\nfrom torch import nn\n"
+        "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.net = small()\n"
+        "    def forward(self, x):\n        return self.net(layer.act(x))\n"
+    )
+    command = ["evaluate", "module=outer:Net", *SETTINGS]
+    assert main(command) == main(command) == 0
+    assert "already evaluated" in capsys.readouterr().out
+    for name in ("outer", "layer"):  # as in another process
+        del sys.modules[name]
+    Path("layer.py").write_text("import torch\ndef act(x):\n    return torch.relu(0.5 - x)\n")
+    importlib.invalidate_caches()
+    assert main(command) == 0
+    assert "already evaluated" not in capsys.readouterr().out
+    assert len(list(Path("outputs").glob("*/*/report.json"))) == 2
+
+
+def test_what_it_prints_is_kept_out_of_the_report(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("loud.py").write_text(
+        "print('imported')\nfrom nets import small\nfrom torch import nn\n"
+        "class Loud(nn.Module):\n    def __init__(self):\n        super().__init__()\n        print('made')\n"
+        "        self.net = small()\n    def forward(self, x):\n        print('called')\n        return self.net(x)\n"
+    )
+    assert main(["evaluate", "module=loud:Loud", *SETTINGS, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["run"]["method"] == "external"
+    assert all(word in err for word in ("imported", "made", "called"))
+
+
+@pytest.mark.parametrize("said", ["torch.nn:Linear", "needing:needs"])
+def test_what_needs_arguments_is_said_to(said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("needing.py").write_text("def needs(width):\n    return width\n")
+    assert main(["evaluate", f"module={said}", *SETTINGS]) == 2
+    assert f"module={said} cannot be called without arguments" in capsys.readouterr().err

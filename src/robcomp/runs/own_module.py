@@ -119,6 +119,7 @@ def imported(said: str, seed: int) -> OwnNetwork:
                 "takes no arguments and makes one."
             )
         _check_call(said, made)
+        torch.manual_seed(seed)  # again: an import that drew numbers happens once a process
         with _in_words(said, source), redirect_stdout(sys.stderr):
             made = made()
     if not isinstance(made, nn.Module):
