@@ -236,6 +236,18 @@ def test_no_setting_of_the_readme_is_without_effect() -> None:
         effect.check_training(absolute_paths(overrides))
 
 
+def test_the_suite_that_is_shown_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (TOP / "docs" / "adding-things.md").read_text()
+    (shown,) = [code for language, code in FENCE.findall(page) if language == "yaml"]
+    (tmp_path / "attack").mkdir()
+    (tmp_path / "attack" / "mine.yaml").write_text(shown)
+    asked = ["--cfg", "job", "--resolve", "--package", "attack.attacks"]
+    assert main(["train", "--config-dir", str(tmp_path), "attack=mine", "threat.eps=0.25", *asked]) == 0
+    attacks = yaml.safe_load(capsys.readouterr().out)
+    assert {settings["eps"] for settings in attacks.values()} == {0.25}
+    assert f"`robcomp train --config-dir my_conf attack={yaml.safe_load(shown)['name']}`" in page
+
+
 @pytest.mark.usefixtures("no_work")
 @pytest.mark.parametrize("wrong", ["train mehtod=da", "train method.ratoi=1", "curve run=RUN nonsense=1", "table none"])
 def test_a_wrong_command_is_found(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
