@@ -25,7 +25,7 @@ quickstart: $(VENV)/ready  ## install, then train, pack, attack and report ATMC 
 test: $(VENV)/ready lint  ## every test, two at a time (real data where ROBCOMP_DATA_DIR points to some)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-test-fast: $(VENV)/ready lint  ## without the tests marked slow: under 90 seconds
+test-fast: $(VENV)/ready lint  ## without the tests marked slow: under three minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-oracle: $(VENV)/ready  ## attacks beside pyautoattack and torchattacks on MNIST and CIFAR-10 (installs both; an hour)
