@@ -253,7 +253,7 @@ examples:
   robcomp train model.weights=FILE schedule.dense.epochs=0   start from trained weights
   robcomp train method=admm schedule.retrain.epochs=20      a stage of a method by its name
   robcomp train attack.attacks.pgd.restarts=3         any setting of an attack of the suite
-  robcomp train --cfg job dataset=mnist               print every setting with its value
+  robcomp train --cfg job --resolve dataset=mnist     print every setting with its value
   robcomp train -c job --package schedule.dense --resolve
   robcomp train --config-dir conf-of-mine method=mine       conf-of-mine/method/mine.yaml, laid out like conf/
   robcomp train --config-dir conf-of-mine +experiment=foo   conf-of-mine/experiment/foo.yaml, for example:
