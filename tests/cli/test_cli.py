@@ -210,7 +210,9 @@ def test_what_only_the_machine_or_the_data_can_refuse(capsys: pytest.CaptureFixt
     assert "device=cuda:99" in refused(capsys, *TRAIN, "device=cuda:99")
     assert "dataset.val=800" in refused(capsys, *TRAIN, "dataset.val=800")
     assert "dataset.shape=[1, 20, 20]" in refused(capsys, *TRAIN, "dataset.shape=[1,20,20]")
-    assert "unknown dataset 'tinyy'" in refused(capsys, *TRAIN, "dataset.name=tinyy")
+    said = refused(capsys, *TRAIN, "dataset.name=tinyy")
+    assert "unknown dataset 'tinyy'" in said
+    assert "tinyy.safetensors either." in said
     assert not reports()
 
 

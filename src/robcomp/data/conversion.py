@@ -6,7 +6,7 @@ from pathlib import Path
 from robcomp.data import folder, store
 from robcomp.data.config import DatasetConfig
 from robcomp.data.sources import SOURCES
-from robcomp.errors import UserError
+from robcomp.errors import UserError, unknown
 from robcomp.storage import digest, locked
 
 
@@ -26,6 +26,8 @@ def convert(name: str, data_dir: Path) -> Path:
     """
     path = data_dir / f"{name}.safetensors"
     if not path.exists():
+        if name not in SOURCES:
+            raise UserError(f"{unknown('dataset', name, SOURCES)} There is no {path} either.")
         source = SOURCES[name]
         _make(path, name, path.exists, lambda: store.write(path, source(data_dir / "raw")))
     return path
