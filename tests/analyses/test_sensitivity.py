@@ -210,8 +210,8 @@ def test_the_default_suite_and_shares(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["values=0,0.5"], "values=0 is no share"),
-        (["values=95"], "values=95 is no share"),
+        (["values=0,0.5"], "values=0 is not a share"),
+        (["values=95"], "values=95 is not a share"),
         (["values=half"], "values='half' is not a number"),
         (["shares=0.5"], "unknown key of the configuration 'shares'"),
         (["run=nowhere"], "run=nowhere is not a finished run"),

@@ -135,5 +135,5 @@ def test_a_sweep_with_a_missing_file_of_weights_is_refused_before_its_first_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     said = refusal(["train", "-m", "dataset=digits", "model.weights=a.pt,b.pt", "device=cpu"], capsys)
-    assert "model.weights=a.pt is no file" in said
+    assert "model.weights=a.pt is not a file" in said
     assert not Path("outputs").exists()
