@@ -54,8 +54,9 @@ def check(jobs: Sequence[Job], use: Use) -> None:
 
     An override that cannot be asked about without an error (it alone makes the configuration whole) counts as used.
     """
+    as_typed = [use.describe(to_config(job.node)) for job in jobs]
     for position in range(len(jobs[0].typed) if jobs else 0):
-        if not any(_counts(job, position, use) for job in jobs):
+        if not any(_counts(job, position, use, now) for job, now in zip(jobs, as_typed, strict=True)):
             first, several = jobs[0], len({job.typed[position] for job in jobs}) > 1
             key = _parsed(first.typed[position]).key_or_group
             where = "here" if len(jobs) == 1 else f"in any of the {len(jobs)} {use.what}s"
@@ -75,15 +76,16 @@ def check_training(overrides: Sequence[str]) -> None:
 def counting(overrides: Sequence[str]) -> list[str]:
     """The overrides of a run without those that change nothing in it: a table's row has settings for other rows too."""
     job = Job(list(overrides))
-    return [typed for position, typed in enumerate(job.typed) if _counts(job, position, TRAINING)]
+    now = TRAINING.describe(to_config(job.node))
+    return [typed for position, typed in enumerate(job.typed) if _counts(job, position, TRAINING, now)]
 
 
-def _counts(job: Job, position: int, use: Use) -> bool:
+def _counts(job: Job, position: int, use: Use, now: Any) -> bool:
+    """Whether the override at `position` can change `now`, what the job comes to as it is typed."""
     override = _parsed(job.typed[position])
     key = override.key_or_group
     if any(key == free or key.startswith(f"{free}.") for free in use.free):
         return True
-    now = use.describe(to_config(job.node))
     values = () if key in GROUPS or override.is_delete() else _perturbed(job.node, key)
     if any(found != now for found in _described(values, use)):
         return True
