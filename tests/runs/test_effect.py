@@ -99,7 +99,7 @@ def test_what_the_rows_of_a_table_set_for_all_of_them_is_not_asked(monkeypatch: 
     """Only what was typed is: published tables give their rows common settings."""
     seen: list[list[str]] = []
     monkeypatch.setattr(effect, "check", lambda jobs, use: seen.extend(job.typed for job in jobs))
-    monkeypatch.setattr("robcomp.runs.train.train", lambda config, job, console: Path())
+    monkeypatch.setattr("robcomp.runs.train.train", lambda *_: Path())
     jobs = spec.jobs(spec.load("rivals-mnist"), "cpu", ["seed=3"])
     sweep.run([job.overrides for job in jobs[:3]], Console(quiet=True), typed=1)
     assert seen == [["seed=3"]] * 3
