@@ -3,44 +3,17 @@
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from omegaconf import DictConfig
 from tiny import run, write_data
-
-from robcomp.settings import hydra_app, search_path
-from robcomp.settings.choices import conf_dir
 
 ROOT = Path(__file__).parents[1]
 
 torch.set_num_threads(1)
-
-
-_composed: dict[tuple[object, ...], DictConfig] = {}
-
-
-@pytest.fixture(autouse=True)
-def composed_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hydra composes the same command once a process, as it takes most of a tiny run's time; not in tests/settings."""
-    if "settings" in request.path.parts:
-        return
-    compose = hydra_app.composed
-
-    def remembered(name: str, overrides: Sequence[str], ours: Mapping[str, Any]) -> DictConfig:
-        if any(override.startswith(search_path.KEY) for override in overrides):  # a user's files, which may change
-            return compose(name, overrides, ours)
-        key = (name, *overrides, conf_dir())
-        if key not in _composed:
-            _composed[key] = compose(name, overrides, ours)
-        return deepcopy(_composed[key])
-
-    monkeypatch.setattr(hydra_app, "composed", remembered)
 
 
 @pytest.fixture(scope="session")
