@@ -78,22 +78,22 @@ def evaluate(args: argparse.Namespace) -> int:
 
 
 def _evaluate_external(module: str, overrides: list[str], args: argparse.Namespace) -> int:
-    from robcomp.runs.effect import EXTERNAL, MODULE, Job, check
+    from robcomp.runs.effect import EXTERNAL, Job, check
     from robcomp.runs.train import show
     from robcomp.settings.compose import compose_config
     from robcomp.settings.override_paths import absolute_paths
 
     console, overrides = _console(args), absolute_paths(overrides)
     config = compose_config(overrides)
-    if module or config.model.weights:  # without either what is missing is said first
-        check([Job(overrides)], MODULE if module else EXTERNAL)
-    if module:
+    if module:  # which checks its overrides itself
         from robcomp.runs.own_module import evaluate_module
 
         folder = evaluate_module(module, config, overrides, console)
     else:
         from robcomp.runs.external import evaluate_external
 
+        if config.model.weights:  # without them what is missing is said first
+            check([Job(overrides)], EXTERNAL)
         folder = evaluate_external(config, overrides, console)
     show(folder, console)
     _answer(args, folder / "report.json")

@@ -205,11 +205,6 @@ def _evaluated_of_ones_own(config: Config) -> list[Any]:
     return [_evaluated_from_elsewhere(replace(config, model=None)), config.model.weights]
 
 
-def _evaluated_module(config: Config) -> list[Any]:
-    images, _, *how = _evaluated_from_elsewhere(config)
-    return [images, config.model.weights, *how]
-
-
 def _analysed(config: Config) -> list[Any]:
     attacks, excluded, individual, _, batch_size = config.attack.identity()  # an analysis has no verdict
     return [attacks, excluded, individual, batch_size, config.seed, config.dataset.test_subset]
@@ -261,5 +256,4 @@ TRAINING = Use("run", _trained, (*PLACE, "training.precision", "training.graphs"
 EVALUATION = Use("run", _evaluated, (*PLACE, "dataset.path"), _why_of_evaluation)
 EXTERNAL = Use("evaluation", _evaluated_from_elsewhere, PLACE, _why_of_evaluation)
 OWN_MODULE = Use("evaluation", _evaluated_of_ones_own, PLACE, _why_of_evaluation)
-MODULE = Use("evaluation", _evaluated_module, (*PLACE, "model"), _why_of_evaluation)  # which says so of model itself
 ANALYSIS = Use("run", _analysed, (*PLACE, "dataset.path"), _why_of_evaluation)

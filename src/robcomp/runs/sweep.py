@@ -16,7 +16,8 @@ from robcomp.report.terminal import console as terminal
 from robcomp.runs import beforehand, effect, train
 from robcomp.runs.identity import run_directory
 from robcomp.settings import choices, grammar, search_path
-from robcomp.settings.compose import check_overrides, compose_config, compose_node
+from robcomp.settings.checks import check_overrides
+from robcomp.settings.compose import compose_config, compose_node
 from robcomp.settings.schema import Config
 
 
