@@ -42,7 +42,7 @@ RUN = [
     "training.attack.steps=2",
     "attack.attacks.pgd.steps=2",
     "attack.verdict=0",
-    "~attack.attacks.margin",
+    *(f"~attack.attacks.{name}" for name in ("margin", "apgd_t", "square")),
     "dataset.test_subset=20",
     *(f"schedule.{stage}.epochs=2" for stage in ("dense", "sparse", "factored", "quantised")),
 ]

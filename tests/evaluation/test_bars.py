@@ -44,6 +44,15 @@ def outcome(correct: int, of: int, attacked: int) -> Outcome:
     return Outcome(np.arange(of) < correct, attacked, 12.34)
 
 
+def test_attacks_on_survivors_are_planned_for_those_that_are_left(clock: Clock) -> None:
+    progress, _ = plain()
+    with progress:
+        progress.plan("attacks", COSTS, 100, on_survivors={"square"})
+        clock.now = 2.0
+        progress.finished("fgsm", outcome(10, 120, 100))
+        assert progress._series.left() == 2.0 * (100 * 40 + 10 * 300) / (100 * 2)
+
+
 def test_an_attack_that_is_done_is_a_line(clock: Clock) -> None:
     progress, stream = plain()
     with progress:

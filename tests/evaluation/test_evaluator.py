@@ -133,7 +133,7 @@ def test_each_norm_and_eps_has_a_worst_case_of_its_own() -> None:
     records, found = outcomes(
         Centred(), suite(True, **NORMS, left_out={"attack": "fgsm", "eps": 1.0, "excluded": True}, **wrm)
     )
-    groups = {("Linf", 0.225): ["near"], ("Linf", 0.23): ["far", "also_far"], ("L2", 3.5): ["round"]}
+    groups = {("Linf", 0.225): ["near"], ("Linf", 0.23): ["near", "far", "also_far"], ("L2", 3.5): ["round"]}
     assert {(worst.norm, worst.eps): worst.attacks for worst in records.worst_cases} == groups
     for worst in records.worst_cases:
         left = np.logical_and.reduce([found[name] for name in worst.attacks])
@@ -154,8 +154,28 @@ def test_one_norm_and_eps_has_no_worst_case_beside_the_overall_one() -> None:
 
 
 @pytest.mark.usefixtures("of_one_class")
-def test_a_cumulative_suite_has_one_worst_case() -> None:
-    assert outcomes(Centred(), suite(False, **NORMS))[0].worst_cases == []
+def test_a_cascade_has_the_worst_cases_of_the_attacks_alone() -> None:
+    """An attack spares no image of a smaller eps or of another norm, whichever comes first."""
+    late = {"late": {"attack": "pgd", "eps": 0.1, "steps": 20}}
+    alone, each = outcomes(Centred(), suite(True, **NORMS, **late))
+    records, found = outcomes(Centred(), suite(False, **NORMS, **late))
+    assert {(w.norm, w.eps): w.correct for w in records.worst_cases} == {
+        (w.norm, w.eps): w.correct for w in alone.worst_cases
+    }
+    assert len(records.worst_cases) == 4
+    assert np.array_equal(found["worst_case"], each["worst_case"])
+    assert records.attacks["late"].attacked == 24 > found["near"].sum()
+
+
+def test_an_attack_on_survivors_meets_what_those_before_it_left() -> None:
+    marked = {"strong": PAIR["strong"], "again": {**PAIR["strong"], "survivors": True}, "weak": PAIR["weak"]}
+    records, found = outcomes(Centred(), suite(True, **marked))
+    assert list(records.attacks) == ["strong", "again", "weak"]
+    assert [entry.attacked for entry in records.attacks.values()] == [24, found["strong"].sum(), 24]
+    assert [entry.cumulative for entry in records.attacks.values()] == [False, True, False]
+    assert not (found["again"] & ~found["strong"]).any()
+    with pytest.raises(UserError, match="both excluded and for survivors"):
+        suite(True, pgd={"eps": 0.1, "excluded": True, "survivors": True}).build()
 
 
 def test_a_network_that_is_always_wrong_is_not_attacked() -> None:
@@ -219,6 +239,23 @@ def test_minimum_norm_attacks_tell_distances_individually(monkeypatch: pytest.Mo
     assert np.array_equal(found["halving"], distance > 0.04 * (1 + 1e-6))
     assert records.attacks["halving"].median_distance == np.inf
     assert to_json(records)["attacks"]["halving"]["median_distance"] is None
+
+
+def test_a_distance_that_only_the_copy_supports_is_looked_for_a_little_further_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The network's boundary lies 0.8 % further from each image than the copy's, where `Halving` ends."""
+    with Evaluator(Centred(), split(), 0) as evaluator:
+
+        def correct(x: Tensor, y: Tensor) -> Tensor:
+            start = evaluator.images(np.flatnonzero(evaluator.clean))[0]
+            size = (x[:, None] - start[None]).abs().flatten(2).amax(2).amin(1)
+            return size < 1.008 * 0.01 * (size / 0.01).round() + 1e-6
+
+        monkeypatch.setattr(evaluator, "correct", correct)
+        reach = evaluator.under("halving", Halving(0.04), evaluator.clean, distances=True).distance
+    assert reach[2:6:2] == pytest.approx([0.02 * 1.01, 0.04 * 1.01], rel=1e-4)
+    assert np.isinf(reach[1::2]).all()
 
 
 def test_distances_count_only_where_the_network_itself_is_fooled(monkeypatch: pytest.MonkeyPatch) -> None:

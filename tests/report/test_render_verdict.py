@@ -48,7 +48,10 @@ def test_the_page_shows_every_check() -> None:
 @pytest.mark.parametrize(
     ("report", "said"),
     [
-        (judged(True, CALM), "no sign that the figures under attack are too high (1 checks on 94 images)"),
+        (
+            judged(True, CALM),
+            "no flag in 1 check on 94 images. The worst case is over fgsm and pgd; AutoAttack was",
+        ),
         (judged(None, CALM, images=6), "Verdict: undecided."),
         (parsed(make_report()), "Verdict: none;"),
     ],
@@ -57,6 +60,24 @@ def test_without_a_flag_nothing_is_marked(report: Report, said: str) -> None:
     text = " ".join(printed(report).split())
     assert said in text
     assert "(!)" not in text
+
+
+STANDARD = {"apgd_ce": {"steps": 100}, "apgd_t": {"steps": 100, "targets": 9}, "fab_t": {"steps": 100, "targets": 9}}
+
+
+@pytest.mark.parametrize(
+    ("queries", "excluded", "said"),
+    [(5000, False, "and square, AutoAttack."), (4999, False, "not run."), (5000, True, "not run.")],
+)
+def test_autoattack_is_what_has_its_four_attacks_at_full_length(queries: int, excluded: bool, said: str) -> None:
+    report = make_report()
+    square = {"square": {"queries": queries}}
+    report["accuracy"]["attacks"] = {
+        f"my_{name}": {**report["accuracy"]["attacks"]["fgsm"], "excluded": excluded and name == "square"}
+        | {"attack": {"name": name, "norm": "Linf", "eps": 0.3, **settings}}
+        for name, settings in (STANDARD | square).items()
+    }
+    assert render.trust(parsed(report)).replace("my_", "").endswith(said)
 
 
 def test_a_table_of_the_papers_marks_and_explains() -> None:

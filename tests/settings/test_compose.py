@@ -48,7 +48,10 @@ def test_a_network_without_batch_norm_learns_slower_where_the_rates_are_not_for_
     assert config.method.stages(config.recipe_context())[0].schedule.lr == pytest.approx(rate)
 
 
-@pytest.mark.parametrize("attack", sorted({*choices("attack")} - {"atmc_panel", "dnr", "iccv", "iccv_cifar"}))
+OWN_EPS = {"atmc_panel", "dnr", "iccv", "iccv_cifar", "thesis_table"}
+
+
+@pytest.mark.parametrize("attack", sorted({*choices("attack")} - OWN_EPS))
 def test_every_suite_builds_at_the_threat_models_eps(attack: str) -> None:
     config = compose_config([f"attack={attack}", "threat.eps=3/255", "threat.norm=L2"]).attack
     within = {name: entry for name, entry in config.build().items() if name not in config.excluded()}
@@ -102,6 +105,20 @@ def test_the_suites_of_autoattack_and_the_thesis() -> None:
     assert (thesis["fab"].restarts, thesis["fab"].steps, thesis["square"].queries) == (5, 100, 5000)
 
 
+def test_the_suite_of_the_thesis_table_is_a_cascade_in_its_columns_order() -> None:
+    table = compose_config(["attack=thesis_table", "threat.eps=0.1", "threat.norm=L2"]).attack
+    assert table.order() == ["pgd_100", "cw", "apgd_ce", "apgd_dlr", "fab", "square"]
+    assert {(attack.norm, attack.eps) for attack in table.build().values()} == {("Linf", 8 / 255)}
+    assert (table.excluded(), table.on_survivors()) == ({"pgd_100", "cw"}, {"apgd_dlr", "fab", "square"})
+
+
+def test_the_strong_attacks_of_quick_meet_what_the_cheap_ones_left() -> None:
+    quick = compose_config([]).attack
+    assert quick.order() == ["fgsm", "pgd", "margin", "apgd_t", "square"]
+    assert quick.on_survivors() == {"apgd_t", "square"}
+    assert not quick.excluded()
+
+
 def test_the_defaults() -> None:
     config = compose_config([])
     assert (config.dataset.name, config.model.name, config.method.name) == ("digits", "lenet", "atmc")
@@ -126,7 +143,7 @@ def test_eps_on_the_command_line(text: str) -> None:
 def test_eps_in_a_suite_and_attacks_added_and_removed() -> None:
     added = "+attack.attacks.big={attack: pgd, eps: 16/255, steps: 3}"
     suite = compose_config([added, "~attack.attacks.fgsm", "attack.attacks.pgd.eps=2/255"]).attack.build()
-    assert set(suite) == {"pgd", "margin", "big"}
+    assert set(suite) == {"pgd", "margin", "apgd_t", "square", "big"}
     assert (suite["big"].eps, suite["pgd"].eps) == pytest.approx((16 / 255, 2 / 255))
     assert isinstance(suite["big"], PGD)
 
@@ -238,7 +255,7 @@ WRONG = {
     "attack_no_eps": ("+attack.attacks.x={attack: pgd}", "attack.attacks.x has no eps", "attack.attacks.x.eps=8/255"),
     "attack_reserved": ("+attack.attacks.clean={eps: 0.1}", "'clean'", "letters"),
     "no_attacks": ("attack.attacks=null", "attack.attacks", ""),
-    "attacks_taken_out": ("~attack.attacks.pgd ~attack.attacks.fgsm ~attack.attacks.margin", "is empty", "quick"),
+    "attacks_taken_out": ("attack=pgd20 ~attack.attacks.pgd ~attack.attacks.margin", "is empty", "quick"),
     "attacks_excluded": (
         "attack=atmc_panel ~attack.attacks.pgd_2 ~attack.attacks.pgd_8 ~attack.attacks.fgsm_4",
         "no attack of wrm counts in the worst case",

@@ -150,8 +150,8 @@ PLACES = {
     "seed=range(1,4)": "is a sweep of several runs; add -m",
     "dataset.shape=1,28,28": "A list takes brackets",
     "method.ratio=interval(0.1,0.2)": "has no list of values",
-    "attack.attacks.strong.eps=8/255": "attack=quick has no attack 'strong'; set one of fgsm, pgd, margin, or add one",
-    "attack.attacks.strong={eps: 0.1}": "has no attack 'strong'; set one of fgsm, margin, pgd, or add one",
+    "attack.attacks.strong.eps=8/255": "attack=quick has no attack 'strong'; set one of fgsm, pgd, margin, apgd_t,",
+    "attack.attacks.strong={eps: 0.1}": "has no attack 'strong'; set one of apgd_t, fgsm, margin, pgd, square,",
     "attack.attacks.pgd.restart=3": "unknown setting of attack.attacks.pgd 'restart'",
 }
 

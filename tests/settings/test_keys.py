@@ -52,7 +52,8 @@ def test_the_keys_are_those_that_hydra_composes(chosen: dict[str, str]) -> None:
 
 def test_an_attack_of_a_suite_has_all_settings_of_its_class() -> None:
     margin = keys.tree({"attack": "quick"})["attack"]["attacks"]["margin"]
-    assert set(margin) == {*registered.fields("attack", registered.registered("attack")["pgd"]), "attack", "excluded"}
+    own = registered.fields("attack", registered.registered("attack")["pgd"])
+    assert set(margin) == {*own, "attack", "excluded", "survivors"}
 
 
 def test_ones_own_files_build_on_others(tmp_path: Path) -> None:

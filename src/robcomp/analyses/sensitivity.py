@@ -16,7 +16,7 @@ from torch import nn
 
 from robcomp.analyses.result import Result, described
 from robcomp.errors import UserError
-from robcomp.evaluation.accuracy import evaluate_suite, order
+from robcomp.evaluation.accuracy import evaluate_suite
 from robcomp.evaluation.bars import EvaluationProgress
 from robcomp.evaluation.evaluator import Evaluator, proportion
 from robcomp.evaluation.ledger import Ledger
@@ -30,7 +30,7 @@ from robcomp.report.results import Accuracies, LayerSensitivity, NetworkSensitiv
 from robcomp.report.schema import LayerSize, Proportion
 from robcomp.runs.load import LoadedRun, load_all
 
-SUITE = "quick"  # each layer is attacked anew for each share
+SUITE = "pgd20"  # a cheap one: each layer is attacked anew for each share
 SHARES = (0.5, 0.8, 0.95)
 DEFINITION = (
     "Of one layer at a time the share x of its weights, those of smallest magnitude, is set to zero; those that are "
@@ -108,7 +108,7 @@ class _Bench:
         self.suite: SuiteConfig = config.attack
         self.seed, self.split = config.seed, run.dataset.test
         self.ledger, self.progress = record.ledger(str(part)), progress
-        self.names = order(self.suite.build(), self.suite.individual)
+        self.names = self.suite.order()
         self.title, self.total, self.done = _title(run), total, 0
 
     def evaluate(self, model: nn.Module, *network: Any) -> Accuracies:

@@ -69,6 +69,7 @@ class Attack:
     kind: ClassVar[str]  # the registered name
     revision: ClassVar[int] = 1
     bounded: ClassVar[bool] = True  # False for the penalty form, which has no ball
+    uses_gradients: ClassVar[bool] = True  # False for attacks that only query the network
 
     def __post_init__(self) -> None:
         for f in fields(self):

@@ -4,6 +4,7 @@ import math
 from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cache
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,8 @@ class Square(Attack):
     Source: Andriushchenko et al., ECCV 2020, algorithms 1 to 3; schedule without rescaling as in AutoAttack (Croce and
     Hein, 2020). L2 follows algorithm 3 in sharing out energy channel by channel, where AutoAttack's code pools it.
     """
+
+    uses_gradients: ClassVar[bool] = False
 
     queries: int = 5000
     p_init: Fraction = 0.8

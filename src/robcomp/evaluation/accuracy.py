@@ -34,12 +34,13 @@ def measure(evaluator: Evaluator, suite: SuiteConfig, progress: EvaluationProgre
         judging = verdict.planned(suite.counted(), evaluator.split.images[0].numel())
     if progress is not None:
         progress.watch(evaluator)
-        progress.plan("attacks", {name: attack.cost for name, attack in suite.build().items()}, images)
+        costs = {name: attack.cost for name, attack in suite.build().items()}
+        progress.plan("attacks", costs, images, on_survivors=suite.on_survivors())
     accuracy, outcomes = evaluate_suite(evaluator, suite)
     if progress is not None:
         costs = {name: attack.cost for name, attack in judging.items()}
         progress.plan(verdict.NAME, costs, min(suite.verdict, images), lines=False)
-    judged = verdict.examine(evaluator, suite.counted(), outcomes["worst_case"], suite.verdict)
+    judged = verdict.examine(evaluator, suite.counted(), outcomes, suite.verdict)
     if progress is not None and judging:
         progress.close()
     return Measured(accuracy, judged, outcomes)
@@ -48,20 +49,19 @@ def measure(evaluator: Evaluator, suite: SuiteConfig, progress: EvaluationProgre
 def evaluate_suite(evaluator: Evaluator, suite: SuiteConfig) -> tuple[Accuracy, Outcomes]:
     """The accuracies and, under the same names, whether each image was classified correctly (bool [N]).
 
-    An image that is wrong without an attack counts as wrong under every attack and is not attacked. Individually, each
-    attack meets all other images and minimum-norm attacks tell their distances (`NAME.distance`, float32 [N]); else
-    the attacks come cheapest first, each meets the images that survived the cheaper ones, and its figure is the worst
-    case so far.
+    An image that is wrong without an attack counts as wrong under every attack and is not attacked. An attack meets all
+    other images, and a minimum-norm one tells its distances (`NAME.distance`, float32 [N]); one for survivors meets the
+    images that withstood the attacks before it with a ball within its own, and its figure is the worst case so far.
     """
-    attacks, counted = suite.build(), suite.counted()
-    clean = worst = evaluator.clean
+    attacks, counted, chained = suite.build(), suite.counted(), suite.on_survivors()
+    bounded = suite.with_ball()
+    clean = evaluator.clean
     found: dict[str, AttackAccuracy] = {}
     outcomes: Outcomes = {"clean": clean}
-    for name in order(attacks, suite.individual):
-        alone = suite.individual or name not in counted
-        outcome = evaluator.under(name, attacks[name], clean if alone else worst, distances=alone)
-        if name in counted:
-            worst = worst & outcome.correct
+    for name in suite.order():
+        before = [outcomes[other] for other in found if other in _within(bounded, attacks[name])]
+        candidates = np.logical_and.reduce([clean, *before]) if name in chained else clean
+        outcome = evaluator.under(name, attacks[name], candidates, distances=name not in chained)
         outcomes[name] = outcome.correct
         found[name] = proportion(
             outcome.correct,
@@ -69,33 +69,26 @@ def evaluate_suite(evaluator: Evaluator, suite: SuiteConfig) -> tuple[Accuracy, 
             attack=attacks[name].settings(),
             attacked=outcome.attacked,
             seconds=round(outcome.seconds, 2),
-            cumulative=not alone,
+            cumulative=name in chained,
             excluded=name not in counted,
             median_distance=_median(outcome, clean),
         )
         if outcome.distance is not None:
             outcomes[f"{name}.distance"] = np.where(clean, outcome.distance, 0).astype(np.float32)
-    outcomes["worst_case"] = worst
+    worst = np.logical_and.reduce([clean, *(outcomes[name] for name in counted)])
     accuracy = Accuracy(
         clean=proportion(clean),
         attacks=found,
         worst_case=proportion(worst),
-        worst_cases=_worst_cases(suite, outcomes) if suite.individual else [],
+        worst_cases=_worst_cases(bounded, outcomes),
         only_class=evaluator.only_class,
     )
-    return accuracy, outcomes
+    return accuracy, outcomes | {"worst_case": worst}
 
 
-def order(attacks: dict[str, Attack], individual: bool) -> list[str]:
-    """The names as given, or cheapest first where each attack spares the next ones work."""
-    return list(attacks) if individual else sorted(attacks, key=lambda name: attacks[name].cost)
-
-
-def _worst_cases(suite: SuiteConfig, outcomes: Outcomes) -> list[WorstCase]:
+def _worst_cases(bounded: dict[str, Attack], outcomes: Outcomes) -> list[WorstCase]:
     """One for each norm and eps, where there are several."""
-    groups: dict[tuple[str, float], list[str]] = {}
-    for name, attack in suite.with_ball().items():
-        groups.setdefault((attack.norm, attack.threat.eps), []).append(name)
+    groups = {(attack.norm, attack.threat.eps): _within(bounded, attack) for attack in bounded.values()}
     if len(groups) < 2:
         return []
     return [
@@ -104,6 +97,12 @@ def _worst_cases(suite: SuiteConfig, outcomes: Outcomes) -> list[WorstCase]:
         )
         for (norm, eps), names in groups.items()
     ]
+
+
+def _within(bounded: dict[str, Attack], attack: Attack) -> list[str]:
+    """The names of the attacks of `bounded` whose ball lies in that of `attack`: what they find, it may find too."""
+    eps = attack.threat.eps
+    return [name for name, other in bounded.items() if other.norm == attack.norm and other.threat.eps <= eps]
 
 
 def _median(outcome: Outcome, clean: np.ndarray) -> float | None:

@@ -1,7 +1,7 @@
 """How far an evaluation is: a bar on a terminal, and everywhere a line for each attack that is done."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from rich.console import Console
 
@@ -25,12 +25,20 @@ class EvaluationProgress:
     def __exit__(self, *_: object) -> None:
         self._gauges.stop()
 
-    def plan(self, title: str, costs: Mapping[str, float], images: int, lines: bool = True) -> None:
+    def plan(
+        self,
+        title: str,
+        costs: Mapping[str, float],
+        images: int,
+        lines: bool = True,
+        on_survivors: Collection[str] = (),
+    ) -> None:
         """The attacks to come by name, with their passes an image; `images` is how many each meets at most.
 
-        `lines`: whether each of them gets a line when it is done; without, `close` prints one for the series.
+        `lines`: whether each of them gets a line when it is done; without, `close` prints one for the series. Those
+        `on_survivors` meet no more images than an attack before them left.
         """
-        self._series, self._lines = _Series(title, costs, images), lines
+        self._series, self._lines = _Series(title, costs, images, on_survivors), lines
 
     def watch(self, evaluator: Evaluator) -> None:
         """Let the evaluator tell how far it is."""
@@ -51,6 +59,8 @@ class EvaluationProgress:
         series = self._series
         total = outcome.attacked if outcome else series.images(name)
         series.reach(name, total, total)
+        if outcome is not None:
+            series.survived(int(outcome.correct.sum()))
         if not self._lines:
             return
         parts: list[Part] = [(0, f"{series.place(name)} {name}".strip())]
@@ -75,8 +85,8 @@ class _Series:
     What was found before, by a process that was stopped, says nothing of the pace.
     """
 
-    def __init__(self, title: str, costs: Mapping[str, float], images: int) -> None:
-        self.title, self._costs = title, dict(costs)
+    def __init__(self, title: str, costs: Mapping[str, float], images: int, on_survivors: Collection[str] = ()) -> None:
+        self.title, self._costs, self._on_survivors = title, dict(costs), set(on_survivors)
         self._work = {name: (0.0, float(images)) for name in costs}  # of each attack: images done and in all
         self._before: dict[str, float] = {}  # of these, before this process began
         self._begun: list[str] = []
@@ -90,6 +100,11 @@ class _Series:
         self._work[name] = (done, float(total))
         if name not in self._begun:
             self._begun.append(name)
+
+    def survived(self, images: int) -> None:
+        """An attack has left so many images; those to come on survivors meet no more."""
+        for name in self._on_survivors.difference(self._begun):
+            self._work[name] = (0.0, min(self._work[name][1], float(images)))
 
     def images(self, name: str) -> int:
         return int(self._work.get(name, (0, 0))[1])

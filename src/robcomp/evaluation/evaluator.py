@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robcomp.attacks.base import Attack, MinimumNorm
+from robcomp.attacks.base import Attack, MinimumNorm, norms
 from robcomp.data import Split, to_float
 from robcomp.errors import UserError
 from robcomp.evaluation.ledger import Ledger
@@ -23,9 +23,10 @@ from robcomp.report.schema import Proportion
 from robcomp.seeding import generator
 from robcomp.storage import digest
 
-REVISION = 1  # rises when the same evaluation gives other outcomes: the attacks have revisions of their own
+REVISION = 2  # rises when the same evaluation gives other outcomes: the attacks have revisions of their own
 BATCH = 250
 FAITHFUL = 1e-3  # largest difference between the logits of a network and its folded copy, of the logits' own size
+FURTHER = (1e-3, 3e-3, 1e-2, 3e-2)  # of the way to a point that fools the copy, where the network itself is looked at
 Advance = Callable[[str, float, int], None]
 P = TypeVar("P", bound=Proportion)
 
@@ -108,7 +109,7 @@ class Evaluator:
         for chosen, x_adv, y, distance in self.batches(name, attack, candidates, done, distances):
             correct = self.correct(x_adv, y)
             if distance is not None:
-                distance[correct & distance.isfinite()] = torch.inf  # fooled the folded copy alone
+                distance = self._own_distance(chosen, x_adv, y, distance, correct, attack.norm)
                 arrays["distance"][chosen] = distance.cpu().numpy()
                 correct = distance > attack.threat.eps
             arrays["correct"][chosen] = correct.cpu().numpy()
@@ -119,6 +120,22 @@ class Evaluator:
         )
         self.finished(name, outcome)
         return outcome
+
+    def _own_distance(
+        self, chosen: np.ndarray, x_adv: Tensor, y: Tensor, distance: Tensor, correct: Tensor, norm: str
+    ) -> Tensor:
+        """The distances [n] at which the network itself is fooled, not only its folded copy.
+
+        A point on the copy's boundary that the network still classifies correctly is moved further from the image, by
+        the shares FURTHER of the way, up to the first one that it does not; infinity where there is none.
+        """
+        only_copy = (correct & distance.isfinite()).nonzero()[:, 0]
+        x, found = self.images(chosen)[0][only_copy], torch.full_like(distance[only_copy], torch.inf)
+        for share in FURTHER:
+            point = (x + (1 + share) * (x_adv[only_copy] - x)).clamp(0, 1)
+            fooled = found.isinf() & ~self.correct(point, y[only_copy])
+            found = torch.where(fooled, norms(point - x, norm), found)
+        return distance.index_put((only_copy,), found)
 
     def entry(self, name: str, attack: Attack, candidates: np.ndarray, *more: object) -> list[object]:
         """What names an attack in the ledger: all that decides its outcomes, the network and the images apart."""

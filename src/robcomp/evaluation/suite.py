@@ -9,17 +9,19 @@ from robcomp.errors import UserError, unknown
 from robcomp.evaluation.verdict import MIN_VERDICT_IMAGES
 
 RESERVED = ("clean", "worst_case", "file")  # keys of the report and of numpy's archive
+MARKS = ("excluded", "survivors")  # what an entry of `attacks` says beside the attack's own settings
 
 
 @dataclass
 class SuiteConfig:
     """`attacks` maps a name of the user's choice to an attack's settings: {attack: pgd, eps: 8/255, steps: 20}.
 
-    Without `attack`, the name itself is the attack. With `individual` each attack is run on all images; without, only
-    on those that survived the cheaper ones. An attack marked `excluded: true` takes no part in the worst case, nor does
-    one without a ball, or in another norm than the first attack that does. `verdict` images are used to check whether
-    the figures can be trusted; 0: no check. `published_steps`, for suites to refer to, is how many steps the PGD takes
-    in what was published on the data set; each data set brings it.
+    Without `attack`, the name itself is the attack. With `individual` the attacks are run in the order given, each on
+    all images but for those marked `survivors: true`, which meet only what the ones before them left; without, all do,
+    the cheapest first. An attack marked `excluded: true` takes no part in any worst case, nor does one without a ball;
+    one in another norm than the first attack that does has a worst case of its own. `verdict` images are used to check
+    whether the figures can be trusted; 0: no check. `published_steps`, for suites to refer to, is how many steps the
+    PGD takes in what was published on the data set; each data set brings it.
     """
 
     name: str = "suite"
@@ -55,7 +57,11 @@ class SuiteConfig:
 
     def identity(self) -> list[Any]:
         """All that decides the suite's figures, as JSON: not its name."""
-        attacks = [[name, attack.settings()] for name, attack in self.build().items()]
+        marked = self.on_survivors() if self.individual else set()
+        attacks = [
+            [name, attack.settings() | ({"survivors": True} if name in marked else {})]
+            for name, attack in self.build().items()
+        ]
         return [attacks, sorted(self.excluded()), self.individual, self.verdict, self.batch_size]
 
     def with_ball(self) -> dict[str, Attack]:
@@ -73,6 +79,15 @@ class SuiteConfig:
         """The names of the attacks that take no part in the worst case."""
         return {*self.attacks} - self.counted().keys()
 
+    def on_survivors(self) -> set[str]:
+        """The names of the attacks that meet only the images which those before them left."""
+        return {name for name in self.with_ball() if not self.individual or self.attacks[name].get("survivors")}
+
+    def order(self) -> list[str]:
+        """The attacks' names in the order in which they are run: as given, or the cheapest first."""
+        built = self.build()
+        return list(built) if self.individual else sorted(built, key=lambda name: built[name].cost)
+
 
 def _attack(name: str, entry: Any, eps: float | None) -> Attack:
     where = f"attack.attacks.{name}"
@@ -84,14 +99,16 @@ def _attack(name: str, entry: Any, eps: float | None) -> Attack:
     if not isinstance(entry, dict):
         raise UserError(f"{where}={entry!r} is not a set of attack settings; write {{attack: pgd, eps: 8/255}}.")
     settings = dict(entry)
-    typed(f"{where}.excluded", settings.pop("excluded", False), bool)
+    marks = {mark: typed(f"{where}.{mark}", settings.pop(mark, False), bool) for mark in MARKS}
+    if all(marks.values()):
+        raise UserError(f"{where} is both excluded and for survivors; an excluded attack meets all images: set one.")
     kind = settings.pop("attack", name)
     typed(f"{where}.attack", kind, str)
     cls = ATTACKS[kind]
     allowed = {f.name: f for f in fields(cls)}
     for key, value in settings.items():
         if key not in allowed:
-            raise unknown(f"setting of {where}", key, [*allowed, "attack", "excluded"])
+            raise unknown(f"setting of {where}", key, [*allowed, "attack", *MARKS])
         typed(f"{where}.{key}", value, allowed[key].type)
     if "eps" not in settings and allowed["eps"].default is MISSING:
         raise UserError(f"{where} has no eps; give one, for example {where}.eps=8/255.")

@@ -1,44 +1,51 @@
-"""Can a robust accuracy be trusted? Checks for the known ways in which such a figure comes out too high.
+"""Can a robust accuracy be trusted? Attacks that are stronger than the suite, and the known signs of a figure too high.
 
 Each check says what it saw in a sentence, whether it raises a flag or not. Sources: Athalye, Carlini and Wagner, 2018
 (masked gradients); Carlini et al., 2019 (what to look for); Croce et al., 2022 (random and saturated outputs).
 """
 
-from functools import partial
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from torch import Tensor
 
+from robcomp.attacks.apgd import APGDCE, APGDT
 from robcomp.attacks.base import Attack, norms
 from robcomp.attacks.fgsm import FGSM
-from robcomp.attacks.losses import Loss, cross_entropy, gradient, margin
+from robcomp.attacks.losses import gradient, margin
 from robcomp.attacks.pgd import PGD
 from robcomp.attacks.square import Square
 from robcomp.evaluation.evaluator import Evaluator
+from robcomp.evaluation.statistics import wilson
 from robcomp.report.schema import Check, Verdict
+from robcomp.seeding import generator
 
 NAME = "verdict"  # before the names of its attacks
 MIN_VERDICT_IMAGES = 20  # fewer say nothing: a count raises a flag above 2
-REVISION = 1  # rises when a check, its attack or its threshold changes
-QUERIES = 300  # of Square, the check that sees no gradient
-RANDOM = 1e-3  # difference between two passes, of the logits' size, from which a network counts as random
+REVISION = 2  # rises when a check, its attack or its threshold changes
+STEPS, QUERIES = 100, 3000  # of the strong attacks: a run of APGD, a search of Square
+PASSES, GROUP = 10, 25  # through the same images, so many at once, to see whether the answers differ
+RANDOM = 1e-4  # their difference, of the largest output's size, from which a network counts as random
+CONSTANT = 1e-3  # spread of the outputs' sums and of their minima, of the outputs' range: probabilities have none
 SHARE = 0.05  # of the images looked at: what is more than this (and than 2 images) raises a flag
-HIDDEN = 0.2  # that share for cross-entropy against margin, which differ by up to 14 in 100 on networks without a fault
+MIN_BROKEN, GAP = 5, 0.05  # images broken, and the lower 95 % bound of their share of the survivors, that raise one
 
 
-def examine(e: Evaluator, attacks: dict[str, Attack], surviving: np.ndarray, images: int) -> Verdict | None:
+def examine(
+    e: Evaluator, attacks: Mapping[str, Attack], outcomes: Mapping[str, np.ndarray], images: int
+) -> Verdict | None:
     """The report's "verdict": the checks on the first `images` images that are classified correctly without an attack.
 
-    attacks: those of the suite's worst case, whose largest eps is the budget here too; surviving: bool [N], the images
-    that withstood them. "trusted" is None where no flag was raised on too few images to tell. None altogether where
-    nothing was asked for: images = 0, or only attacks of eps 0.
+    attacks: those of the suite's worst case, whose largest eps is the budget here too; outcomes: by their names, which
+    images withstood them (bool [N]). "trusted" is None where no flag was raised on too few images to tell. None
+    altogether where nothing was asked for: images = 0, or only attacks of eps 0.
     """
     own = planned(attacks, e.split.images[0].numel())
     if not images or not own:
         return None
     looked = np.zeros(len(e), bool)
     looked[np.flatnonzero(e.clean)[:images]] = True
-    checks = _Examination(e, own, looked, surviving).checks() if looked.any() else []
+    checks = _Examination(e, own, attacks, outcomes, looked).checks() if looked.any() else []
     flagged = any(check.flag for check in checks)
     return Verdict(
         trusted=None if 0 < looked.sum() < MIN_VERDICT_IMAGES and not flagged else not flagged,
@@ -47,7 +54,7 @@ def examine(e: Evaluator, attacks: dict[str, Attack], surviving: np.ndarray, ima
     )
 
 
-def planned(attacks: dict[str, Attack], pixels: int) -> dict[str, Attack]:
+def planned(attacks: Mapping[str, Attack], pixels: int) -> dict[str, Attack]:
     """The attacks that `examine` runs for a suite whose worst case is over `attacks`, by the names it gives them.
 
     `pixels`: how many numbers an image has. None where there is nothing to examine.
@@ -58,12 +65,13 @@ def planned(attacks: dict[str, Attack], pixels: int) -> dict[str, Attack]:
     budget = max(budgets, key=lambda attack: attack.threat.eps)
     eps, norm = budget.threat.eps, budget.norm
     whole = 1.0 if norm == "Linf" else float(pixels) ** 0.5
+    queries = max([QUERIES, *(attack.queries for attack in budgets if isinstance(attack, Square))])
     chosen = {
         "fgsm": FGSM(eps, norm),
         "pgd": PGD(eps, norm, steps=20),
-        "margin": PGD(eps, norm, steps=20, loss="margin"),
-        "pgd_100": PGD(eps, norm, steps=100),
-        "square": Square(eps, norm, queries=QUERIES),
+        "apgd_ce": APGDCE(eps, norm, steps=STEPS),
+        "apgd_t": APGDT(eps, norm, steps=STEPS),
+        "square": Square(eps, norm, queries=queries),
         "unlimited_margin": PGD(whole, norm, steps=40, loss="margin"),
         "unlimited_ce": PGD(whole, norm, steps=40, loss="ce"),
     }
@@ -71,104 +79,140 @@ def planned(attacks: dict[str, Attack], pixels: int) -> dict[str, Attack]:
 
 
 class _Examination:
-    """The attacks of the checks, each on the images that matter to its question."""
+    """The attacks of the checks, each on the images that matter to its question: bool [N], as in `looked`."""
 
-    def __init__(self, e: Evaluator, attacks: dict[str, Attack], looked: np.ndarray, surviving: np.ndarray) -> None:
-        self.e, self.looked, self.surviving, self.attacks = e, looked, surviving, attacks
-        self.norm, self.whole = attacks[f"{NAME}.pgd"].norm, attacks[f"{NAME}.unlimited_ce"].threat.eps
+    def __init__(
+        self,
+        e: Evaluator,
+        own: Mapping[str, Attack],
+        suite: Mapping[str, Attack],
+        outcomes: Mapping[str, np.ndarray],
+        looked: np.ndarray,
+    ) -> None:
+        self.e, self.own, self.looked = e, own, looked
+        budget = own[f"{NAME}.pgd"]
+        self.norm, self.whole = budget.norm, own[f"{NAME}.unlimited_ce"].threat.eps
         self.count = int(looked.sum())
-        self.index = np.flatnonzero(looked)
+        followed = [outcomes[name] for name, attack in suite.items() if attack.uses_gradients]
+        queried = [outcomes[name] for name, attack in suite.items() if not attack.uses_gradients]
+        self.followed = np.logical_and.reduce([looked, *followed])  # what the attacks with gradients left
+        self.surviving = np.logical_and.reduce([self.followed, *queried])  # what the whole suite left
+        self.places = list(self._places())
 
     def checks(self) -> list[Check]:
         """All of them; what the later ones compare, the earlier ones have computed."""
-        fgsm, entropy, marginal = (self.after(name, self.looked) for name in ("fgsm", "pgd", "margin"))
-        white = entropy & marginal
-        long = self.after("pgd_100", white & self.surviving)
-        square = self.after("square", white)
+        white = self.followed
+        for name in ("apgd_ce", "apgd_t"):
+            white = self.after(name, white)
+        black = self.after("square", white & self.surviving)
+        fgsm, pgd = self.after("fgsm", self.looked), self.after("pgd", self.looked)
         return [
-            *self._outputs(),
+            self._stronger(self.surviving & ~(white & black)),
+            self._black_box(white, white & ~black),
+            self._random(),
+            self._probabilities(),
             self._zero_gradients(),
-            self.compare(
-                "saturated_loss",
-                entropy & ~marginal,
-                "PGD-20 on the margin breaks {} that survive PGD-20 on the cross-entropy",
-                HIDDEN,
-            ),
-            self.fewer("one_step_beats_many", fgsm, entropy, "{} survive FGSM, and {} PGD-20"),
-            self.compare(
-                "black_box_beats_white_box",
-                white & ~square,
-                f"Square with {QUERIES} queries, which sees no gradient, breaks {{}} that survive PGD",
+            Check(
+                name="one_step_beats_many",
+                flag=self.many(int(pgd.sum()) - int(fgsm.sum())),
+                evidence=f"{int(fgsm.sum())} of {self.count} images survive FGSM, and {int(pgd.sum())} PGD-20.",
             ),
             self._unlimited(),
-            self.compare(
-                "too_few_iterations",
-                self.looked & self.surviving & ~long,
-                "PGD with 100 steps, or on the margin, breaks {} that survive the suite",
-            ),
         ]
 
     def after(self, name: str, candidates: np.ndarray) -> np.ndarray:
         name = f"{NAME}.{name}"
-        return self.e.under(name, self.attacks[name], candidates).correct
+        return self.e.under(name, self.own[name], candidates).correct
 
-    def many(self, count: int, share: float = SHARE) -> bool:
-        return count > max(2, share * self.count)
+    def many(self, count: int) -> bool:
+        return count > max(2, SHARE * self.count)
 
-    def compare(self, name: str, broken: np.ndarray, sentence: str, share: float = SHARE) -> Check:
-        count = int(broken.sum())
+    def _stronger(self, broken: np.ndarray) -> Check:
+        queries = self._queries()
         return Check(
-            name=name, flag=self.many(count, share), evidence=sentence.format(f"{count} of {self.count} images") + "."
+            name="stronger_attacks",
+            flag=_too_many(broken, self.surviving),
+            evidence=f"APGD-CE and APGD-T with {STEPS} steps a run and Square with {queries:,} queries break "
+            f"{int(broken.sum())} of the {int(self.surviving.sum())} images that survive the suite.",
         )
 
-    def fewer(self, name: str, weak: np.ndarray, strong: np.ndarray, sentence: str) -> Check:
-        after_weak, after_strong = int(weak.sum()), int(strong.sum())
+    def _black_box(self, left: np.ndarray, broken: np.ndarray) -> Check:
         return Check(
-            name=name,
-            flag=self.many(after_strong - after_weak),
-            evidence=sentence.format(f"{after_weak} of {self.count} images", after_strong) + ".",
+            name="black_box_beats_white_box",
+            flag=_too_many(broken, left),
+            evidence=f"Square, which sees no gradient, breaks {int(broken.sum())} of the {int(left.sum())} images that "
+            "survive all attacks by gradients.",
         )
 
-    def _outputs(self) -> list[Check]:
-        x, _ = self.e.images(self.index)
-        first, second = self.e.logits(x), self.e.logits(x)
-        apart = float((first - second).abs().max() / first.abs().max().clamp_min(1e-12))
-        sums = (first.sum(1) - 1).abs().max()
-        probabilities = bool((first.min() >= 0) & (first.max() <= 1) & (sums < 1e-3))
-        scale = f"between {float(first.min()):.3g} and {float(first.max()):.3g}"
-        return [
-            Check(
-                name="random_output",
-                flag=apart > RANDOM,
-                evidence=f"Two passes over the same {self.count} images differ by {apart:.1e} of the largest output.",
+    def _queries(self) -> int:
+        square = self.own[f"{NAME}.square"]
+        assert isinstance(square, Square)
+        return square.queries
+
+    def _places(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """(where, x, y): up to GROUP of the images looked at, as they are, beside themselves, and where PGD led.
+
+        Beside: a uniform point of the ball. What hides only off the clean images, or only on them, shows elsewhere.
+        """
+        attack = self.own[f"{NAME}.pgd"]
+        assert isinstance(attack, PGD)
+        for number, index in enumerate(np.array_split(np.flatnonzero(self.looked), -(-self.count // GROUP))):
+            x, y = self.e.images(index)
+            random = generator(self.e.device, self.e.seed, NAME, number)
+            yield "on the images", x, y
+            yield "beside them", attack.start(x, random), y
+            yield "where PGD led", attack(self.e.view, x, y, random), y
+
+    def _random(self) -> Check:
+        """Two networks of which one is drawn at random give the same answer ten times in one of 512 cases."""
+        apart, where = 0.0, "on the images"
+        for place, x, _ in self.places:
+            first = self.e.logits(x)
+            for _ in range(PASSES - 1):
+                difference = float((self.e.logits(x) - first).abs().max() / first.abs().max().clamp_min(1e-12))
+                if difference > apart:
+                    apart, where = difference, place
+        return Check(
+            name="random_output",
+            flag=apart > RANDOM,
+            evidence=f"{PASSES} passes over the same images differ by at most {apart:.1e} of the largest output"
+            + (f", {where}." if apart else "."),
+        )
+
+    def _probabilities(self) -> Check:
+        """Softmax, whatever it was scaled by or added to it: constant sums, and minima that are all but constant."""
+        x, _ = self.e.images(np.flatnonzero(self.looked))
+        outputs = self.e.logits(x)
+        low, high = outputs.amin(1), outputs.amax(1)
+        sums, reach = outputs.sum(1), (high - low).amax()
+        constant = [float(v.max() - v.min()) <= CONSTANT * float(reach) for v in (sums, low)]
+        scale = f"The outputs lie between {float(low.min()):.3g} and {float(high.max()):.3g}"
+        flag = all(constant) and float(reach) > 0
+        return Check(
+            name="probabilities",
+            flag=flag,
+            evidence=scale
+            + (
+                " and have the same sum for each image: they are probabilities, whose gradient vanishes where the "
+                "network is sure."
+                if flag
+                else "; they are no probabilities."
             ),
-            Check(
-                name="probabilities",
-                flag=probabilities,
-                evidence=f"The outputs lie {scale}"
-                + (
-                    " and sum to 1 for each image: they are probabilities, whose cross-entropy hides the gradient."
-                    if probabilities
-                    else "; they are no probabilities."
-                ),
-            ),
-        ]
+        )
 
     def _zero_gradients(self) -> Check:
         """A gradient of zero, or one that leads nowhere: followed through the whole pixel range, it keeps the class."""
-        x, y = self.e.images(self.index)
-        lost = 0
-        for images, labels in zip(x.split(self.e.batch_size), y.split(self.e.batch_size), strict=True):
-            slope = gradient(self.e.view, images, partial(_with_labels, cross_entropy, labels))[1]
-            gap, way, _ = gradient(self.e.view, images, partial(_with_labels, margin, labels))
-            reach = norms(way, "L2") * images[0].numel() ** 0.5 if self.norm == "L2" else way.flatten(1).abs().sum(1)
-            useful = (slope.flatten(1) != 0).any(1) & (reach > -gap)
-            lost += int((~useful).sum())
+        lost: dict[str, int] = {}
+        for place, x, y in self.places:
+            gap, slope, _ = gradient(self.e.view, x, lambda logits, y=y: margin(logits, y))  # type: ignore[misc]
+            reach = norms(slope, "L2") * x[0].numel() ** 0.5 if self.norm == "L2" else slope.flatten(1).abs().sum(1)
+            lost[place] = lost.get(place, 0) + int((~(reach > -gap)).sum())
+        where = max(lost, key=lambda place: lost[place])
         return Check(
             name="zero_gradients",
-            flag=self.many(lost),
-            evidence=f"For {lost} of {self.count} images the gradient is zero, not finite, or too small to change the "
-            "class even over the whole pixel range.",
+            flag=self.many(lost[where]),
+            evidence=f"For {lost[where]} of {self.count} images the margin's gradient {where} is zero, not finite, or "
+            "too small to change the class even over the whole pixel range.",
         )
 
     def _unlimited(self) -> Check:
@@ -184,5 +228,7 @@ class _Examination:
         )
 
 
-def _with_labels(loss: Loss, labels: Tensor, logits: Tensor) -> Tensor:
-    return loss(logits, labels)
+def _too_many(broken: np.ndarray, of: np.ndarray) -> bool:
+    """Whether that many of the images cannot be chance, by the rule of MIN_BROKEN and GAP."""
+    count = int(broken.sum())
+    return count >= MIN_BROKEN and wilson(count, int(of.sum()))[0] > GAP

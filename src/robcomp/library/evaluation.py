@@ -150,7 +150,7 @@ class Evaluation(Mapping[str, Proportion]):
         for name, value, bounds, said in rows:
             line = f"  {name:<{widths[0]}}  {value:>{widths[1]}}  {bounds:>{widths[2]}}  {said}"
             lines.append(line.rstrip())
-        remarks = [render.constant_in(self.accuracy, []), render.trust_in(self.verdict)]
+        remarks = [render.constant_in(self.accuracy, []), render.trust_in(self.verdict, self.accuracy)]
         return "\n".join([*lines, *filter(None, remarks)])
 
     __repr__ = __str__

@@ -54,7 +54,9 @@ def console(report: Report, console: Console) -> None:
         for index, column in enumerate(columns):
             table.add_column(column, justify="left" if index in (0, len(columns) - 1) else "right", header_style="dim")
         for row in cells:  # as Text: a definition may hold brackets, which a plain cell would take for markup
-            table.add_row(*map(Text, row), style="bold" if row[0] in ("worst case", "file", "all") else None)
+            table.add_row(
+                *map(Text, row), style="bold" if row[0].startswith("worst") or row[0] in ("file", "all") else None
+            )
         console.print()
         console.print(table)
         for note in notes(title, report):
@@ -112,7 +114,7 @@ def tables(report: Report) -> dict[str, tuple[list[str], Cells]]:
 def notes(title: str, report: Report) -> list[str]:
     """What a reader must know of the signs in the table `title`."""
     if title == "Accuracy" and any(entry.cumulative for entry in report.accuracy.attacks.values()):
-        return ["+: worst case over this attack and those above it"]
+        return ["+: on what the attacks above left; the worst case over them and this one"]
     stored = {tensor.name for layer in report.density.layers for tensor in layer.tensors}
     if title == "Density" and "C" in stored:
         return ["U, V, C: their non-zeros; the layer's weight is W = U V + C"]
@@ -139,20 +141,25 @@ def constant_in(accuracy: Accuracy, empty: Sequence[str]) -> str:
 
 def trust(report: Report) -> str:
     """What the checks of the verdict say of the figures under attack, in a sentence or, with flags, some more."""
-    return trust_in(report.verdict)
+    return trust_in(report.verdict, report.accuracy)
 
 
-def trust_in(verdict: Verdict | None) -> str:
-    """`trust`, of the verdict alone."""
+def trust_in(verdict: Verdict | None, accuracy: Accuracy) -> str:
+    """`trust`, of the verdict and the accuracies alone: what was tried, and what it found."""
+    tried = f"The worst case is over {listed(accuracy.tried)}" + (
+        ", AutoAttack." if accuracy.autoattack else "; AutoAttack was not run."
+    )
     if verdict is None:
-        return "Verdict: none; whether the figures under attack can be trusted was not checked."
-    seen = f"{len(verdict.checks)} checks on {verdict.images} images"
+        return f"Verdict: none; whether the figures under attack can be trusted was not checked. {tried}"
+    seen = f"{len(verdict.checks)} check{'' if len(verdict.checks) == 1 else 's'} on {verdict.images} images"
     if verdict.trusted is None:
-        return f"Verdict: undecided. {seen} found nothing wrong, but so few images cannot tell; evaluate on more."
+        return (
+            f"Verdict: undecided. {seen} found nothing wrong, but so few images cannot tell; evaluate on more. {tried}"
+        )
     if not verdict.flags:
-        return f"Verdict: no sign that the figures under attack are too high ({seen})."
+        return f"Verdict: no flag in {seen}. {tried}"
     said = " ".join(f"{_words(check.name)}: {check.evidence}" for check in verdict.flags)
-    return f"Verdict: the figures under attack are NOT to be trusted. {said}"
+    return f"Verdict: the figures under attack are NOT to be trusted. {said} {tried}"
 
 
 def _words(name: str) -> str:
@@ -162,6 +169,8 @@ def _words(name: str) -> str:
 def _accuracy(report: Report) -> Cells:
     norm, cells = report.evaluated.threat.norm, []
     for name, entry in report.accuracy.entries().items():
+        if name == "worst_case" and report.accuracy.worst_cases:
+            continue  # it is one of those below
         mark = "" if name == "clean" else report.doubt
         head = [_row_name(name, entry), percent(entry.value) + mark, interval(entry.interval)]
         cells.append([*head, *(_attacked(entry, norm) if isinstance(entry, AttackAccuracy) else _plain(entry))])

@@ -11,6 +11,8 @@ from robcomp.report.records import Document, meaning
 
 DOUBT = " (!)"  # behind each figure under attack whose verdict has a flag
 
+AUTOATTACK = {"apgd_ce": ("steps", 100), "apgd_t": ("steps", 100), "fab_t": ("steps", 100), "square": ("queries", 5000)}
+
 Settings = dict[str, Any]  # of an attack: which keys there are is for the attack to say
 
 
@@ -108,7 +110,8 @@ class AttackAccuracy(Proportion):
     seconds: float | None = meaning("time of the attack", default=None)
     attacked: int | None = meaning("how many images the attack was run on", default=None)
     cumulative: bool = meaning(
-        "true where the value is the worst case over this attack and all cheaper ones", default=False
+        "true where the attack met only what those before it left, and the value is the worst case over all of them",
+        default=False,
     )
     excluded: bool = meaning(
         "true where the attack takes no part in the worst case: another norm, no ball, or excluded by its settings",
@@ -123,11 +126,11 @@ class AttackAccuracy(Proportion):
 
 @dataclass(frozen=True, kw_only=True)
 class WorstCase(Proportion):
-    """The images that withstand every attack of one norm and eps."""
+    """The images that withstand every attack of one norm with at most this eps: their balls lie within its own."""
 
     norm: str = meaning("the norm")
     eps: float = meaning("the eps")
-    attacks: list[str] = meaning("the attacks of this norm and eps")
+    attacks: list[str] = meaning("the attacks of this norm with at most this eps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +139,10 @@ class Accuracy:
 
     clean: Proportion = meaning("on the unchanged test images")
     attacks: dict[str, AttackAccuracy] = meaning("under each attack of the suite, by its name")
-    worst_case: Proportion = meaning("an image counts only where it withstands every attack that is not excluded")
+    worst_case: Proportion = meaning(
+        "an image counts only where it withstands every attack that is not excluded; where these have several eps, it "
+        "is the worst case at the largest"
+    )
     worst_cases: list[WorstCase] = meaning(
         "one for each norm and eps, where the attacks of a suite have several", default=list
     )
@@ -145,6 +151,20 @@ class Accuracy:
         "are of several; absent where its answers differ",
         default=None,
     )
+
+    @property
+    def tried(self) -> list[str]:
+        """The names of the attacks of the worst case."""
+        return [name for name, entry in self.attacks.items() if not entry.excluded]
+
+    @property
+    def autoattack(self) -> bool:
+        """Whether the four attacks of AutoAttack's standard version are among them, none of them shortened."""
+        settings = [self.attacks[name].attack for name in self.tried]
+        return all(
+            any(found["name"] == name and found[key] >= least and found.get("targets", 9) >= 9 for found in settings)
+            for name, (key, least) in AUTOATTACK.items()
+        )
 
     def __getitem__(self, name: str) -> Proportion:
         return self.entries()[name]

@@ -9,7 +9,8 @@ import yaml  # type: ignore[import-untyped]
 from robcomp.settings import registered
 from robcomp.settings.choices import EXPERIMENT, GROUPS, conf_dir, files
 
-OF_ATTACK = {"attack": "str", "excluded": "bool"}  # what a suite says of an attack beside the attack's own settings
+# What a suite says of an attack beside the attack's own settings
+OF_ATTACK = {"attack": "str", "excluded": "bool", "survivors": "bool"}
 Tree = dict[str, "Tree | str"]  # a key -> the keys under it, or the type of its value
 
 
