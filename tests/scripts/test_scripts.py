@@ -102,9 +102,15 @@ def test_render_results(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     (place / "report.json").write_text(json.dumps(report))
     (place.parent / "note.md").write_text("# A study\n\nWhat was found.\n")
     (place.parent / "log.txt").write_text("word " * 40)
+    (place / "report.md").write_text("As an earlier robcomp rendered it.")
+    nothing = {name: [] for name in ("extra", "grid", "accuracy", "size", "records", "published", "comparisons")}
+    texts = {name: name for name in ("name", "scale", "title", "source", "note", "x")}
+    results.TableResult.make(**texts, **nothing, definitions={}).write(Path("results") / "table-smoke.json")
     start(monkeypatch, capsys, "render_results", "results", "--curves")
     page = Path("results/a-study/README.md").read_text()
     assert page.startswith("# A study\n\nWhat was found.\n")
+    assert "| file |" in (place / "report.md").read_text()
+    assert "(table-smoke.png)" in Path("results/table-smoke.md").read_text()
     assert f"({finished.name}/report.md)" in page
     (command,) = re.findall(r"```sh\n(robcomp train .*?)\n```", page, re.S)
     assert shlex.split(command.replace("\\\n", " "))[2:] == report["run"]["overrides"]
