@@ -119,6 +119,21 @@ def test_render_results(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert (place / "curves.png").stat().st_size > 1000
 
 
+def test_every_inferred_setting_is_listed_and_stands_where_it_is_marked() -> None:
+    """docs/published-settings.md is made of the marks; each names settings of its file."""
+    script = runpy.run_path(str(SCRIPTS / "render_docs.py"))
+    page = script["SETTINGS"].read_text(encoding="utf-8")
+    assert script["listed"](page) == page
+    marks = list(script["inferred"]())
+    assert ("conf/dataset/mnist.yaml", ["threat.eps"]) in [(path, keys) for path, keys, _ in marks]
+    files = {path: (script["TOP"] / path).read_text(encoding="utf-8") for path, _, _ in marks}
+    assert sum(text.count("# inferred:") for text in files.values()) == len(marks)
+    for path, keys, _ in marks:
+        bare = script["INFERRED"].sub("", files[path])
+        missing = [key for key in keys if not re.search(rf"\b{re.escape(key.split('.')[-1])}\b", bare)]
+        assert missing == [], path
+
+
 def test_the_keys_of_every_file_are_documented(monkeypatch: pytest.MonkeyPatch) -> None:
     """docs/report.md is what scripts/render_docs.py makes of it, and has a table for every kind of file."""
     script = runpy.run_path(str(SCRIPTS / "render_docs.py"))

@@ -147,7 +147,10 @@ def test_build_writes_page_figure_and_records(tmp_path):
     assert page.name == "atmc-mnist-cpu.md"
     assert page.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert "| nat | - | 99.0 [97.0, 100.0] | 99.3 | 0.0 [0.0, 2.0] | - | 2.4 kB" in text
-    assert "| A-l0 | 0.006 | 82.0 [80.0, 84.0] | 83.5 | 60.0 [58.0, 62.0] | 70.2 | 2.4 kB (0.14 %) | 0.6 % | 0.6 % |" in text
+    assert (
+        "| A-l0 | 0.006 | 82.0 [80.0, 84.0] | 83.5 | 60.0 [58.0, 62.0] | 70.2 | 2.4 kB (0.14 %) | 0.6 % | 0.6 % |"
+        in text
+    )
     assert "| ATMC-8 | 0.0015 | 83.0 [81.0, 85.0] | 78.0 | 61.0 [59.0, 63.0] | 59.5 |" in text
     assert "| A-l0 is above AP | 0.0015 | PGD +10.0 points |" in text
     # Wilson on the outcomes, 388 of 400
