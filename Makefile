@@ -40,7 +40,7 @@ lint: $(VENV)/ready  ## style of sources, tests and scripts, types of the source
 table-%: $(VENV)/ready  ## rebuild a table, e.g. make table-atmc-mnist SCALE=smoke|cpu|gpu|paper ARGS="seed=1"
 	$(BIN)/robcomp table $* --scale $(SCALE) $(ARGS)
 
-docs: $(VENV)/ready  ## write the tables of keys in docs/report.md from the dataclasses
+docs: $(VENV)/ready  ## write the lists in docs/report.md and docs/published-settings.md
 	$(BIN)/python scripts/render_docs.py
 
 results: $(VENV)/ready  ## render the pages under results/ from the reports beside them

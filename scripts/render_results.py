@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Render the page of each study under results/, results/STUDY/README.md, from what lies in its folder.
+"""Render the pages under results/ from what lies beside them: of each study results/STUDY/README.md, and report.md of
+each of its runs; of each table results/NAME-SCALE.md.
 
 A study holds runs (RUN/report.json, and RUN/evaluation-*.json where a run was attacked again), analyses (NAME.json with
 NAME.png and NAME.csv) or logs (NAME.txt). What was found is written in its note.md; every figure below that comes from
@@ -20,8 +21,10 @@ from robcomp.errors import UserError
 from robcomp.figures.training import training_curves
 from robcomp.report import render
 from robcomp.report.formatting import interval, markdown_table, percent, share, times
+from robcomp.report.results import TableResult
 from robcomp.report.schema import CountedSize, FileSize, Proportion, Report, Settings
 from robcomp.runs import effect
+from robcomp.tables.page import page as table_page
 
 WIDTH = 120
 AUTOATTACK = (
@@ -79,9 +82,15 @@ def main() -> None:
     args = parser.parse_args()
     for log in args.folder.glob("*/*/log.jsonl") if args.curves else ():
         print(training_curves(log, log.with_name("curves.png")))
+    for report in args.folder.glob("*/*/report.json"):
+        report.with_suffix(".md").write_text(render.markdown(Report.read(report)), encoding="utf-8")
     for study in sorted(path for path in args.folder.iterdir() if path.is_dir()):
         (study / "README.md").write_text(page(study), encoding="utf-8")
         print(study / "README.md")
+    for table in sorted(args.folder.glob("*.json")):
+        text = table_page(TableResult.read(table), table.with_suffix(".png").name)
+        table.with_suffix(".md").write_text(text, encoding="utf-8")
+        print(table.with_suffix(".md"))
 
 
 def page(study: Path) -> str:
@@ -114,8 +123,9 @@ def runs(loaded: list[Run]) -> list[str]:
         "## Size and cost",
         table(loaded, COST),
         wrapped(
-            "Sizes are fractions of the dense float32 network ([what each counts](../../docs/report.md#size)); MACs "
-            "are the multiply-accumulate operations that robcomp executes for one image. The machines and days:"
+            "Sizes are fractions of the dense float32 network: *file* of real bytes, *coded* and *nominal* without the "
+            "positions of the weights ([what each counts](../../docs/report.md#size)). MACs are the "
+            "multiply-accumulate operations that robcomp executes for one image. The machines and days:"
         ),
         "\n".join(wrapped(f"- {line}", "  ") for line in machines),
     ]
@@ -141,9 +151,9 @@ COST: Columns = {
     "run": lambda run: run.label,
     "ratio": lambda run: str(run.config["method"].get("ratio", "-")),
     "bits": lambda run: str(run.report.size.bits),
-    "nominal": lambda run: _size(run.report.size.nominal),
-    "coded": lambda run: _size(run.report.size.coded),
     "file": lambda run: _size(run.report.size.file),
+    "coded": lambda run: _size(run.report.size.coded),
+    "nominal": lambda run: _size(run.report.size.nominal),
     "MACs": lambda run: _operations(run.report),
     "training": lambda run: f"{sum(stage.seconds for stage in run.report.stages):,.0f} s",
 }

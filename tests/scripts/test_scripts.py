@@ -102,15 +102,36 @@ def test_render_results(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     (place / "report.json").write_text(json.dumps(report))
     (place.parent / "note.md").write_text("# A study\n\nWhat was found.\n")
     (place.parent / "log.txt").write_text("word " * 40)
+    (place / "report.md").write_text("As an earlier robcomp rendered it.")
+    nothing = {name: [] for name in ("extra", "grid", "accuracy", "size", "records", "published", "comparisons")}
+    texts = {name: name for name in ("name", "scale", "title", "source", "note", "x")}
+    results.TableResult.make(**texts, **nothing, definitions={}).write(Path("results") / "table-smoke.json")
     start(monkeypatch, capsys, "render_results", "results", "--curves")
     page = Path("results/a-study/README.md").read_text()
     assert page.startswith("# A study\n\nWhat was found.\n")
+    assert "| file |" in (place / "report.md").read_text()
+    assert "(table-smoke.png)" in Path("results/table-smoke.md").read_text()
     assert f"({finished.name}/report.md)" in page
     (command,) = re.findall(r"```sh\n(robcomp train .*?)\n```", page, re.S)
     assert shlex.split(command.replace("\\\n", " "))[2:] == report["run"]["overrides"]
     assert page.count("word") == 40
     assert max(len(line) for line in page.splitlines() if not line.startswith("|")) <= 120
     assert (place / "curves.png").stat().st_size > 1000
+
+
+def test_every_inferred_setting_is_listed_and_stands_where_it_is_marked() -> None:
+    """docs/published-settings.md is made of the marks; each names settings of its file."""
+    script = runpy.run_path(str(SCRIPTS / "render_docs.py"))
+    page = script["SETTINGS"].read_text(encoding="utf-8")
+    assert script["listed"](page) == page
+    marks = list(script["inferred"]())
+    assert ("conf/dataset/mnist.yaml", ["threat.eps"]) in [(path, keys) for path, keys, _ in marks]
+    files = {path: (script["TOP"] / path).read_text(encoding="utf-8") for path, _, _ in marks}
+    assert sum(text.count("# inferred:") for text in files.values()) == len(marks)
+    for path, keys, _ in marks:
+        bare = script["INFERRED"].sub("", files[path])
+        missing = [key for key in keys if not re.search(rf"\b{re.escape(key.split('.')[-1])}\b", bare)]
+        assert missing == [], path
 
 
 def test_the_keys_of_every_file_are_documented(monkeypatch: pytest.MonkeyPatch) -> None:

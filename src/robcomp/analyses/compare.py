@@ -18,7 +18,7 @@ from robcomp.report.schema import AttackAccuracy, DataFacts, Report, Settings
 from robcomp.report.terminal import say
 
 LEVEL = 0.95
-SIZES = ("nominal", "file")
+SIZES = ("file", "nominal")
 
 
 @dataclass(frozen=True, eq=False)

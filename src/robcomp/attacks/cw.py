@@ -32,6 +32,7 @@ class CW(MinimumNorm):
     """
 
     norm: str = "L2"
+    # inferred: steps, lr - the paper's rate of 0.01 needs thousands of steps
     steps: int = 100
     lr: float = 0.1
     searches: int = 9

@@ -12,15 +12,16 @@ FULL_BITS = 32
 
 NOMINAL = (
     "The papers' size: the number of non-zero convolution and linear weights times the nominal bit width of the model "
-    "(32 without quantisation). The fraction is of 32 bits for every weight of the dense network. Not counted: where "
-    "the non-zeros are, codebooks, biases, batch normalisation, fixed identities of factored layers."
+    "(32 without quantisation). The fraction is of 32 bits for every weight of the dense network. No network can be "
+    "rebuilt from this alone. Not counted: where the non-zeros are, codebooks, biases, batch normalisation, fixed "
+    "identities of factored layers, header."
 )
 CODED = (
     "The size as the published ATMC code counts it: in a quantised model each convolution or linear tensor with n "
     "non-zeros of d distinct values counts n * b bits, b = ceil(log2(d)) (0 for one value), and a codebook of d "
     "entries of 32 bits, where 2^b < n; otherwise, and in a model without quantisation, n * 32 bits. The fraction is "
     "of 32 bits for every weight of the dense network. Not counted: where the non-zeros are, biases, batch "
-    "normalisation, fixed identities of factored layers."
+    "normalisation, fixed identities of factored layers, header."
 )
 FILE = (
     "Real bytes of the model file as written to disk, everything included that rebuilding the network needs: "

@@ -23,9 +23,9 @@ from robcomp.report.schema import Accuracy, AttackAccuracy, Density, Macs, Propo
 Cells = list[list[str]]
 
 COUNTED = {
-    "nominal": "non-zeros x bits, as in the papers",
-    "coded": "nominal size plus codebooks",
     "file": "real bytes of model.rcz",
+    "coded": "non-zeros x bits, codebooks; no positions",
+    "nominal": "non-zeros x bits, as in the papers; no positions",
 }
 OPERATIONS = {
     "dense": "of the dense network",

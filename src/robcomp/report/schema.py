@@ -239,18 +239,18 @@ class FileSize:
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """The size of the network by three definitions: papers print the first, a file system sees the last."""
+    """The size of the network by three definitions: what lies on the disk, then two that count less."""
 
     dense_weights: int = meaning("convolution and linear weights of the dense model; no biases, no batch normalisation")
     nonzero: int = meaning("stored non-zero weights, over all tensors that store a layer's weight")
     bits: int = meaning("nominal bits of one stored weight, 32 without quantisation")
-    nominal: CountedSize = meaning("the papers' size: non-zeros x bits")
-    coded: CountedSize = meaning("with the codebooks, as the published ATMC code counts")
     file: FileSize = meaning("real bytes of the compressed file `model.rcz`: positions, biases and header included")
+    coded: CountedSize = meaning("non-zeros x bits and codebooks, as the published ATMC code counts; no positions")
+    nominal: CountedSize = meaning("the papers' size: non-zeros x bits; no positions, no codebooks")
 
     def named(self) -> dict[str, CountedSize | FileSize]:
-        """The three sizes by name."""
-        return {"nominal": self.nominal, "coded": self.coded, "file": self.file}
+        """The three sizes by name, the real one first."""
+        return {"file": self.file, "coded": self.coded, "nominal": self.nominal}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from robcomp.errors import UserError, unknown
 from robcomp.settings.choices import choices, conf_dir
 from robcomp.tables import published
 
-SIZES = ("nominal", "coded", "file")
+SIZES = ("file", "coded", "nominal")
 Point = dict[str, Any]  # one choice of the grid: {"method.ratio": 0.006}; {} for a row without a grid
 
 

@@ -32,7 +32,7 @@ class ComparedRun:
     label: str = meaning("what was run, and where it lies")
     run: str = meaning("hash of its configuration")
     threat: Threat = meaning("the threat model of its figures")
-    size: dict[str, SizeShare] = meaning("its `nominal` and `file` size")
+    size: dict[str, SizeShare] = meaning("its `file` and `nominal` size")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,7 +75,7 @@ class TableResult(Document):
     note: str = meaning("what a reader must know of the scale")
     grid: list[str] = meaning("the settings of the grid")
     accuracy: list[str] = meaning("its accuracies, by their names in report.json")
-    size: list[str] = meaning("its sizes: `nominal`, `coded`, `file`")
+    size: list[str] = meaning("its sizes: `file`, `coded`, `nominal`")
     x: str = meaning("the size on the figure's axis")
     definitions: dict[str, str] = meaning("what each size counts, in words")
     records: list[TableRecord] = meaning("the runs")

@@ -35,6 +35,7 @@ class ADMMMethod(SparseMethod):
 
     scheme: str = "irregular"  # irregular, filter, column or bn_filter
     ratios: dict[str, float] = field(default_factory=dict)  # +method.ratios={PATTERN: kept}, in the place of `ratio`
+    # inferred: method.rho - the code's 1e-3, with its attached dual, comes to 0.1 at the end, as 1e-2 does without
     rho: float = 1e-2  # ADMM penalty at the start
     rho_growth: float = 1.3  # its factor at each dual update
     periods: int = 10  # equal parts of the stage, with a dual update between each two

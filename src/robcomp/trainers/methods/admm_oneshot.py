@@ -36,12 +36,16 @@ class ADMMOneShotMethod(SparseMethod):
     """
 
     set: str = "irregular"
+    # inferred: method.rho - not given; 0.1 / learning rate is from a trial (docstring)
     rho: float | None = None  # ADMM penalty; null: 0.1 / learning rate
+    # inferred: method.phi - not given
     phi: float = 0.1  # redundant: the relative distance that two filters keep
+    # inferred: method.k_levels, method.eps_levels, method.steps_levels - that they move is given, the levels are not
     k_levels: list[float] | None = None  # kept fractions by equal parts of the stage; null: three geometric steps
     eps_levels: list[float] = field(default_factory=lambda: [1 / 3, 2 / 3, 1.0])
     steps_levels: list[int] | None = None
     natural_weight: float = 0.1  # of the clean loss, unless objective= chooses another
+    # inferred: method.limit - training goes on "for longer", how long is not given
     limit: float = 0.25
 
     def __post_init__(self) -> None:

@@ -34,6 +34,7 @@ class AdversarialLowRank(SparseMethod):
             )
 
     def stages(self, context: RecipeContext) -> list[Stage]:
+        # inferred: schedule.sparse - how the factors are fine-tuned is not printed; as A-l0's second stage
         factors = context.stage("low_rank", context.adversarial, schedule="sparse", parameterisation=self.ranks)
         return [context.stage("dense", context.adversarial), factors]
 

@@ -26,6 +26,7 @@ class RobustL1(SparseMethod):
     milder one is the default.
     """
 
+    # inferred: method.strength - DNR's text, the source, gives none; from a trial (docstring)
     strength: float = 1e-4
 
     def stages(self, context: RecipeContext) -> list[Stage]:

@@ -13,6 +13,7 @@ class AdversarialPruning(SparseMethod):
     """Adversarial pruning (AP; ATMC paper, baselines): dense adversarial training, then the largest weights go on."""
 
     def stages(self, context: RecipeContext) -> list[Stage]:
+        # inferred: schedule.sparse - how AP and NAP are fine-tuned is not printed; as A-l0's second stage
         objective, mask = context.adversarial, MagnitudeMask(self.ratio)
         return [context.stage("dense", objective), context.stage("sparse", objective, mask)]
 

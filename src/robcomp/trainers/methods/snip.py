@@ -14,6 +14,7 @@ class SingleShotPruning(SparseMethod):
     """SNIP (Lee et al., ICLR 2019): the network is pruned once, before training, by connection sensitivity, and trained
     from there with its mask fixed. Natural training, unless objective= asks for another."""
 
+    # inferred: method.images - from no source read here
     images: int = 1000  # training images that the sensitivities are measured on
 
     def __post_init__(self) -> None:
