@@ -14,8 +14,8 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from robcomp.evaluation.accuracy import measure
 from robcomp.evaluation.evaluator import Evaluator
 from robcomp.evaluation.suite import SuiteConfig
 
+Trained = TypeVar("Trained", bound=nn.Module)
 Function = Callable[[Tensor], Tensor]
 GAP = 5.0  # points by which an accuracy may be too high without a flag
 PASSES = 10  # over each image that was found, as some defences are random
@@ -55,9 +56,11 @@ class Layers(nn.Module):
         self.layers, self.activation = nn.ModuleList(layers), activation
 
     def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers[:-1]:
-            x = self.activation(layer(x))
-        return self.layers[-1](x)
+        first, *others = self.layers
+        x = first(x)
+        for layer in others:
+            x = layer(self.activation(x))
+        return x
 
     def with_activation(self, activation: Function) -> "Layers":
         """The same layers with another activation between them."""
@@ -114,7 +117,7 @@ class RandomFormat(nn.Module):
 class FixedDraws(nn.Module):
     """The mean logits of a random network over the same `draws` passes each time."""
 
-    def __init__(self, net: nn.Module, draws: int = 8) -> None:
+    def __init__(self, net: nn.Module, draws: int = 5) -> None:
         super().__init__()
         self.net, self.draws = net, draws
 
@@ -136,16 +139,16 @@ class Defended:
 class Workshop:
     """What defences are made of.
 
-    network: the one to defend. train, test: images for training and those that are evaluated. eps: the threat's, Linf.
-    layers: a fresh network's layers, by the number of its input channels. steps, lr: of Adam, on batches of `batch`
-    images. cache: a folder where trained weights are kept, None for nowhere.
+    network: the one to defend. train, test: images for training and those that are evaluated. layers: a fresh network's
+    layers, by the number of its input channels. eps: of PGD-4 in Linf, on whose images is trained; 0: clean ones.
+    steps, lr, batch: of Adam. cache: a folder where trained weights are kept, None for nowhere.
     """
 
     network: nn.Module
     train: Split
     test: Split
-    eps: float
     layers: Callable[[int], Sequence[nn.Module]]
+    eps: float = 0.0
     steps: int = 600
     lr: float = 3e-3
     batch: int = 128
@@ -156,10 +159,9 @@ class Workshop:
     def channels(self) -> int:
         return self.train.images.shape[1]
 
-    @cached_property
-    def images(self) -> Tensor:
-        """The training images, float32 [N, C, H, W] in [0, 1]."""
-        return to_float(self.train.images)
+    def stored(self, count: int = 300) -> Tensor:
+        """The first training images, float32 [count, C, H, W] in [0, 1]."""
+        return to_float(self.train.images[:count])
 
     def fresh(self, seed: int = 0, activation: Function = F.relu, channels: int | None = None) -> Layers:
         """A network of random weights."""
@@ -175,37 +177,32 @@ class Workshop:
         """That many networks, each trained from other weights."""
         return [self.member(seed) for seed in range(count)]
 
-    def trained(
-        self, name: str, model: nn.Module, eps: float = 0.0, soft: Function | None = None, lr: float | None = None
-    ) -> nn.Module:
-        """`model` trained in place and named for the cache; on PGD's images where eps > 0.
-
-        `soft`: probabilities [N, K] of images to be learnt in place of the labels.
-        """
+    def trained(self, name: str, model: Trained, eps: float | None = None, teacher: nn.Module | None = None) -> Trained:
+        """`model` trained in place, and kept under `name`; with an eps of its own, or on a teacher's probabilities."""
         if name in self.made:
             return self.made[name]
         path = self.cache and self.cache / f"{name}.pt"
         if path and path.exists():
             model.load_state_dict(torch.load(path, weights_only=True))
         else:
-            self._train(model, eps, soft, lr or self.lr)
+            self._train(model, self.eps if eps is None else eps, teacher)
             if path:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 torch.save(model.state_dict(), path)
         self.made[name] = model.eval().requires_grad_(False)
         return model
 
-    def _train(self, model: nn.Module, eps: float, soft: Function | None, lr: float) -> None:
+    def _train(self, model: nn.Module, eps: float, teacher: nn.Module | None) -> None:
         random = torch.Generator().manual_seed(0)
-        optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+        optimizer = torch.optim.Adam(model.parameters(), lr=self.lr)
         model.train()
         for _ in range(self.steps):
-            chosen = torch.randperm(len(self.images), generator=random)[: self.batch]
-            x, y = self.images[chosen], self.train.labels[chosen]
-            aim = soft(x) if soft else y
-            inputs = PGD(eps, steps=4)(model, x, y, random) if eps else x
+            chosen = torch.randperm(len(self.train), generator=random)[: self.batch]
+            x, y = to_float(self.train.images[chosen]), self.train.labels[chosen]
+            attacked = PGD(eps, steps=4)(model, x, y, random) if eps else x
+            aim = teacher(x).softmax(1) if teacher else y
             optimizer.zero_grad()
-            F.cross_entropy(model(inputs), aim).backward()
+            F.cross_entropy(model(attacked), aim).backward()
             optimizer.step()
 
 
@@ -464,7 +461,7 @@ def thermometer_encoding(w: Workshop) -> Defended:
 @defence
 def nearest_training_image(w: Workshop) -> Defended:
     """The nearest of 300 training images in the image's place (in the manner of Samangouei et al., ICLR 2018)."""
-    stored = w.images[:300]
+    stored = w.stored()
     return squeezed(w.network, nearest(stored), blend(stored))
 
 
@@ -615,15 +612,15 @@ def majority_of_5(w: Workshop) -> Defended:
 
 @defence
 def majority_under_noise(w: Workshop) -> Defended:
-    """How many of seven passes with noise decide for each class (after Cohen et al., ICML 2019, who take 100,000)."""
+    """How many of five passes with noise decide for each class (after Cohen et al., ICML 2019, who take 100,000)."""
     net = random_input(w, noise(0.2)).model
-    return Defended(Members([net] * 7, votes), FixedDraws(net))
+    return Defended(Members([net] * 5, votes), FixedDraws(net))
 
 
 @defence
 def nearest_neighbours(w: Workshop) -> Defended:
     """How many of the five nearest of 300 training images are of each class (Sitawarin and Wagner, 2019)."""
-    stored, classes = w.images[:300], F.one_hot(w.train.labels[:300]).float()
+    stored, classes = w.stored(), F.one_hot(w.train.labels[:300]).float()
 
     def count(x: Tensor) -> Tensor:
         return classes[distances(x, stored).topk(5, largest=False).indices].sum(1)
@@ -657,8 +654,7 @@ def random_choice_of_5_rounded(w: Workshop) -> Defended:
 def defensive_distillation(w: Workshop) -> Defended:
     """A network trained at temperature 100 on the answers of another such network (Papernot et al., 2016; broken by
     Carlini and Wagner, 2017)."""
-    teacher = w.member(0)
-    student = w.trained("student", w.fresh(seed=9), soft=lambda x: teacher(x).detach().softmax(1))
+    student = w.trained("student", w.fresh(seed=9), teacher=w.member(0))
     return Defended(Wrapped(student, after=lambda z: 100 * z), student)
 
 
@@ -701,24 +697,33 @@ def stochastic_activation_pruning(w: Workshop) -> Defended:
 
 
 def strongest(
-    e: Evaluator, exposed: nn.Module, suite: SuiteConfig, looked: np.ndarray, worst_case: np.ndarray, queries: int
+    e: Evaluator,
+    exposed: nn.Module,
+    suite: SuiteConfig,
+    looked: np.ndarray,
+    worst_case: np.ndarray,
+    steps: int,
+    queries: int,
 ) -> np.ndarray:
     """Which of the images `looked` at (bool [N]) withstand every attack that is known here.
 
-    These are PGD-100 on the margin and APGD-T on the exposed network, the suite's attacks (which left `worst_case`) and
-    Square on the defence itself. Each image found is tried as it is and in whole grey levels. Of a random defence it
-    counts where the majority of PASSES passes misclassifies it, so the suite attacks again.
+    These are PGD (on the margin and on the cross-entropy) and APGD-T on the exposed network, of `steps` steps; the
+    suite's attacks, which left `worst_case`; and Square on the defence itself. Each image found is tried as it is and
+    in whole grey levels. Of a random defence it counts where the majority of PASSES passes misclassifies it, so that
+    the suite attacks again.
     """
     counted = suite.counted()
     ball = max(counted.values(), key=lambda attack: attack.threat.eps)
     random = is_random(e)
-    on_exposed = [PGD(ball.eps, ball.norm, steps=100, loss="margin"), APGDT(ball.eps, ball.norm, steps=100)]
+    on_exposed = [
+        PGD(ball.eps, ball.norm, steps=steps, loss="margin"),
+        PGD(ball.eps, ball.norm, steps=steps),
+        APGDT(ball.eps, ball.norm, steps=steps),
+    ]
     on_itself = [*(counted.values() if random else ()), Square(ball.eps, ball.norm, queries=queries)]
     left = looked.copy() if random else looked & worst_case
-    for network, attack in [
-        *((exposed, attack) for attack in on_exposed),
-        *((e.model, attack) for attack in on_itself),
-    ]:
+    transferred, direct = [(exposed, attack) for attack in on_exposed], [(e.model, attack) for attack in on_itself]
+    for network, attack in transferred + direct:
         if left.any():
             index = np.flatnonzero(left)
             x, y = e.images(index)
@@ -729,9 +734,10 @@ def strongest(
 
 
 def is_random(e: Evaluator) -> bool:
-    """Do two passes differ, on images that lie between grey levels as those of attacks do?"""
+    """Does one of PASSES passes differ, on images that lie between grey levels as those of attacks do?"""
     x = (e.images(np.arange(min(len(e), 20)))[0] * 254.5 + 0.25) / 255
-    return not torch.equal(e.logits(x), e.logits(x))
+    first = e.logits(x)
+    return any(not torch.equal(e.logits(x), first) for _ in range(PASSES))
 
 
 def kept(e: Evaluator, x: Tensor, y: Tensor, passes: int) -> Tensor:
@@ -772,8 +778,8 @@ class Judged:
         return not self.flags if self.gap > GAP else honest and bool(self.flags)
 
 
-def judge(defended: Defended, test: Split, suite: SuiteConfig, queries: int = 5000) -> Judged:
-    """Suite, verdict and strongest attack (its Square of `queries`) on the first `suite.verdict` images that are
+def judge(defended: Defended, test: Split, suite: SuiteConfig, steps: int = 100, queries: int = 5000) -> Judged:
+    """Suite, verdict and strongest attack (of that many steps and queries) on the first `suite.verdict` images that are
     classified correctly."""
     torch.manual_seed(0)
     with Evaluator(defended.model, test, 0, suite.batch_size) as e:
@@ -783,7 +789,7 @@ def judge(defended: Defended, test: Split, suite: SuiteConfig, queries: int = 50
         attacking = sum(attack.seconds for attack in measured.accuracy.attacks.values())
         looked = np.zeros(len(e), bool)
         looked[np.flatnonzero(e.clean)[: suite.verdict]] = True
-        withstood = strongest(e, defended.exposed, suite, looked, measured.outcomes["worst_case"], queries)
+        withstood = strongest(e, defended.exposed, suite, looked, measured.outcomes["worst_case"], steps, queries)
     count = max(int(looked.sum()), 1)
     return Judged(
         clean=float(e.clean.mean()),
