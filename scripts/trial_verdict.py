@@ -1,51 +1,30 @@
 #!/usr/bin/env python3
-"""Does the verdict tell masked gradients from honest ones? Each finished run named, as it is and masked in five ways.
+"""Does the verdict tell defences that only look robust from honest networks?
 
-    python scripts/trial_verdict.py RUN_DIR [RUN_DIR ...] > results/verdict.txt
+    python scripts/trial_verdict.py RUN_DIR [RUN_DIR ...] --cache FOLDER --json results.json
 
-Prints a line a network: the suite's worst case, and the flags that were raised. The masks stand in front of, inside or
-behind the run's own network, whose weights they leave alone.
+Judges each finished run as it is, and every defence of scripts/defences.py built on it; the networks that a defence
+trains are small, and trained on the run's images. A line for each: the accuracy without an attack; under the suite and
+under the strongest attack known, of the images that are correct without one; by how many points the former is higher;
+the seconds of the suite and of the verdict; and the flags. A gap of more than 5 points must be flagged, an honest
+network without one must not. The exit code is 1 if a line breaks this rule.
 """
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from defences import DEFENCES, GAP, Defended, Workshop, judge
+from torch import nn
 
-from robcomp.errors import UserError
-from robcomp.evaluation.accuracy import evaluate_suite
-from robcomp.evaluation.evaluator import Evaluator
-from robcomp.evaluation.verdict import examine
-from robcomp.runs.load import load
+from robcomp.errors import UserError, unknown
+from robcomp.runs.load import LoadedRun, load
+from robcomp.storage import write_json
 
-
-class Wrapped(nn.Module):
-    """before, network, after."""
-
-    def __init__(self, net: nn.Module, before: Callable[[Tensor], Tensor], after: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.net, self.before, self.after = net, before, after
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.after(self.net(self.before(x)))
-
-
-def same(x: Tensor) -> Tensor:
-    return x
-
-
-MASKS = {
-    "as it is": lambda net: net,
-    "saturating input": lambda net: Wrapped(net, lambda x: torch.sigmoid(200 * (x - 0.5)), same),
-    "logits x 1000": lambda net: Wrapped(net, same, lambda z: 1000 * z),
-    "rounded input": lambda net: Wrapped(net, lambda x: (x * 8).round() / 8, same),
-    "random noise": lambda net: Wrapped(net, lambda x: x + 0.05 * torch.randn_like(x), same),
-    "softmax output": lambda net: Wrapped(net, same, lambda z: z.softmax(1)),
-}
+AS_IT_IS = "as it is"
 
 
 def main() -> None:
@@ -53,28 +32,76 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="directories of finished runs")
     parser.add_argument("--images", type=int, default=100, help="test images (default 100)")
     parser.add_argument("--honest", action="store_true", help="the networks as they are only")
+    parser.add_argument("--defences", default=",".join(DEFENCES), help="which of them, separated by commas")
+    parser.add_argument("--steps", type=int, default=600, help="training steps of a defence's networks (default 600)")
+    parser.add_argument("--queries", type=int, default=5000, help="of the strongest attack's Square (default 5000)")
+    parser.add_argument("--cache", type=Path, help="folder to keep the networks in that defences train")
+    parser.add_argument("--json", type=Path, help="file to write the lines to")
     args = parser.parse_args()
-    print(f"{'network':<46} {'mask':<18} clean  worst  seconds  flags")
+    names = [] if args.honest else args.defences.split(",")
+    for name in names:
+        if name not in DEFENCES:
+            raise unknown("defence", name, DEFENCES)
+    print(f"{'network':<34} {'defence':<30} clean  suite  strongest   gap  seconds  flags")
+    lines = []
     for run in args.runs:
-        for mask in list(MASKS)[: 1 if args.honest else None]:
-            print(line(run, mask, args.images), flush=True)
+        loaded = load(run, ["attack=quick", f"dataset.test_subset={args.images}", "device=cpu"])
+        workshop = workshop_of(loaded, args.steps, args.cache)
+        lines += [line(loaded, name, workshop, args.queries) for name in [AS_IT_IS, *names]]
+    if args.json:
+        write_json(args.json, lines)
+    sys.exit(summary(lines))
 
 
-def line(run: Path, mask: str, images: int) -> str:
-    loaded = load(run, ["attack=quick", f"dataset.test_subset={images}", "device=cpu"])
-    facts, suite = loaded.report.run, loaded.config.attack
-    torch.manual_seed(0)
-    started = time.monotonic()
-    with Evaluator(MASKS[mask](loaded.model), loaded.dataset.test, 0) as evaluator:
-        accuracy, outcomes = evaluate_suite(evaluator, suite)
-        attacked = time.monotonic()
-        verdict = examine(evaluator, suite.counted(), outcomes["worst_case"], images)
-    flags = [f"{check.name} ({check.evidence})" for check in verdict.flags] if verdict else []
-    name = f"{facts.dataset} {facts.model} {facts.method} seed {facts.seed}"
-    return (
-        f"{name:<46} {mask:<18} {accuracy.clean.value:5.0%}  {accuracy.worst_case.value:5.0%}  "
-        f"{attacked - started:3.0f}+{time.monotonic() - attacked:3.0f}  {' '.join(flags) or '-'}"
+def workshop_of(loaded: LoadedRun, steps: int, cache: Path | None) -> Workshop:
+    """Defences of a run: their own networks are trained at half of its eps, where PGD breaks more than Square."""
+    shape, classes = loaded.spec.shape, len(loaded.dataset.classes)
+    eps = float(loaded.config.threat.eps) / 2
+    folder = cache and cache / f"{loaded.dataset.name}-{eps:g}-{steps}"
+    return Workshop(
+        loaded.model, loaded.dataset.train, loaded.dataset.test, convolutional(shape, classes), eps, steps, cache=folder
     )
+
+
+def convolutional(shape: tuple[int, ...], classes: int) -> Callable[[int], list[nn.Module]]:
+    """Two convolutions and two linear layers, by the number of channels they see."""
+    height, width = (((side - 3) // 2 - 3) // 2 for side in shape[1:])
+
+    def build(channels: int) -> list[nn.Module]:
+        return [
+            nn.Conv2d(channels, 16, 5, stride=2),
+            nn.Conv2d(16, 32, 5, stride=2),
+            nn.Sequential(nn.Flatten(), nn.Linear(32 * height * width, 100)),
+            nn.Linear(100, classes),
+        ]
+
+    return build
+
+
+def line(loaded: LoadedRun, name: str, workshop: Workshop, queries: int) -> dict[str, Any]:
+    """A network's line: printed, and as it goes into the file."""
+    defended = DEFENCES[name](workshop) if name in DEFENCES else Defended(loaded.model, loaded.model)
+    suite = replace(loaded.config.attack, verdict=len(loaded.dataset.test))
+    found = judge(defended, loaded.dataset.test, suite, queries=queries)
+    facts = loaded.report.run
+    network = f"{facts.dataset} {facts.model} {facts.method} seed {facts.seed}"
+    wrong = found.wrong(honest=name == AS_IT_IS)
+    flags = ("WRONG: " if wrong else "") + (" ".join(found.flags) or "-")
+    print(
+        f"{network:<34} {name:<30} {found.clean:5.0%}  {found.worst_case:5.0%}  {found.strongest:9.0%} "
+        f"{found.gap:5.0f}  {found.seconds[0]:3.0f}+{found.seconds[1]:3.0f}  {flags}",
+        flush=True,
+    )
+    return {"network": network, "run": facts.id, "defence": name, **asdict(found), "gap": found.gap, "wrong": wrong}
+
+
+def summary(lines: list[dict[str, Any]]) -> int:
+    """Prints how many were flagged, of those that had to be and of the honest ones; the exit code."""
+    high = [row for row in lines if row["defence"] != AS_IT_IS and row["gap"] > GAP]
+    honest = [row for row in lines if row["defence"] == AS_IT_IS]
+    for what, rows in ((f"Defences with a gap above {GAP:g} points", high), ("Honest networks", honest)):
+        print(f"{what}: {sum(bool(row['flags']) for row in rows)} of {len(rows)} flagged.")
+    return int(any(row["wrong"] for row in lines))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from robcomp.settings.compose import compose_config
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 TESTED = {"bench_projections", "bench_training", "compare_attacks", "render_docs", "render_results", "trial_verdict"}
+IMPORTED = {"defences"}
 
 pytestmark = pytest.mark.usefixtures("sandbox", "no_curves")
 
@@ -36,7 +37,7 @@ def start(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], n
 
 
 def test_every_script_is_here() -> None:
-    assert {path.stem for path in SCRIPTS.glob("*.py")} == TESTED
+    assert {path.stem for path in SCRIPTS.glob("*.py")} == TESTED | IMPORTED
 
 
 def test_bench_projections(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,9 +89,18 @@ def test_compare_attacks_memory(
 
 
 def test_trial_verdict(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    out = start(monkeypatch, capsys, "trial_verdict", finished, "--images", 20, "--honest")
-    assert "tiny lenet al0 seed 0" in out
-    assert "as it is" in out
+    """The run as it is, a defence around it and one that is trained; what was trained is read from the cache."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    wanted = ["--images", 20, "--steps", 2, "--queries", 10, "--defences", "rounded input,winners take all"]
+    kept = ["--cache", "cache", "--json", "lines.json"]
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            start(monkeypatch, capsys, "trial_verdict", finished, *wanted, *kept)
+    rows = json.loads(Path("lines.json").read_text())
+    assert [row["defence"] for row in rows] == ["as it is", "rounded input", "winners take all"]
+    assert all(row["network"] == "tiny lenet al0 seed 0" and 0 <= row["strongest"] <= 1 for row in rows)
+    assert [path.name for path in Path("cache").rglob("*.pt")] == ["winners.pt"]
+    assert "Honest networks: " in capsys.readouterr().out
 
 
 def test_render_results(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
