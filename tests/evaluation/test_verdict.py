@@ -122,6 +122,18 @@ def test_masked_networks_are_flagged_for_what_they_are(honest: list[nn.Module], 
     assert reason in flags(mask(honest[0])), name
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_random_choice_of_two_networks_is_random(honest: list[nn.Module], seed: int) -> None:
+    """Both are right on nearly all images, and a draw is the same network for a whole batch."""
+    draws = torch.Generator().manual_seed(seed)
+
+    class Either(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return honest[int(torch.randint(0, 2, (), generator=draws))](x)
+
+    assert "random_output" in flags(Either())
+
+
 def test_centred_logits_are_no_probabilities(honest: list[nn.Module]) -> None:
     assert not flags(Wrapped(honest[0], after=lambda z: z - z.mean(1, keepdim=True)))
 

@@ -16,6 +16,7 @@ from torch.nn.utils import prune
 
 from robcomp.attacks.pgd import PGD
 from robcomp.data import Split, to_float
+from robcomp.evaluation import verdict
 from robcomp.evaluation.suite import SuiteConfig
 
 pytestmark = pytest.mark.slow
@@ -91,7 +92,16 @@ WELL_ATTACKED = {  # on these images their accuracy is at most a few points too 
 }
 
 
-@pytest.mark.parametrize("name", [name for name in zoo.DEFENCES if name not in WELL_ATTACKED])
+SLOW = {"majority under noise", "majority of 5", "jpeg input", "nearest neighbours", "nearest training image"}
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdict, "STEPS", 40)
+    monkeypatch.setattr(verdict, "QUERIES", 500)
+
+
+@pytest.mark.parametrize("name", [name for name in zoo.DEFENCES if name not in WELL_ATTACKED | SLOW])
 def test_a_defence_whose_accuracy_is_too_high_is_flagged(workshop: zoo.Workshop, name: str) -> None:
     judged = zoo.judge(zoo.DEFENCES[name](workshop), workshop.test, SUITE, queries=200)
     assert judged.gap > zoo.GAP
