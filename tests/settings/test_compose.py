@@ -451,4 +451,36 @@ def test_a_stage_has_fields_of_its_own_over_the_schedule_that_it_shares() -> Non
     stages = {stage.name: stage.schedule for stage in config.method.stages(config.recipe_context())}
     assert (stages["retrain"].epochs, stages["retrain"].lr) == (20, 3.0)
     assert (stages["admm"].epochs, stages["admm"].lr) == (200, 0.01)
-    assert stages["retrain"].milestones == [30, 60, 90, 120]
+    assert stages["retrain"].milestones == pytest.approx([8, 15])
+
+
+@pytest.mark.parametrize("dataset", choices("dataset"))
+def test_the_rates_of_admm_fall_as_published_on_every_data_set(dataset: str) -> None:
+    """By thirds of each of the ten periods, and after 80 and 150 of 200 epochs of retraining."""
+    config = compose_config(["method=admm", f"dataset={dataset}", *OWN.get(dataset, [])])
+    base = config.schedule["sparse"].lr * config.training.lr_scale
+    stages = {stage.name: stage.schedule for stage in config.stages()}
+    admm, retrain = stages["admm"], stages["retrain"]
+    parts = [part / 600 * admm.epochs for part in range(600)]
+    expected = [base * 0.1 ** (part % 60 // 20) for part in range(600)]
+    assert [admm.rate(part + 1e-6) for part in parts] == pytest.approx(expected)
+    assert sum(admm.rate(part) < base / 99 for part in parts) <= 601 / 3
+    at = [retrain.rate(share * retrain.epochs) for share in (0, 0.39, 0.41, 0.74, 0.76, 0.99)]
+    assert at == pytest.approx([base, base, base / 10, base / 10, base / 100, base / 100])
+
+
+@pytest.mark.parametrize(
+    ("typed", "decay", "milestones"),
+    [
+        (["schedule.admm.decay=linear"], "linear", None),
+        (["schedule.admm.milestones=[50]"], "milestones", [50]),
+        (["schedule.admm.epochs=60"], "milestones", [20, 40]),
+        (["schedule.sparse.epochs=60", "method.epochs_scale=0.5"], "milestones", [10, 20]),
+    ],
+)
+def test_a_stages_own_fields_go_before_the_methods_milestones(
+    typed: list[str], decay: str, milestones: list[float] | None
+) -> None:
+    admm = compose_config(["method=admm", "dataset=cifar10", *typed]).stages()[1].schedule
+    assert admm.decay == decay
+    assert milestones is None or admm.milestones == pytest.approx(milestones)

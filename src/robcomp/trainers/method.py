@@ -1,6 +1,6 @@
 """A method: settings in, stages out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -33,13 +33,20 @@ class RecipeContext:
     epochs_scale: float = 1.0
     lr_scale: float = 1.0
 
-    def schedule(self, name: str, stage: str) -> Schedule:
-        """The configuration's `schedule.NAME`, with the fields that `schedule.STAGE` sets for this one stage."""
-        shared, own = self.schedules.get(name), self.schedules.get(stage)
+    def schedule(self, name: str, stage: str, milestones: Sequence[float] = ()) -> Schedule:
+        """The configuration's `schedule.NAME`, with the fields that `schedule.STAGE` sets for this one stage.
+
+        milestones: where the learning rate of this stage falls instead, as fractions of its epochs; `schedule.STAGE`
+        may set another decay or other milestones all the same.
+        """
+        shared, typed = self.schedules.get(name), self.schedules.get(stage)
         if not isinstance(shared, Schedule):
             raise unknown("schedule", name, [key for key, how in self.schedules.items() if isinstance(how, Schedule)])
-        schedule = replace(shared, **own) if isinstance(own, Mapping) else shared
-        schedule = schedule.scaled(self.epochs_scale)
+        own = dict(typed) if isinstance(typed, Mapping) else {}
+        if milestones and own.get("decay", "milestones") == "milestones":
+            epochs = own.get("epochs", shared.epochs)
+            own = {"decay": "milestones", "milestones": [share * epochs for share in milestones], **own}
+        schedule = replace(shared, **own).scaled(self.epochs_scale)
         return replace(schedule, lr=schedule.lr * self.lr_scale)
 
     def stage(
@@ -48,15 +55,15 @@ class RecipeContext:
         objective: Objective,
         compressor: Compressor | None = None,
         schedule: str | None = None,
+        milestones: Sequence[float] = (),
         **settings: Any,
     ) -> Stage:
-        """A stage under the configuration's schedule of that name, or of the name `schedule`."""
+        """A stage under the configuration's schedule of that name, or of the name `schedule`; see `schedule`."""
         how = schedule or name
         own = self.schedules.get(name)
         said = name if isinstance(own, Mapping) and "lr" in own else how
-        return Stage(
-            name, objective, self.schedule(how, name), compressor or Compressor(), schedule_name=said, **settings
-        )
+        course = self.schedule(how, name, milestones)
+        return Stage(name, objective, course, compressor or Compressor(), schedule_name=said, **settings)
 
 
 @dataclass
