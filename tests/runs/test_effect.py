@@ -77,8 +77,8 @@ def test_the_stages_that_there_are_are_named() -> None:
 
 
 def test_who_has_milestones_of_its_own_is_named() -> None:
-    with pytest.raises(UserError, match=r"unless schedule\.admm\.decay and schedule\.retrain\.decay say otherwise"):
-        effect.check_training(["method=admm", "dataset=cifar10", "schedule.sparse.decay=linear"])
+    with pytest.raises(UserError, match=r"of admm and retrain falls as .* unless schedule\.admm\.milestones and"):
+        effect.check_training(["method=admm", "dataset=cifar10", "schedule.sparse.milestones=[3]"])
 
 
 def asked(*jobs: str) -> None:

@@ -36,17 +36,17 @@ class RecipeContext:
     def schedule(self, name: str, stage: str, milestones: Sequence[float] = ()) -> Schedule:
         """The configuration's `schedule.NAME`, with the fields that `schedule.STAGE` sets for this one stage.
 
-        milestones: where the learning rate of this stage falls instead, as fractions of its epochs; `schedule.STAGE`
-        may set another decay or other milestones all the same.
+        milestones: where a rate that falls by milestones does so in this stage, as fractions of its epochs, in the
+        place of those that `schedule.NAME` has for a stage of its own; `schedule.STAGE` may set others all the same.
         """
         shared, typed = self.schedules.get(name), self.schedules.get(stage)
         if not isinstance(shared, Schedule):
             raise unknown("schedule", name, [key for key, how in self.schedules.items() if isinstance(how, Schedule)])
         own = dict(typed) if isinstance(typed, Mapping) else {}
-        if milestones and own.get("decay", "milestones") == "milestones":
-            epochs = own.get("epochs", shared.epochs)
-            own = {"decay": "milestones", "milestones": [share * epochs for share in milestones], **own}
-        schedule = replace(shared, **own).scaled(self.epochs_scale)
+        schedule = replace(shared, **own)
+        if milestones and schedule.decay == "milestones" and "milestones" not in own:
+            schedule = replace(schedule, milestones=[share * schedule.epochs for share in milestones])
+        schedule = schedule.scaled(self.epochs_scale)
         return replace(schedule, lr=schedule.lr * self.lr_scale)
 
     def stage(
