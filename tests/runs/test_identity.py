@@ -395,7 +395,7 @@ KEYS = {
     "al0": "a1c0cd06d878",
     "alr": "15ac82819e4a",
     "ap": "c25e4d2dbbf1",
-    "atmc": "bb00dd634dd4",
+    "atmc": "4d938d103bfc",
     "da": "d0f8944ac869",
     "dnr": "bbe88ccaec07",
     "dnr_c": "b28f642a97a9",

@@ -79,6 +79,7 @@ class Method:
         "train_mode_attack": "the inner attack sees batch norm's batch statistics (ATMC and ICCV codes)",
         "test_selection": "each stage hands on the epoch whose robust accuracy was best on the TEST images (ATMC code; "
         "ICCV's in its last stage only and by its losses, DNR's by clean accuracy)",
+        "stale_statistics": "a codebook leaves batch norm the running statistics of the weights before it (ATMC code)",
     }  # name -> what it reproduces; methods add their own
 
     def __post_init__(self) -> None:
