@@ -1,8 +1,10 @@
 """Configurations: what composes, what it comes to, and the one sentence for each that does not."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from robcomp.attacks.pgd import PGD
@@ -343,7 +345,6 @@ WRONG = {
     "quirk": ("method.quirks=[fast]", "unknown method.quirks 'fast'", "no_random_start, off_support"),
     "quirk_of_another_method": ("method=da method.quirks=[attached_dual]", "'attached_dual'", "train_mode_attack"),
     "recipe": ("recipe=dnr", "unknown recipe 'dnr'", "dnr-cifar10"),
-    "recipe_of_another_method": ("recipe=iccv-cifar10 method=da", "sets method.ratios", "recipe=none"),
     "recipe_and_a_schedule": (
         "recipe=dnr-cifar10 schedule.retrain.epochs=3",
         "schedule.retrain is for a stage that method=dnr does not have",
@@ -400,7 +401,10 @@ def test_a_device_that_is_not_there(device: str) -> None:
         choose_device(device)
 
 
-@pytest.mark.parametrize("recipe", [name for name in choices("recipe") if name != "none"])
+RECIPES = [name for name in choices("recipe") if name != "none"]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_a_published_recipe_is_a_whole_configuration_and_the_command_line_wins(recipe: str) -> None:
     config = compose_config([f"recipe={recipe}"])
     paper, dataset = recipe.split("-")
@@ -411,6 +415,30 @@ def test_a_published_recipe_is_a_whole_configuration_and_the_command_line_wins(r
     )
     assert (chosen.model.name, chosen.attack.name, chosen.threat.eps) == ("resnet18", "quick", 0.01)
     assert chosen.method.ratio == 0.3
+
+
+@pytest.mark.parametrize(("place", "recipe"), list(enumerate(RECIPES)))
+def test_every_recipe_takes_rivals_and_every_method_is_one(place: int, recipe: str) -> None:
+    """Each recipe with some of the methods, so that all are met: it stays as it is, and they fit its network."""
+    own = compose_config([f"recipe={recipe}"])
+    for method in choices("method")[place :: len(RECIPES)]:
+        rival = compose_config([f"recipe={recipe}", f"method={method}"])
+        for part in ("dataset", "model", "attack", "threat", "training", "schedule", "ratio"):
+            assert getattr(rival, part) == getattr(own, part)
+        assert rival.method.name == method
+        assert all(stage.schedule.epochs > 0 for stage in rival.stages())
+        with torch.device("meta"):
+            rival.method.check(rival.model.build(tuple(rival.dataset.shape), rival.dataset.classes))
+
+
+def test_a_recipes_settings_of_its_method_are_for_no_other() -> None:
+    def method(*overrides: str) -> Any:
+        return compose_config(["recipe=dnr-cifar100", *overrides]).method
+
+    assert [(how.layers, how.warmup) for how in (method(), method("method=dnr_c"))] == [("conv", 0.0294)] * 2
+    assert method("method.layers=all").layers == "all"
+    assert method("method=sparse_momentum").layers == "all"
+    assert compose_config(["recipe=iccv-mnist", "method=lottery"]).method.ratios["fc1"] == 0.01
 
 
 def test_recipes_say_what_the_papers_print() -> None:
