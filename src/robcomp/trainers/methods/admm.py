@@ -34,7 +34,7 @@ class ADMMMethod(SparseMethod):
 
     The code divides the learning rate by ten after each third of a period in the ADMM stage, where it starts over with
     each dual update, and after 80 and 150 of 200 epochs in the retraining (CIFAR-10). Here these are the milestones on
-    every data set whose rates fall by milestones (inferred): the others are as in `schedule.sparse`, whose milestones,
+    every data set whose rates fall by milestones (inferred); all else is as in `schedule.sparse`, whose milestones,
     made for a single course, would leave most of each period at a thousandth of the rate. Where rates fall linearly
     (MNIST), they do so within each period and over the retraining (inferred): with LeNet, ten epochs on 9,500 images of
     MNIST at eps 0.3 and A-l0's weights a layer at ratio 0.01, the milestones end 5.0 points [3.4, 6.7] and 3.9 [2.4,
