@@ -200,8 +200,8 @@ class Watched(Compressor):
     look: Callable[[TrainState], object]
 
     @property
-    def moves_weights(self) -> bool:
-        return self.inner.moves_weights
+    def refreshes_statistics(self) -> bool:
+        return self.inner.refreshes_statistics
 
     def start(self, state: TrainState) -> Any:
         state.compression = self.inner.start(state)

@@ -63,6 +63,7 @@ class Row:
     objectives: dict[str, type[Objective]] = field(default_factory=dict)  # of the stages that have another
     starts: dict[str, str] = field(default_factory=dict)  # of the stages that do not go on from the one before
     restarts: dict[str, int] = field(default_factory=dict)  # of the stages whose learning rate starts over
+    milestones: dict[str, list[float]] = field(default_factory=dict)  # of the stages that have their own
     natural: tuple[str, ...] = ()  # stages that stay natural whatever objective= asks for
     overrides: tuple[str, ...] = ()
     learned_bits: bool = False  # whether method.bits sets a codebook; quantise.bits fits one afterwards otherwise
@@ -78,6 +79,7 @@ class Row:
 DENSE, RATIO = Compressor(), 0.005
 MASK, L0 = {"dense": DENSE, "sparse": MagnitudeMask(RATIO)}, {"dense": DENSE, "sparse": GlobalL0(RATIO)}
 PRUNING = {"dense": DENSE, "admm": ADMMCompressor(LayerBudgets(RATIO))}
+THIRDS = [200 / 3, 400 / 3]
 ATMC = {**L0, "factored": GlobalL0(RATIO), "quantised": QuantisedL0(RATIO, 8, 0.1, 10)}
 ROWS = {
     "nat": Row({"dense": DENSE}, Natural, ratios=NO_RATIO),
@@ -98,12 +100,21 @@ ROWS = {
         learned_bits=True,
         forms={"factored": FactoredForm(), "quantised": FactoredForm()},
     ),
-    "admm": Row({**PRUNING, "retrain": FixedSupport()}, restarts={"admm": 10}),
+    "admm": Row(
+        {**PRUNING, "retrain": FixedSupport()},
+        restarts={"admm": 10},
+        milestones={"admm": THIRDS, "retrain": [80, 150]},
+    ),
     "admm_oneshot": Row({"oneshot": ADMMOneShotCompressor(RATIO)}, AttackCurriculum),
     "dnr": Row({"rewired": Rewiring(RATIO)}, NaturalWarmup),
     "dnr_c": Row({"rewired": Rewiring(RATIO, beta=1.0)}, Natural),
     "l1": Row({"lasso": Lasso(1e-4), "sparse": MagnitudeMask(RATIO)}),
-    "lottery": Row({**PRUNING, "ticket": FixedSupport()}, starts={"ticket": "init"}, restarts={"admm": 10}),
+    "lottery": Row(
+        {**PRUNING, "ticket": FixedSupport()},
+        starts={"ticket": "init"},
+        restarts={"admm": 10},
+        milestones={"admm": THIRDS},
+    ),
     "prune_first": Row(
         {**MASK, "adversarial": FixedSupport()},
         objectives={"dense": Natural, "sparse": Natural},
@@ -148,7 +159,9 @@ def test_stages_are_the_published_ones(name: str) -> None:
     assert {stage.name: stage.compressor for stage in stages} == row.stages
     for stage in stages:
         how = stage.schedule
-        assert (how.epochs, how.lr, how.milestones) == PUBLISHED[stage.schedule_name]
+        *how_long_and_fast, milestones = PUBLISHED[stage.schedule_name]
+        assert [how.epochs, how.lr] == how_long_and_fast
+        assert how.milestones == pytest.approx(row.milestones.get(stage.name, milestones))
         assert (how.optimizer, how.decay, how.gamma, how.warmup) == ("sgd", "milestones", 0.1, 0)
         assert (how.momentum, how.weight_decay) == (0.9, 1e-4)
         assert type(stage.objective) is row.objectives.get(stage.name, row.objective)
@@ -174,7 +187,8 @@ def test_one_factor_shortens_all_stages(name: str) -> None:
     for stage in config.method.stages(config.recipe_context()):
         epochs, _, milestones = PUBLISHED[stage.schedule_name]
         assert stage.schedule.epochs == epochs // 10
-        assert stage.schedule.milestones == pytest.approx([m / 10 for m in milestones])
+        whole = ROWS[name].milestones.get(stage.name, milestones)
+        assert stage.schedule.milestones == pytest.approx([m / 10 for m in whole])
 
 
 @pytest.mark.parametrize("chosen", ["natural", "adversarial", "mixed", "trades"])

@@ -76,6 +76,11 @@ def test_the_stages_that_there_are_are_named() -> None:
         effect.check_training(["method=al0", "schedule.factored.epochs=3"])
 
 
+def test_who_has_milestones_of_its_own_is_named() -> None:
+    with pytest.raises(UserError, match=r"of admm and retrain falls as .* unless schedule\.admm\.milestones and"):
+        effect.check_training(["method=admm", "dataset=cifar10", "schedule.sparse.milestones=[3]"])
+
+
 def asked(*jobs: str) -> None:
     effect.check([effect.Job(job.split()) for job in jobs], effect.TRAINING)
 

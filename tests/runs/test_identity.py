@@ -390,17 +390,17 @@ def test_lists_and_mappings_are_described_to_the_bottom() -> None:
 
 
 KEYS = {
-    "admm": "1e002032787e",
+    "admm": "9fc00694583d",
     "admm_oneshot": "3763ba901ab8",
     "al0": "a1c0cd06d878",
     "alr": "15ac82819e4a",
     "ap": "c25e4d2dbbf1",
-    "atmc": "bb00dd634dd4",
+    "atmc": "4d938d103bfc",
     "da": "d0f8944ac869",
     "dnr": "bbe88ccaec07",
     "dnr_c": "b28f642a97a9",
     "l1": "d7875fe2d6f7",
-    "lottery": "e810c367cfa8",
+    "lottery": "69e3cf5b78f3",
     "nap": "3be3430172c5",
     "nat": "606d88c3cf26",
     "prune_first": "a1a93fb6dffe",

@@ -1,8 +1,10 @@
 """Configurations: what composes, what it comes to, and the one sentence for each that does not."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from robcomp.attacks.pgd import PGD
@@ -360,7 +362,6 @@ WRONG = {
     "quirk": ("method.quirks=[fast]", "unknown method.quirks 'fast'", "no_random_start, off_support"),
     "quirk_of_another_method": ("method=da method.quirks=[attached_dual]", "'attached_dual'", "train_mode_attack"),
     "recipe": ("recipe=dnr", "unknown recipe 'dnr'", "dnr-cifar10"),
-    "recipe_of_another_method": ("recipe=iccv-cifar10 method=da", "sets method.ratios", "recipe=none"),
     "recipe_and_a_schedule": (
         "recipe=dnr-cifar10 schedule.retrain.epochs=3",
         "schedule.retrain is for a stage that method=dnr does not have",
@@ -417,7 +418,10 @@ def test_a_device_that_is_not_there(device: str) -> None:
         choose_device(device)
 
 
-@pytest.mark.parametrize("recipe", [name for name in choices("recipe") if name != "none"])
+RECIPES = [name for name in choices("recipe") if name != "none"]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_a_published_recipe_is_a_whole_configuration_and_the_command_line_wins(recipe: str) -> None:
     config = compose_config([f"recipe={recipe}"])
     paper, dataset = recipe.split("-")
@@ -428,6 +432,30 @@ def test_a_published_recipe_is_a_whole_configuration_and_the_command_line_wins(r
     )
     assert (chosen.model.name, chosen.attack.name, chosen.threat.eps) == ("resnet18", "quick", 0.01)
     assert chosen.method.ratio == 0.3
+
+
+@pytest.mark.parametrize(("place", "recipe"), list(enumerate(RECIPES)))
+def test_every_recipe_takes_rivals_and_every_method_is_one(place: int, recipe: str) -> None:
+    """Each recipe with some of the methods, so that all are met: it stays as it is, and they fit its network."""
+    own = compose_config([f"recipe={recipe}"])
+    for method in choices("method")[place :: len(RECIPES)]:
+        rival = compose_config([f"recipe={recipe}", f"method={method}"])
+        for part in ("dataset", "model", "attack", "threat", "training", "schedule", "ratio"):
+            assert getattr(rival, part) == getattr(own, part)
+        assert rival.method.name == method
+        assert all(stage.schedule.epochs > 0 for stage in rival.stages())
+        with torch.device("meta"):
+            rival.method.check(rival.model.build(tuple(rival.dataset.shape), rival.dataset.classes))
+
+
+def test_a_recipes_settings_of_its_method_are_for_no_other() -> None:
+    def method(*overrides: str) -> Any:
+        return compose_config(["recipe=dnr-cifar100", *overrides]).method
+
+    assert [(how.layers, how.warmup) for how in (method(), method("method=dnr_c"))] == [("conv", 0.0294)] * 2
+    assert method("method.layers=all").layers == "all"
+    assert method("method=sparse_momentum").layers == "all"
+    assert compose_config(["recipe=iccv-mnist", "method=lottery"]).method.ratios["fc1"] == 0.01
 
 
 def test_recipes_say_what_the_papers_print() -> None:
@@ -468,4 +496,43 @@ def test_a_stage_has_fields_of_its_own_over_the_schedule_that_it_shares() -> Non
     stages = {stage.name: stage.schedule for stage in config.method.stages(config.recipe_context())}
     assert (stages["retrain"].epochs, stages["retrain"].lr) == (20, 3.0)
     assert (stages["admm"].epochs, stages["admm"].lr) == (200, 0.01)
-    assert stages["retrain"].milestones == [30, 60, 90, 120]
+    assert stages["retrain"].milestones == pytest.approx([8, 15])
+
+
+@pytest.mark.parametrize("dataset", choices("dataset"))
+def test_admm_learns_throughout_each_of_its_periods_on_every_data_set(dataset: str) -> None:
+    """By milestones as published: the thirds of each of the ten periods, and 80 and 150 of 200 epochs of retraining.
+
+    Where rates fall linearly they do so in each period.
+    """
+    config = compose_config(["method=admm", f"dataset={dataset}", *OWN.get(dataset, [])])
+    base = config.schedule["sparse"].lr * config.training.lr_scale
+    stages = {stage.name: stage.schedule for stage in config.stages()}
+    admm, retrain = stages["admm"], stages["retrain"]
+    parts = [part / 600 * admm.epochs for part in range(600)]
+    rates = [admm.rate(part + 1e-6) for part in parts]
+    assert sum(rate < base / 99 for rate in rates) <= 200
+    if admm.decay == "linear":
+        assert rates == pytest.approx([base * (1 - part % 60 / 60) for part in range(600)], rel=1e-3)
+        return
+    assert rates == pytest.approx([base * 0.1 ** (part % 60 // 20) for part in range(600)])
+    at = [retrain.rate(share * retrain.epochs) for share in (0, 0.39, 0.41, 0.74, 0.76, 0.99)]
+    assert at == pytest.approx([base, base, base / 10, base / 10, base / 100, base / 100])
+
+
+@pytest.mark.parametrize(
+    ("typed", "decay", "milestones"),
+    [
+        (["schedule.admm.decay=linear"], "linear", None),
+        (["schedule.sparse.decay=linear"], "linear", None),
+        (["schedule.admm.milestones=[50]"], "milestones", [50]),
+        (["schedule.admm.epochs=60"], "milestones", [20, 40]),
+        (["schedule.sparse.epochs=60", "method.epochs_scale=0.5"], "milestones", [10, 20]),
+    ],
+)
+def test_a_stages_own_fields_go_before_the_methods_milestones(
+    typed: list[str], decay: str, milestones: list[float] | None
+) -> None:
+    admm = compose_config(["method=admm", "dataset=cifar10", *typed]).stages()[1].schedule
+    assert admm.decay == decay
+    assert milestones is None or admm.milestones == pytest.approx(milestones)

@@ -169,6 +169,12 @@ BAD = {
         "schedule.retrain is for a stage that method=atmc does not have",
         "its stages are",
     ),
+    "recipe_for_another_method": (
+        "recipe/r.yaml:# @package _global_\nmethod: {layers: conv}",
+        "-cd own recipe=r",
+        "no key method.layers",
+        "r.yaml",
+    ),
     "experiment_with_a_typo": (
         "experiment/e.yaml:# @package _global_\nsed: 3",
         "-cd own +experiment=e",

@@ -200,7 +200,7 @@ def test_the_method_is_one_stage_from_scratch() -> None:
     (stage,) = stages("method.ratio=0.1", "method.set=funnel", "method.k_levels=[1,0.5,0.1]", "method.limit=0.5")
     assert (stage.name, stage.schedule_name, stage.limit) == ("oneshot", "dense", 0.5)
     assert stage.compressor == ADMMOneShotCompressor(0.1, "funnel", 2.0, k_levels=[1.0, 0.5, 0.1])  # rho = 0.1 / 0.05
-    assert stage.compressor.moves_weights
+    assert stage.compressor.refreshes_statistics
     assert stages("training.lr_scale=0.1")[0].compressor.rho == pytest.approx(20)
     assert stages("training.lr_scale=0.1", "method.rho=3")[0].compressor.rho == 3
     assert stages("schedule.dense.lr=0")[0].compressor.rho > 0

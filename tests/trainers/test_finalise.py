@@ -1,15 +1,18 @@
 """The final weights: averaged, inside the constraint, with batch statistics of their own; training is untouched."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from tiny import clones, dataset, rng, train_stage, train_state, two_layers
+from tiny import clones, convolutional, dataset, randomise_batch_norm, rng, train_stage, train_state, two_layers
 from torch import nn
 
 from robcomp.attacks.pgd import PGD
 from robcomp.models.resnet import ResNetConfig
+from robcomp.settings.compose import compose_config
 from robcomp.trainers.compressor import Compressor
+from robcomp.trainers.compressors.codebook import PostTraining, QuantisedL0
 from robcomp.trainers.compressors.sparsity import GlobalL0
 from robcomp.trainers.loop import stage_loop as loop
 from robcomp.trainers.loop.finalise import STATISTICS_IMAGES, WeightAverage, finalise, finalised, refresh_statistics
@@ -162,7 +165,7 @@ def test_training_goes_on_to_the_bit_after_a_look_at_the_final_weights() -> None
 @pytest.mark.parametrize("moves", [False, True])
 def test_statistics_are_refreshed_where_the_constraint_moves_the_weights(moves: bool) -> None:
     class Halving(Compressor):
-        moves_weights = moves
+        refreshes_statistics = moves
 
         def compressed(self, state: TrainState) -> dict[str, torch.Tensor]:
             return {name: weight / 2 for name, weight in super().compressed(state).items()}
@@ -173,6 +176,47 @@ def test_statistics_are_refreshed_where_the_constraint_moves_the_weights(moves: 
     finalise(state, Natural(), Halving(), None)
     changed = [not torch.equal(a, b) for a, b in zip(before, model.buffers(), strict=True)]
     assert any(changed) == moves
+
+
+CODEBOOKS = [PostTraining(2), QuantisedL0(0.5, 2)]
+
+
+@pytest.mark.parametrize("compressor", CODEBOOKS, ids=lambda compressor: compressor.kind)
+def test_after_a_codebook_the_statistics_are_those_of_the_quantised_network(compressor: Compressor) -> None:
+    """Against the mean and the variance of what each batch brings to the batch norm; or stale, where that is asked."""
+    for stale in (False, True):
+        model = convolutional().train()
+        randomise_batch_norm(model)
+        state, norm = train_state(model, data=dataset(40)), model[2].bn
+        before = norm.running_mean.clone(), norm.running_var.clone()
+        chosen = replace(compressor, stale_statistics=stale)
+        state.compression = chosen.start(state)
+        finalise(state, Natural(), chosen, None)
+        assert len(model[0].weight.unique()) <= 5
+        with torch.no_grad():
+            arriving = [model[2].conv(model[1](model[0](x))) for x, _ in state.samples(40)]
+        means = torch.stack([batch.mean((0, 2, 3)) for batch in arriving]).mean(0)
+        variances = torch.stack([batch.var((0, 2, 3)) for batch in arriving]).mean(0)
+        expected = before if stale else (means, variances)
+        assert torch.allclose(norm.running_mean, expected[0], atol=1e-6)
+        assert torch.allclose(norm.running_var, expected[1], rtol=1e-4)
+        assert not torch.allclose(means, before[0], atol=1e-2)
+
+
+@pytest.mark.parametrize("compressor", CODEBOOKS, ids=lambda compressor: compressor.kind)
+def test_without_batch_norm_a_codebook_is_the_same_to_the_bit(compressor: Compressor, tmp_path: Path) -> None:
+    found = []
+    for stale in (False, True):
+        stage = Stage("quantised", Adversarial(PGD(0.1, steps=1)), STEADY, replace(compressor, stale_statistics=stale))
+        state = train_state(two_layers(), data=dataset(40, val=10), epochs=3)
+        found.append(train_stage(stage, state, tmp_path / str(stale)).tensors)
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_stale_statistics_are_a_quirk_of_every_codebook() -> None:
+    for chosen in (["method=atmc"], ["method=al0", "quantise.bits=8"]):
+        for quirks, stale in (([], False), (["method.quirks=[stale_statistics]"], True)):
+            assert compose_config([*chosen, *quirks]).stages()[-1].compressor.stale_statistics == stale
 
 
 def test_few_images_are_enough_for_the_statistics() -> None:

@@ -23,6 +23,7 @@ from robcomp.settings.choices import GROUPS, choices
 from robcomp.settings.compose import compose_node, to_config
 from robcomp.settings.schema import Config
 from robcomp.storage import describe
+from robcomp.trainers.stage import SCHEDULES, Stage
 
 
 @dataclass(frozen=True)
@@ -220,6 +221,9 @@ def _why_of_training(key: str, config: Config) -> str:
         if rest[0] not in {*used, *(stage.name for stage in stages)}:
             under = " and ".join(f"schedule.{name}" for name in used)
             return f"{method} has the stage{'s' if len(stages) > 1 else ''} {names}, under {under}"
+        if rest[1:] == ["milestones"] and (apart := _apart(stages, rest[0], config)):
+            own = " and ".join(f"schedule.{stage}.milestones" for stage in apart)
+            return f"the learning rate of {' and '.join(apart)} falls as the method says, unless {own} say otherwise"
         how = next(s.schedule for s in stages if rest[0] in (s.name, s.schedule_name))
         return f"with optimizer={how.optimizer}, decay={how.decay} and epochs={how.epochs} it plays no part"
     if top == "attack":
@@ -232,6 +236,14 @@ def _why_of_training(key: str, config: Config) -> str:
         return "no other setting of the data set calls for it"
     objective = "" if config.objective.name == "method" else f" with objective={config.objective.name}"
     return f"{method}{objective} has no use for it"
+
+
+def _apart(stages: Sequence[Stage], name: str, config: Config) -> list[str]:
+    """The stages under the shared `schedule.NAME` that have other milestones."""
+    if name not in SCHEDULES:
+        return []
+    shared = config.recipe_context().schedule(name, name).milestones
+    return [stage.name for stage in stages if stage.schedule_name == name and stage.schedule.milestones != shared]
 
 
 def _why_of_evaluation(key: str, config: Config) -> str:

@@ -85,16 +85,10 @@ def as_user_error(
     missing = re.search(r"Key '(.+?)' (?:is not in struct|not in '\w+')", message)
     if missing:
         parent = key.rpartition(".")[0]
-        recipe = next((o for o in overrides if o.startswith("recipe=") and o != "recipe=none"), None)
         if key == "experiment" and own:
             return UserError(f"{' or '.join(map(str, own))} needs '# @package _global_' as its first line.")
         if hint:
             return UserError(f"there is no key {key}{hint}.")
-        if recipe and not typed:
-            return UserError(
-                f"{recipe} sets {key}, which is not in the {parent or 'configuration'} that was chosen; leave "
-                f"{parent}= to the recipe, or take recipe=none."
-            )
         if parent == "attack.attacks":
             return UserError(
                 f"the attack suite has no attack '{missing[1]}'; set one of {', '.join(keys(parent))}, or add one by "

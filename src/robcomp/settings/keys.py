@@ -35,7 +35,7 @@ def defaults(chosen: Mapping[str, str], folders: Sequence[Path] = ()) -> dict[st
     """The choice of every group: conf/config.yaml's, what the chosen files put in its place, and the `chosen` ones."""
     names: dict[str, str] = {}
     for line in _defaults(_read(conf_dir() / "config.yaml")):
-        names |= line
+        names |= {group: name for group, name in line.items() if group in GROUPS}
     names |= chosen
     for group in ("dataset", "recipe", EXPERIMENT):
         for line in _defaults(_file(group, names.get(group, ""), folders)):

@@ -241,7 +241,8 @@ class Config:
         """The stages that the method trains under this configuration, the codebook after training included."""
         stages = self.method.stages(self.recipe_context())
         if self.quantise.bits < FULL_BITS:
-            last, codebook = stages[-1], PostTraining(self.quantise.bits)
+            last = stages[-1]
+            codebook = PostTraining(self.quantise.bits, "stale_statistics" in self.method.quirks)
             # the name seeds random numbers, as every stage's does: it stays as it was first spelled
             stages.append(Stage("quantize", last.objective, Schedule(epochs=0), codebook, last.parameterisation))
         return stages

@@ -27,7 +27,11 @@ class Compressor:
 
     kind: ClassVar[str] = "none"
     revision: ClassVar[int] = 1
-    moves_weights: ClassVar[bool] = False  # whether `finalise` does, so that batch norm's statistics go stale
+
+    @property
+    def refreshes_statistics(self) -> bool:
+        """Whether `finalise` moves the weights, so that batch norm's running statistics are then estimated again."""
+        return False
 
     def start(self, state: "TrainState") -> Any:
         """Before the first step: the run state, None where there is none. May change the weights.

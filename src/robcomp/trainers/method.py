@@ -1,6 +1,6 @@
 """A method: settings in, stages out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -33,12 +33,19 @@ class RecipeContext:
     epochs_scale: float = 1.0
     lr_scale: float = 1.0
 
-    def schedule(self, name: str, stage: str) -> Schedule:
-        """The configuration's `schedule.NAME`, with the fields that `schedule.STAGE` sets for this one stage."""
-        shared, own = self.schedules.get(name), self.schedules.get(stage)
+    def schedule(self, name: str, stage: str, milestones: Sequence[float] = ()) -> Schedule:
+        """The configuration's `schedule.NAME`, with the fields that `schedule.STAGE` sets for this one stage.
+
+        milestones: where a rate that falls by milestones does so in this stage, as fractions of its epochs, in the
+        place of those that `schedule.NAME` has for a stage of its own; `schedule.STAGE` may set others all the same.
+        """
+        shared, typed = self.schedules.get(name), self.schedules.get(stage)
         if not isinstance(shared, Schedule):
             raise unknown("schedule", name, [key for key, how in self.schedules.items() if isinstance(how, Schedule)])
-        schedule = replace(shared, **own) if isinstance(own, Mapping) else shared
+        own = dict(typed) if isinstance(typed, Mapping) else {}
+        schedule = replace(shared, **own)
+        if milestones and schedule.decay == "milestones" and "milestones" not in own:
+            schedule = replace(schedule, milestones=[share * schedule.epochs for share in milestones])
         schedule = schedule.scaled(self.epochs_scale)
         return replace(schedule, lr=schedule.lr * self.lr_scale)
 
@@ -48,15 +55,15 @@ class RecipeContext:
         objective: Objective,
         compressor: Compressor | None = None,
         schedule: str | None = None,
+        milestones: Sequence[float] = (),
         **settings: Any,
     ) -> Stage:
-        """A stage under the configuration's schedule of that name, or of the name `schedule`."""
+        """A stage under the configuration's schedule of that name, or of the name `schedule`; see `schedule`."""
         how = schedule or name
         own = self.schedules.get(name)
         said = name if isinstance(own, Mapping) and "lr" in own else how
-        return Stage(
-            name, objective, self.schedule(how, name), compressor or Compressor(), schedule_name=said, **settings
-        )
+        course = self.schedule(how, name, milestones)
+        return Stage(name, objective, course, compressor or Compressor(), schedule_name=said, **settings)
 
 
 @dataclass
@@ -72,6 +79,7 @@ class Method:
         "train_mode_attack": "the inner attack sees batch norm's batch statistics (ATMC and ICCV codes)",
         "test_selection": "each stage hands on the epoch whose robust accuracy was best on the TEST images (ATMC code; "
         "ICCV's in its last stage only and by its losses, DNR's by clean accuracy)",
+        "stale_statistics": "a codebook leaves batch norm the running statistics of the weights before it (ATMC code)",
     }  # name -> what it reproduces; methods add their own
 
     def __post_init__(self) -> None:

@@ -59,7 +59,6 @@ class ADMMCompressor(Compressor):
     """
 
     kind: ClassVar[str] = "admm"
-    moves_weights: ClassVar[bool] = True
 
     budgets: LayerBudgets
     rho: float = 1e-2
@@ -75,6 +74,10 @@ class ADMMCompressor(Compressor):
                 raise UserError(f"method.{name}={getattr(self, name)} is out of range; at least {low} is allowed.")
         if self.interval is not None and not self.interval > 0:
             raise UserError(f"method.interval={self.interval:g} is out of range; more than 0 epochs are allowed.")
+
+    @property
+    def refreshes_statistics(self) -> bool:
+        return True
 
     def start(self, state: "TrainState") -> ADMMState:
         pruned, kept = _pruned(state.model, self.budgets)

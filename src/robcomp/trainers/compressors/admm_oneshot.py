@@ -58,7 +58,6 @@ class ADMMOneShotCompressor(Compressor):
     """
 
     kind: ClassVar[str] = "admm_oneshot"
-    moves_weights: ClassVar[bool] = True
 
     ratio: float
     set: str = "irregular"
@@ -82,6 +81,10 @@ class ADMMOneShotCompressor(Compressor):
                 f"method.k_levels=[{shown}] is not allowed; give kept fractions of at most 1 in falling order, the "
                 f"last of them method.ratio={self.ratio:g}."
             )
+
+    @property
+    def refreshes_statistics(self) -> bool:
+        return True
 
     def start(self, state: "TrainState") -> ADMMOneShotState:
         levels = self.k_levels or [self.ratio ** (1 / 3), self.ratio ** (2 / 3), self.ratio]

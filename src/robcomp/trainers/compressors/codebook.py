@@ -28,11 +28,20 @@ def check_bits(bits: int, field: str) -> None:
 
 @dataclass(frozen=True)
 class PostTraining(Compressor):
-    """A codebook of at most 2^bits non-zero values for every tensor, fitted to the weights as they are."""
+    """A codebook of at most 2^bits non-zero values for every tensor, fitted to the weights as they are.
+
+    stale_statistics: batch norm keeps the running statistics of the weights before.
+    """
 
     kind: ClassVar[str] = "post_training_codebook"
+    revision: ClassVar[int] = 2
 
     bits: int
+    stale_statistics: bool = False
+
+    @property
+    def refreshes_statistics(self) -> bool:
+        return not self.stale_statistics
 
     def compressed(self, state: "TrainState") -> dict[str, Tensor]:
         return {
@@ -65,16 +74,22 @@ class QuantisedL0(GlobalL0):
     Source: ATMC (NeurIPS 2019), algorithm 1; published code util_trts.model_train_proj_prune_admm_quant. Two changes
     keep the constraint exact: Z lives on W's support, where the published Z can exceed the budget, and u is zero
     outside it after an update (`off_support` leaves both as published); and the centres start from the last ones
-    instead of random entries.
+    instead of random entries. The final weights get batch statistics of their own; in the published code they have
+    those of W (`stale_statistics`).
     """
 
     kind: ClassVar[str] = "quantised_l0"
-    revision: ClassVar[int] = 2  # raise also when the results of projections.codebook change
+    revision: ClassVar[int] = 3  # raise also when the results of projections.codebook change
 
     bits: int = 8
     rho: float = 0.1
     interval: int = 10
     off_support: bool = False
+    stale_statistics: bool = False
+
+    @property
+    def refreshes_statistics(self) -> bool:
+        return not self.stale_statistics
 
     def start(self, state: "TrainState") -> QuantisedL0State:
         k = super().start(state).k

@@ -54,13 +54,13 @@ def finalise(
 ) -> None:
     """Turn the model in training, in place, into what the stage would hand on if it ended now.
 
-    With an average, or where the constraint moved the weights (`Compressor.moves_weights`), batch norm's running
+    With an average, or where the constraint moved the weights (`Compressor.refreshes_statistics`), batch norm's running
     statistics belong to other weights and are estimated anew, on at most `images` images.
     """
     if average is not None:
         average.write(state.model)
     compressor.finalise(state)
-    if average is not None or compressor.moves_weights:
+    if average is not None or compressor.refreshes_statistics:
         refresh_statistics(state, objective, min(images, STATISTICS_IMAGES))
 
 

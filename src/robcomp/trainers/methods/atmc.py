@@ -42,8 +42,8 @@ class ATMC(AdversarialL0):
         stages = super().stages(context)
         stages.append(context.stage("factored", objective, GlobalL0(self.ratio), parameterisation=form))
         if self.bits < FULL_BITS:
-            off_support = "off_support" in self.quirks
-            constraint = QuantisedL0(self.ratio, self.bits, self.rho, self.quantise_interval, off_support)
+            published = ("off_support" in self.quirks, "stale_statistics" in self.quirks)
+            constraint = QuantisedL0(self.ratio, self.bits, self.rho, self.quantise_interval, *published)
             stages.append(context.stage("quantised", objective, constraint, parameterisation=form))
         return stages
 
