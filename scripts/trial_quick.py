@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How near does the default suite come to AutoAttack, and what do its last attacks cost? Networks of finished runs.
 
-    OMP_NUM_THREADS=1 python scripts/trial_quick.py results/quick/networks.txt --json results/quick/networks.json
+    OMP_NUM_THREADS=1 python scripts/trial_quick.py results/quick/networks.txt > results/quick/table.txt
 
 LIST names a run directory a line. For each: how many of the first images are classified correctly under PGD alone (the
 attacks of quick on all images), under the whole of quick, and under AutoAttack, which is read from the run's later
@@ -10,7 +10,6 @@ largest difference from AutoAttack, in images of 100.
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -22,7 +21,6 @@ import numpy as np
 from robcomp.errors import UserError
 from robcomp.evaluation.accuracy import measure
 from robcomp.evaluation.evaluator import Evaluator
-from robcomp.evaluation.machine import machine
 from robcomp.report.schema import Report, Verdict
 from robcomp.runs.load import load
 
@@ -33,7 +31,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("list", type=Path, help="text file with a run directory a line")
     parser.add_argument("--images", type=int, default=100, help="test images (default 100)")
-    parser.add_argument("--json", type=Path, help="where to write the figures, next to printing them")
     args = parser.parse_args()
     print(HEAD, flush=True)
     rows = []
@@ -42,8 +39,6 @@ def main() -> None:
         print(line(rows[-1]), flush=True)
     for sentence in summary(rows):
         print(sentence)
-    if args.json:
-        args.json.write_text(json.dumps({"images": args.images, "networks": rows}, indent=2) + "\n")
 
 
 def trial(folder: Path, images: int) -> dict[str, Any]:
@@ -59,7 +54,6 @@ def trial(folder: Path, images: int) -> dict[str, Any]:
     seconds = {name: entry.seconds or 0.0 for name, entry in found.items()}
     strongest = autoattack(folder, images)
     return {
-        "run": str(folder),
         "network": f"{facts.dataset} {facts.method} {_size(run.report)} seed {facts.seed}",
         "clean": measured.accuracy.clean.correct,
         "pgd": int(np.logical_and.reduce([measured.outcomes[name] for name in cheap]).sum()),
@@ -73,7 +67,6 @@ def trial(folder: Path, images: int) -> dict[str, Any]:
         },
         "verdict_then": _said(run.report.verdict),
         "verdict_now": _said(measured.verdict),
-        "machine": f"{machine(run.device, 'float32').name}, {machine(run.device, 'float32').threads} thread(s)",
     }
 
 

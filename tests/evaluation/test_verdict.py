@@ -112,7 +112,7 @@ MASKS: dict[str, tuple[str, Callable[[nn.Module], nn.Module]]] = {
     ),
     "precision at random": ("random_output", lambda net: Wrapped(net, after=one_bit_more_or_less)),
     "softmax": ("probabilities", lambda net: Wrapped(net, after=lambda z: (9 * z).softmax(1))),
-    "scaled softmax": ("probabilities", lambda net: Wrapped(net, after=lambda z: 10 * (9 * z).softmax(1) - 3)),
+    "scaled softmax": ("probabilities", lambda net: Wrapped(net, after=lambda z: 10 * z.softmax(1))),
 }
 
 

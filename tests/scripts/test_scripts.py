@@ -12,11 +12,16 @@ import pytest
 import torch
 from tiny import CPU, run
 
+from robcomp.cli.parser import main
+from robcomp.evaluation import verdict
 from robcomp.report import records, results
 from robcomp.settings.compose import compose_config
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-TESTED = {"bench_projections", "bench_training", "compare_attacks", "render_docs", "render_results", "trial_verdict"}
+TESTED = {
+    *("bench_projections", "bench_training", "compare_attacks", "judge_claims", "render_docs", "render_results"),
+    *("trial_quick", "trial_verdict"),
+}
 IMPORTED = {"defences"}
 
 pytestmark = pytest.mark.usefixtures("sandbox", "no_curves")
@@ -26,6 +31,12 @@ pytestmark = pytest.mark.usefixtures("sandbox", "no_curves")
 def finished() -> Path:
     """A run directory in the sandbox."""
     return run(["method=al0", "method.ratio=0.3"])
+
+
+@pytest.fixture
+def hasty_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdict, "STEPS", 5)
+    monkeypatch.setattr(verdict, "QUERIES", 20)
 
 
 def start(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, *arguments: object) -> str:
@@ -88,6 +99,7 @@ def test_compare_attacks_memory(
     assert "square" in out
 
 
+@pytest.mark.usefixtures("hasty_verdict")
 def test_trial_verdict(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The run as it is, a defence around it and one that is trained; what was trained is read from the cache."""
     monkeypatch.syspath_prepend(SCRIPTS)
@@ -101,6 +113,37 @@ def test_trial_verdict(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert all(row["network"] == "tiny lenet al0 seed 0" and 0 <= row["strongest"] <= 1 for row in rows)
     assert [path.name for path in Path("cache").rglob("*.pt")] == ["winners.pt"]
     assert "Honest networks: " in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("hasty_verdict")
+def test_trial_quick(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line for each run of the list, beside AutoAttack where the run was attacked by it."""
+    short = [f"attack.attacks.{name}" for name in ("apgd_ce.steps", "apgd_t.steps", "fab_t.steps")]
+    assert main(["evaluate", f"run={finished}", "attack=autoattack", "attack.verdict=0"]) == 0
+    assert main(["evaluate", f"run={finished}", "attack=autoattack", *(f"{key}=1" for key in short)]) == 0
+    Path("list.txt").write_text(f"{finished}\n")
+    lines = start(monkeypatch, capsys, "trial_quick", "list.txt", "--images", 20).splitlines()
+    clean, pgd, quick, strongest = map(int, lines[1].split("seed 0")[1].split()[:4])
+    assert 20 >= clean >= pgd >= quick >= strongest - 1
+    assert lines[2] == f"tiny, 1 networks: pgd above AutoAttack by {pgd - strongest:.1f}, at most {pgd - strongest}"
+
+
+def test_judge_claims(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """On the committed table and its runs: a line under PGD and one under AutoAttack for each claim on PGD."""
+    results = Path(__file__).parents[2] / "results"
+    out = start(
+        monkeypatch,
+        capsys,
+        "judge_claims",
+        results / "rivals-mnist-cpu.json",
+        results / "rivals-mnist-cpu",
+        "--images",
+        100,
+    )
+    lines = out.splitlines()
+    assert len(lines) == 2 * 21
+    assert all("holds" in line or "not" in line for line in lines)
+    assert lines[1].split("AutoAttack")[1].split()[-1] == "holds"  # ADMM irregular above filter
 
 
 def test_render_results(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
