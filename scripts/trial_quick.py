@@ -73,8 +73,9 @@ def trial(folder: Path, images: int) -> dict[str, Any]:
 def autoattack(folder: Path, images: int) -> tuple[int, float] | None:
     """(images that withstand AutoAttack, its seconds) of the first `images`, where the run was attacked by it."""
     for page in sorted(folder.glob("evaluation-*.json")):
-        accuracy = Report.read(page).accuracy
-        if accuracy.autoattack and accuracy.clean.images >= images:
+        report = Report.read(page)
+        accuracy = report.accuracy
+        if accuracy.autoattack and report.evaluated.threat == report.threat and accuracy.clean.images >= images:
             with np.load(page.with_suffix(".npz")) as outcomes:
                 left = int(outcomes["worst_case"][:images].sum())
             return left, sum(entry.seconds or 0.0 for entry in accuracy.attacks.values())

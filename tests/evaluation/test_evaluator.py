@@ -10,6 +10,7 @@ from tiny import images, randomise_batch_norm, rng, two_layers
 from torch import Tensor, nn
 
 from robcomp.attacks.base import ATTACKS, Attack, MinimumNorm
+from robcomp.attacks.fab import FAB
 from robcomp.attacks.pgd import PGD
 from robcomp.data import Split
 from robcomp.errors import UserError
@@ -174,6 +175,8 @@ def test_an_attack_on_survivors_meets_what_those_before_it_left() -> None:
     assert [entry.attacked for entry in records.attacks.values()] == [24, found["strong"].sum(), 24]
     assert [entry.cumulative for entry in records.attacks.values()] == [False, True, False]
     assert not (found["again"] & ~found["strong"]).any()
+    with pytest.raises(UserError, match="wrm has no ball"):
+        suite(True, wrm={"gamma": 1.0, "steps": 1, "survivors": True}).build()
     with pytest.raises(UserError, match="both excluded and for survivors"):
         suite(True, pgd={"eps": 0.1, "excluded": True, "survivors": True}).build()
 
@@ -256,6 +259,14 @@ def test_a_distance_that_only_the_copy_supports_is_looked_for_a_little_further_o
         reach = evaluator.under("halving", Halving(0.04), evaluator.clean, distances=True).distance
     assert reach[2:6:2] == pytest.approx([0.02 * 1.01, 0.04 * 1.01], rel=1e-4)
     assert np.isinf(reach[1::2]).all()
+
+
+def test_distances_of_a_real_attack_that_the_network_supports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No point fools the copy alone, so none is looked for further out."""
+    with Evaluator(Centred(), split(), 0, 10) as evaluator:
+        outcome = evaluator.under("fab", FAB(0.3, steps=5), evaluator.clean, distances=True)
+    assert np.isfinite(outcome.distance).all()
+    assert np.array_equal(outcome.correct, outcome.distance > 0.3)
 
 
 def test_distances_count_only_where_the_network_itself_is_fooled(monkeypatch: pytest.MonkeyPatch) -> None:

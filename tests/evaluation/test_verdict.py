@@ -9,22 +9,24 @@ from tiny import images, two_layers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from robcomp.attacks.apgd import APGDCE
 from robcomp.attacks.pgd import PGD
 from robcomp.data import Split, to_float
 from robcomp.evaluation import verdict as examination
 from robcomp.evaluation.accuracy import evaluate_suite
 from robcomp.evaluation.evaluator import Evaluator
 from robcomp.evaluation.suite import SuiteConfig
-from robcomp.evaluation.verdict import _too_many, examine
+from robcomp.evaluation.verdict import _left_by_gradients, _too_many, examine
 from robcomp.report.schema import Verdict
 
 EPS = 0.12
 QUICK = SuiteConfig(
+    verdict=60,
     attacks={
         "fgsm": {"eps": EPS},
         "pgd": {"eps": EPS, "steps": 20},
         "margin": {"attack": "pgd", "eps": EPS, "steps": 20, "loss": "margin"},
-    }
+    },
 )
 
 
@@ -46,7 +48,7 @@ def verdict(model: nn.Module, suite: SuiteConfig = QUICK, test: Split | None = N
     torch.manual_seed(0)
     with Evaluator(model, test or images(60, 9), 0) as evaluator:
         _, outcomes = evaluate_suite(evaluator, suite)
-        found = examine(evaluator, suite.counted(), outcomes, 60)
+        found = examine(evaluator, suite, outcomes)
     assert found is not None
     return found
 
@@ -134,8 +136,16 @@ def test_a_random_choice_of_two_networks_is_random(honest: list[nn.Module], seed
     assert "random_output" in flags(Either())
 
 
-def test_centred_logits_are_no_probabilities(honest: list[nn.Module]) -> None:
-    assert not flags(Wrapped(honest[0], after=lambda z: z - z.mean(1, keepdim=True)))
+@pytest.mark.parametrize("temperature", [1.0, 5.0])
+def test_unsure_probabilities_are_probabilities(honest: list[nn.Module], temperature: float) -> None:
+    found = verdict(Wrapped(honest[0], after=lambda z: (z / temperature).softmax(1)))
+    assert "probabilities" in {check.name for check in found.flags}
+
+
+@pytest.mark.parametrize("after", [lambda z: z - z.mean(1, keepdim=True), lambda z: 0 * z + torch.tensor([2.0, 1, 1])])
+def test_centred_and_constant_logits_are_no_probabilities(honest: list[nn.Module], after: Callable) -> None:
+    found = verdict(Wrapped(honest[0], after=after))
+    assert "probabilities" not in {check.name for check in found.flags}
 
 
 def test_square_that_breaks_what_gradients_left_is_flagged_also_where_the_suite_has_it(
@@ -143,9 +153,8 @@ def test_square_that_breaks_what_gradients_left_is_flagged_also_where_the_suite_
 ) -> None:
     """As AutoAttack does, with so many queries that nothing is left for the verdict's own Square."""
     rounded = Wrapped(honest[0], lambda x: (x * 4).round() / 4)
-    attacks = {"pgd": {"eps": 3 * EPS, "steps": 5}, "square": {"eps": 3 * EPS, "queries": 400}}
-    suite = SuiteConfig(individual=False, attacks=attacks)
-    found = {check.name: check for check in verdict(rounded, suite).checks}
+    attacks = {"square": {"eps": 3 * EPS, "queries": 400}, "pgd": {"eps": 3 * EPS, "steps": 5, "survivors": True}}
+    found = {check.name: check for check in verdict(rounded, SuiteConfig(attacks=attacks)).checks}
     assert found["black_box_beats_white_box"].flag
 
 
@@ -178,10 +187,33 @@ def test_one_step_that_beats_many_is_flagged() -> None:
 
 def test_nothing_to_check_is_no_verdict() -> None:
     with Evaluator(two_layers(), images(12, 9), 0) as evaluator:
-        surviving = dict.fromkeys([*QUICK.attacks, "zero"], np.ones(12, bool))
-        assert examine(evaluator, QUICK.build(), surviving, 0) is None
-        assert examine(evaluator, {"zero": PGD(0)}, surviving, 10) is None
-        assert examine(evaluator, {}, surviving, 10) is None
+        for suite in (SuiteConfig(verdict=0, attacks=QUICK.attacks), SuiteConfig(attacks={"pgd": {"eps": 0}})):
+            assert examine(evaluator, suite, evaluate_suite(evaluator, suite)[1]) is None
+
+
+def test_much_broken_without_a_flag_is_undecided(honest: list[nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 60 survivors 4 fall, those of the first 6 that are not of class 1: fewer than the rule asks for, but 7 %."""
+
+    def breaks(self: PGD, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.where((torch.arange(len(x)) < 6)[:, None, None, None], images(60, 9).images[1:2] / 255, x)
+
+    monkeypatch.setattr(APGDCE, "perturb", breaks)
+    monkeypatch.setattr(APGDCE, "bounded", False)
+    weak = SuiteConfig(attacks={"pgd": {"eps": 1e-6, "steps": 1}})
+    found = verdict(honest[0], weak)
+    assert found.trusted is None
+    assert not found.flags
+
+
+@pytest.mark.parametrize("individual", [True, False])
+def test_what_square_broke_before_an_attack_by_gradients_counts_for_square(individual: bool) -> None:
+    """An attack on survivors does not meet it, so it has not broken it."""
+    pgd = {"eps": 0.1, "survivors": True} if individual else {"eps": 0.1}
+    suite = SuiteConfig(individual=individual, attacks={"square": {"eps": 0.1, "queries": 2}, "pgd": pgd})
+    looked, square = np.ones(6, bool), np.array([False, False, True, True, True, True])
+    met = looked if suite.order()[0] == "pgd" else square
+    outcomes = {"square": square, "pgd": met & np.array([True, True, True, True, False, False])}
+    assert _left_by_gradients(suite, outcomes, looked).tolist() == [True, True, True, True, False, False]
 
 
 def test_where_nothing_is_correct_no_figure_can_be_too_high() -> None:

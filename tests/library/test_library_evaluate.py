@@ -88,7 +88,7 @@ def test_nothing_is_printed_unless_asked(capfd: pytest.CaptureFixture[str]) -> N
 def test_the_verdict_says_what_it_saw() -> None:
     found = evaluate(verdict=20)
     assert (found.verdict.trusted, found.verdict.images) == (True, 20)
-    assert "no sign that the figures under attack are too high (8 checks on 20 images)" in str(found)
+    assert "Verdict: no flag in 7 checks on 20 images." in str(found)
     masked = evaluate(lambda x: Bands().eval()(x.round()), verdict=20)
     assert masked.verdict.trusted is False
     assert "NOT to be trusted" in str(masked)

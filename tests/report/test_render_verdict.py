@@ -67,7 +67,7 @@ STANDARD = {"apgd_ce": {"steps": 100}, "apgd_t": {"steps": 100, "targets": 9}, "
 
 @pytest.mark.parametrize(
     ("queries", "excluded", "said"),
-    [(5000, False, "and square, AutoAttack."), (4999, False, "not run."), (5000, True, "not run.")],
+    [(5000, False, "which is AutoAttack's standard version."), (4999, False, "not run."), (5000, True, "not run.")],
 )
 def test_autoattack_is_what_has_its_four_attacks_at_full_length(queries: int, excluded: bool, said: str) -> None:
     report = make_report()
@@ -78,6 +78,18 @@ def test_autoattack_is_what_has_its_four_attacks_at_full_length(queries: int, ex
         for name, settings in (STANDARD | square).items()
     }
     assert render.trust(parsed(report)).replace("my_", "").endswith(said)
+
+
+def test_autoattack_at_a_smaller_eps_is_not_that_of_the_worst_case() -> None:
+    report = make_report()
+    lengths = STANDARD | {"square": {"queries": 5000}}
+    own = {name: {"attack": {"name": name, "norm": "Linf", "eps": 0.1, **length}} for name, length in lengths.items()}
+    strong = {"attack": {"name": "fgsm", "norm": "Linf", "eps": 0.3}}
+    base = report["accuracy"]["attacks"]["fgsm"]
+    report["accuracy"]["attacks"] = {name: base | entry for name, entry in own.items()}
+    assert parsed(report).accuracy.autoattack
+    report["accuracy"]["attacks"]["fgsm"] = base | strong
+    assert not parsed(report).accuracy.autoattack
 
 
 def test_a_table_of_the_papers_marks_and_explains() -> None:

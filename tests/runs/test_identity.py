@@ -27,7 +27,7 @@ from robcomp.evaluation.suite import SuiteConfig
 from robcomp.models import MODELS
 from robcomp.models.base import ModelConfig
 from robcomp.models.parameterisation import Parameterisation
-from robcomp.report.schema import Check, Report
+from robcomp.report.schema import Report
 from robcomp.runs import evaluate, identity, train
 from robcomp.runs.identity import run_directory
 from robcomp.runs.load import load
@@ -169,44 +169,33 @@ class Seen:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
 
-    def __call__(self, e: Evaluator, attacks: dict[str, Any], surviving: np.ndarray, images: int) -> None:
-        self.calls.append((set(attacks), surviving.copy(), images))
+    def __call__(self, e: Evaluator, suite: SuiteConfig, outcomes: dict[str, np.ndarray]) -> None:
+        self.calls.append((suite, {name: found.copy() for name, found in outcomes.items()}))
 
 
 @pytest.mark.usefixtures("sandbox", "no_curves")
-def test_the_verdict_is_told_the_attacks_that_count_and_what_withstood_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_verdict_is_told_the_suite_and_what_withstood_its_attacks(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = Seen()
     monkeypatch.setattr(verdict, "examine", seen)
     suite = ["attack.verdict=20", "threat.eps=0.4", "+attack.attacks.far={attack: fgsm, eps: 1.0, excluded: true}"]
     folder = run(["method=nat", *suite])
-    ((attacks, surviving, count),) = seen.calls
+    ((told, found),) = seen.calls
     outcomes = np.load(folder / "outcomes.npz")
-    assert (attacks, count) == ({"fgsm", "pgd"}, 20)
-    assert np.array_equal(surviving, outcomes["worst_case"])
-    assert surviving.sum() < outcomes["clean"].sum()
+    assert (set(told.counted()), told.verdict) == ({"fgsm", "pgd"}, 20)
+    assert all(np.array_equal(found[name], outcomes[name]) for name in ("fgsm", "pgd", "far"))
+    assert found["worst_case"].sum() < found["clean"].sum()
 
 
-def budget(*attacks: PGD) -> tuple[float, str]:
-    found: list[tuple[float, str]] = []
-
-    class Stop(Exception):  # noqa: N818
-        pass
-
-    class Noted(verdict._Examination):
-        def checks(self) -> list[Check]:
-            found.append((self.attacks["verdict.pgd"].threat.eps, self.norm))
-            raise Stop
-
-    with pytest.MonkeyPatch.context() as patch, Evaluator(two_layers(), images(24, 5), 0) as evaluator:
-        evaluator.clean = np.ones(24, bool)
-        patch.setattr(verdict, "_Examination", Noted)
-        with pytest.raises(Stop):
-            verdict.examine(evaluator, dict(enumerate(attacks)), np.ones(24, bool), 20)
-    return found[0]
+def budget(*eps: float) -> tuple[float, str]:
+    """The eps and norm of the verdict's attacks on a suite of PGD at these eps, and of one in L2."""
+    attacks = {f"pgd_{place}": {"attack": "pgd", "eps": value} for place, value in enumerate(eps)}
+    suite = SuiteConfig(attacks={**attacks, "l2": {"attack": "pgd", "eps": 3.0, "norm": "L2"}})
+    attack = verdict.planned(suite, 64)["verdict.pgd"]
+    return attack.threat.eps, attack.norm
 
 
 def test_the_budget_of_the_verdict_is_the_suites_largest() -> None:
-    assert budget(PGD(0.1), PGD(0.3), PGD(0.2)) == (0.3, "Linf")
+    assert budget(0.1, 0.3, 0.2) == (0.3, "Linf")
 
 
 def test_an_attack_in_another_norm_is_excluded() -> None:
@@ -231,17 +220,6 @@ def test_excluded_attacks_tell_distances_in_a_cumulative_suite() -> None:
     assert "cw.distance" in outcomes
     assert "fab.distance" not in outcomes
     assert records.attacks["cw"].excluded
-
-
-@pytest.mark.parametrize(("count", "flag"), [(2, False), (6, True)])
-def test_when_a_count_raises_a_flag(count: int, flag: bool) -> None:
-    looked = np.ones(100, bool)
-    e = Evaluator(two_layers(), images(100, 5), 0)
-    examination = verdict._Examination(e, verdict.planned({"pgd": PGD(0.1)}, 64), looked, looked)
-    broken = np.arange(100) < count
-    assert examination.compare("x", broken, "{}").flag == flag
-    assert examination.compare("x", np.arange(100) < 3 * count, "{}", verdict.HIDDEN).flag is False
-    assert examination.compare("x", np.arange(100) < 21, "{}", verdict.HIDDEN).flag
 
 
 # What may be part of a cache key: these classes with all that derive from them, and these alone. The abstract ones are

@@ -51,7 +51,8 @@ def sensitivity(
     runs = load_all(folders, overrides if chosen else [f"attack={SUITE}", *overrides])
     suite = runs[0].config.attack
     attacks = [described(name, attack) for name, attack in suite.build().items()]
-    plan = [shares, attacks, sorted(suite.excluded()), suite.individual]
+    marked = [sorted(suite.on_survivors())] if suite.individual and suite.on_survivors() else []
+    plan = [shares, attacks, sorted(suite.excluded()), suite.individual, *marked]
     record = Result(SensitivityResult, runs, plan, overrides, out)
     result = record.present(console)
     if result is None:

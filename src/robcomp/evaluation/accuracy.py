@@ -29,9 +29,7 @@ class Measured:
 
 def measure(evaluator: Evaluator, suite: SuiteConfig, progress: EvaluationProgress | None = None) -> Measured:
     """Run the suite, then the checks of its verdict; `progress` is told how far they are."""
-    images, judging = int(evaluator.clean.sum()), {}
-    if suite.verdict:
-        judging = verdict.planned(suite.counted(), evaluator.split.images[0].numel())
+    images, judging = int(evaluator.clean.sum()), verdict.planned(suite, evaluator.split.images[0].numel())
     if progress is not None:
         progress.watch(evaluator)
         costs = {name: attack.cost for name, attack in suite.build().items()}
@@ -40,7 +38,7 @@ def measure(evaluator: Evaluator, suite: SuiteConfig, progress: EvaluationProgre
     if progress is not None:
         costs = {name: attack.cost for name, attack in judging.items()}
         progress.plan(verdict.NAME, costs, min(suite.verdict, images), lines=False)
-    judged = verdict.examine(evaluator, suite.counted(), outcomes, suite.verdict)
+    judged = verdict.examine(evaluator, suite, outcomes)
     if progress is not None and judging:
         progress.close()
     return Measured(accuracy, judged, outcomes)
@@ -60,8 +58,9 @@ def evaluate_suite(evaluator: Evaluator, suite: SuiteConfig) -> tuple[Accuracy, 
     outcomes: Outcomes = {"clean": clean}
     for name in suite.order():
         before = [outcomes[other] for other in found if other in _within(bounded, attacks[name])]
-        candidates = np.logical_and.reduce([clean, *before]) if name in chained else clean
-        outcome = evaluator.under(name, attacks[name], candidates, distances=name not in chained)
+        alone = name not in chained or (name not in counted and not before)  # the first of another norm
+        candidates = clean if alone else np.logical_and.reduce([clean, *before])
+        outcome = evaluator.under(name, attacks[name], candidates, distances=alone)
         outcomes[name] = outcome.correct
         found[name] = proportion(
             outcome.correct,
@@ -69,7 +68,7 @@ def evaluate_suite(evaluator: Evaluator, suite: SuiteConfig) -> tuple[Accuracy, 
             attack=attacks[name].settings(),
             attacked=outcome.attacked,
             seconds=round(outcome.seconds, 2),
-            cumulative=name in chained,
+            cumulative=not alone,
             excluded=name not in counted,
             median_distance=_median(outcome, clean),
         )

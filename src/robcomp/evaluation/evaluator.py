@@ -130,6 +130,8 @@ class Evaluator:
         the shares FURTHER of the way, up to the first one that it does not; infinity where there is none.
         """
         only_copy = (correct & distance.isfinite()).nonzero()[:, 0]
+        if not len(only_copy):
+            return distance
         x, found = self.images(chosen)[0][only_copy], torch.full_like(distance[only_copy], torch.inf)
         for share in FURTHER:
             point = (x + (1 + share) * (x_adv[only_copy] - x)).clamp(0, 1)

@@ -6,8 +6,8 @@ from typing import Any
 
 from robcomp.attacks.base import ATTACKS, Attack, typed
 from robcomp.errors import UserError, unknown
-from robcomp.evaluation.verdict import MIN_VERDICT_IMAGES
 
+MIN_VERDICT_IMAGES = 20  # of which a verdict says something
 RESERVED = ("clean", "worst_case", "file")  # keys of the report and of numpy's archive
 MARKS = ("excluded", "survivors")  # what an entry of `attacks` says beside the attack's own settings
 
@@ -84,9 +84,13 @@ class SuiteConfig:
         return {name for name in self.with_ball() if not self.individual or self.attacks[name].get("survivors")}
 
     def order(self) -> list[str]:
-        """The attacks' names in the order in which they are run: as given, or the cheapest first."""
+        """The attacks' names in the order in which they are run: as given, or cheapest first, those by queries last."""
         built = self.build()
-        return list(built) if self.individual else sorted(built, key=lambda name: built[name].cost)
+        return list(built) if self.individual else sorted(built, key=lambda name: _place(built[name]))
+
+
+def _place(attack: Attack) -> tuple[bool, int]:
+    return not attack.uses_gradients, attack.cost
 
 
 def _attack(name: str, entry: Any, eps: float | None) -> Attack:
@@ -105,6 +109,8 @@ def _attack(name: str, entry: Any, eps: float | None) -> Attack:
     kind = settings.pop("attack", name)
     typed(f"{where}.attack", kind, str)
     cls = ATTACKS[kind]
+    if marks["survivors"] and not cls.bounded:
+        raise UserError(f"{where}.survivors: {kind} has no ball, so no attack before it counts with it; leave it out.")
     allowed = {f.name: f for f in fields(cls)}
     for key, value in settings.items():
         if key not in allowed:

@@ -1,4 +1,4 @@
-"""Can a robust accuracy be trusted? Attacks that are stronger than the suite, and the known signs of a figure too high.
+"""Can a robust accuracy be trusted? The images are attacked anew, and the known signs of a figure too high looked for.
 
 Each check says what it saw in a sentence, whether it raises a flag or not. Sources: Athalye, Carlini and Wagner, 2018
 (masked gradients); Carlini et al., 2019 (what to look for); Croce et al., 2022 (random and saturated outputs).
@@ -17,50 +17,49 @@ from robcomp.attacks.pgd import PGD
 from robcomp.attacks.square import Square
 from robcomp.evaluation.evaluator import Evaluator
 from robcomp.evaluation.statistics import wilson
+from robcomp.evaluation.suite import MIN_VERDICT_IMAGES, SuiteConfig
 from robcomp.report.schema import Check, Verdict
 from robcomp.seeding import generator
 
 NAME = "verdict"  # before the names of its attacks
-MIN_VERDICT_IMAGES = 20  # fewer say nothing: a count raises a flag above 2
 REVISION = 2  # rises when a check, its attack or its threshold changes
 STEPS, QUERIES = 100, 3000  # of the strong attacks: a run of APGD, a search of Square
 PASSES, GROUP = 10, 25  # through the same images, so many at once, to see whether the answers differ
 RANDOM = 1e-4  # their difference, of the largest output's size, from which a network counts as random
 CONSTANT = 1e-3  # spread of the outputs' sums, of their mean, up to which they count as constant
 SHARE = 0.05  # of the images looked at: what is more than this (and than 2 images) raises a flag
-MIN_BROKEN, GAP = 5, 0.05  # images broken, and the lower 95 % bound of their share of the survivors, that raise one
+MIN_BROKEN, GAP = 5, 0.05  # images broken, and the lower end of the interval of their share, that raise one
 
 
-def examine(
-    e: Evaluator, attacks: Mapping[str, Attack], outcomes: Mapping[str, np.ndarray], images: int
-) -> Verdict | None:
-    """The report's "verdict": the checks on the first `images` images that are classified correctly without an attack.
+def examine(e: Evaluator, suite: SuiteConfig, outcomes: Mapping[str, np.ndarray]) -> Verdict | None:
+    """The report's "verdict" on the worst case of `suite`, whose largest eps is the budget here too.
 
-    attacks: those of the suite's worst case, whose largest eps is the budget here too; outcomes: by their names, which
-    images withstood them (bool [N]). "trusted" is None where no flag was raised on too few images to tell. None
-    altogether where nothing was asked for: images = 0, or only attacks of eps 0.
+    It looks at the first `suite.verdict` images that are classified correctly without an attack. outcomes: by the names
+    of the suite's attacks, which images withstood them (bool [N]). "trusted" is None where no flag was raised on too
+    few images to tell. None altogether where nothing was asked for: no images, or only attacks of eps 0.
     """
-    own = planned(attacks, e.split.images[0].numel())
-    if not images or not own:
+    own = planned(suite, e.split.images[0].numel())
+    if not own:
         return None
     looked = np.zeros(len(e), bool)
-    looked[np.flatnonzero(e.clean)[:images]] = True
-    checks = _Examination(e, own, attacks, outcomes, looked).checks() if looked.any() else []
+    looked[np.flatnonzero(e.clean)[: suite.verdict]] = True
+    count = int(looked.sum())
+    if not count:
+        return Verdict(trusted=True, images=0, checks=[])
+    examination = _Examination(e, own, suite, outcomes, looked)
+    checks = examination.checks()
     flagged = any(check.flag for check in checks)
-    return Verdict(
-        trusted=None if 0 < looked.sum() < MIN_VERDICT_IMAGES and not flagged else not flagged,
-        images=int(looked.sum()),
-        checks=checks,
-    )
+    open_ = count < MIN_VERDICT_IMAGES or examination.broken > GAP * count
+    return Verdict(trusted=None if open_ and not flagged else not flagged, images=count, checks=checks)
 
 
-def planned(attacks: Mapping[str, Attack], pixels: int) -> dict[str, Attack]:
-    """The attacks that `examine` runs for a suite whose worst case is over `attacks`, by the names it gives them.
+def planned(suite: SuiteConfig, pixels: int) -> dict[str, Attack]:
+    """The attacks that `examine` runs for a suite, by the names it gives them.
 
     `pixels`: how many numbers an image has. None where there is nothing to examine.
     """
-    budgets = [attack for attack in attacks.values() if attack.threat.eps > 0]
-    if not budgets:
+    budgets = [attack for attack in suite.counted().values() if attack.threat.eps > 0]
+    if not budgets or not suite.verdict:
         return {}
     budget = max(budgets, key=lambda attack: attack.threat.eps)
     eps, norm = budget.threat.eps, budget.norm
@@ -85,19 +84,16 @@ class _Examination:
         self,
         e: Evaluator,
         own: Mapping[str, Attack],
-        suite: Mapping[str, Attack],
+        suite: SuiteConfig,
         outcomes: Mapping[str, np.ndarray],
         looked: np.ndarray,
     ) -> None:
         self.e, self.own, self.looked = e, own, looked
-        budget = own[f"{NAME}.pgd"]
-        self.norm, self.whole = budget.norm, own[f"{NAME}.unlimited_ce"].threat.eps
-        self.count = int(looked.sum())
-        followed = [outcomes[name] for name, attack in suite.items() if attack.uses_gradients]
-        queried = [outcomes[name] for name, attack in suite.items() if not attack.uses_gradients]
-        self.followed = np.logical_and.reduce([looked, *followed])  # what the attacks with gradients left
-        self.surviving = np.logical_and.reduce([self.followed, *queried])  # what the whole suite left
-        self.places = list(self._places())
+        self.norm, self.whole = own[f"{NAME}.pgd"].norm, own[f"{NAME}.unlimited_ce"].threat.eps
+        self.count, self.broken = int(looked.sum()), 0
+        counted = suite.counted()
+        self.surviving = np.logical_and.reduce([looked, *(outcomes[name] for name in counted)])
+        self.followed = _left_by_gradients(suite, outcomes, looked)
 
     def checks(self) -> list[Check]:
         """All of them; what the later ones compare, the earlier ones have computed."""
@@ -109,9 +105,8 @@ class _Examination:
         return [
             self._stronger(self.surviving & ~(white & black)),
             self._black_box(white, white & ~black),
-            self._random(),
+            *self._beside_the_images(),
             self._probabilities(),
-            self._zero_gradients(),
             Check(
                 name="one_step_beats_many",
                 flag=self.many(int(pgd.sum()) - int(fgsm.sum())),
@@ -128,12 +123,14 @@ class _Examination:
         return count > max(2, SHARE * self.count)
 
     def _stronger(self, broken: np.ndarray) -> Check:
-        queries = self._queries()
+        square = self.own[f"{NAME}.square"]
+        assert isinstance(square, Square)
+        self.broken = int(broken.sum())
         return Check(
             name="stronger_attacks",
             flag=_too_many(broken, self.surviving),
-            evidence=f"APGD-CE and APGD-T with {STEPS} steps a run and Square with {queries:,} queries break "
-            f"{int(broken.sum())} of the {int(self.surviving.sum())} images that survive the suite.",
+            evidence=f"APGD-CE and APGD-T with {STEPS} steps a run and Square with {square.queries:,} queries break "
+            f"{self.broken} of the {int(self.surviving.sum())} images that survive the suite.",
         )
 
     def _black_box(self, left: np.ndarray, broken: np.ndarray) -> Check:
@@ -143,11 +140,6 @@ class _Examination:
             evidence=f"Square, which sees no gradient, breaks {int(broken.sum())} of the {int(left.sum())} images that "
             "survive all attacks by gradients.",
         )
-
-    def _queries(self) -> int:
-        square = self.own[f"{NAME}.square"]
-        assert isinstance(square, Square)
-        return square.queries
 
     def _places(self) -> Iterator[tuple[str, Tensor, Tensor]]:
         """(where, x, y): up to GROUP of the images looked at, as they are, beside themselves, and where PGD led.
@@ -163,55 +155,55 @@ class _Examination:
             yield "beside them", attack.start(x, random), y
             yield "where PGD led", attack(self.e.view, x, y, random), y
 
-    def _random(self) -> Check:
-        """Two networks of which one is drawn at random give the same answer ten times in one of 512 cases."""
-        apart, where = 0.0, "on the images"
-        for place, x, _ in self.places:
-            first = self.e.logits(x)
-            for _ in range(PASSES - 1):
-                difference = float((self.e.logits(x) - first).abs().max() / first.abs().max().clamp_min(1e-12))
-                if difference > apart:
-                    apart, where = difference, place
-        return Check(
-            name="random_output",
-            flag=apart > RANDOM,
-            evidence=f"{PASSES} passes over the same images differ by at most {apart:.1e} of the largest output"
-            + (f", {where}." if apart else "."),
-        )
+    def _beside_the_images(self) -> list[Check]:
+        """Do PASSES passes differ, and do gradients lead anywhere, on the images and off them?"""
+        apart: dict[str, float] = {}
+        lost: dict[str, int] = {}
+        for place, x, y in self._places():
+            apart[place] = max(apart.get(place, 0.0), self._difference(x))
+            lost[place] = lost.get(place, 0) + self._useless(x, y)
+        most, worst = max(apart, key=apart.__getitem__), max(lost, key=lost.__getitem__)
+        return [
+            Check(
+                name="random_output",
+                flag=apart[most] > RANDOM,
+                evidence=f"{PASSES} passes over the same images differ by at most {apart[most]:.1e} of the largest "
+                f"output{f', {most}' if apart[most] else ''}.",
+            ),
+            Check(
+                name="zero_gradients",
+                flag=self.many(lost[worst]),
+                evidence=f"For {lost[worst]} of {self.count} images the margin's gradient {worst} is zero, not finite, "
+                "or too small to change the class even over the whole pixel range.",
+            ),
+        ]
+
+    def _difference(self, x: Tensor) -> float:
+        """The largest difference between PASSES passes, of the largest output's size."""
+        first = self.e.logits(x)
+        passes = [self.e.logits(x) for _ in range(PASSES - 1)]
+        return max(float((z - first).abs().max() / first.abs().max().clamp_min(1e-12)) for z in passes)
+
+    def _useless(self, x: Tensor, y: Tensor) -> int:
+        """How many images keep their class if the margin's gradient is followed through the whole pixel range."""
+        gap, slope, _ = gradient(self.e.view, x, lambda logits: margin(logits, y))
+        reach = norms(slope, "L2") * x[0].numel() ** 0.5 if self.norm == "L2" else slope.flatten(1).abs().sum(1)
+        return int((~(reach > -gap)).sum())
 
     def _probabilities(self) -> Check:
         """Outputs of softmax, or a multiple of them: none is negative, and each image's have the same sum."""
         x, _ = self.e.images(np.flatnonzero(self.looked))
         outputs = self.e.logits(x)
         low, high, sums = float(outputs.min()), float(outputs.max()), outputs.sum(1)
-        flag = 0 <= low < high and float(sums.max() - sums.min()) <= CONSTANT * float(sums.mean())
-        scale = f"The outputs lie between {low:.3g} and {high:.3g}"
-        return Check(
-            name="probabilities",
-            flag=flag,
-            evidence=scale
-            + (
-                " and have the same sum for each image: they are probabilities, whose gradient vanishes where the "
-                "network is sure."
-                if flag
-                else "; they are no probabilities."
-            ),
+        vary = bool((outputs - outputs[0]).abs().max() > CONSTANT * high)
+        flag = low >= 0 and vary and float(sums.max() - sums.min()) <= CONSTANT * float(sums.mean())
+        said = (
+            "have the same sum for each image: they are probabilities, whose gradient vanishes where the network is "
+            "sure."
+            if flag
+            else "are negative or have different sums: they are logits."
         )
-
-    def _zero_gradients(self) -> Check:
-        """A gradient of zero, or one that leads nowhere: followed through the whole pixel range, it keeps the class."""
-        lost: dict[str, int] = {}
-        for place, x, y in self.places:
-            gap, slope, _ = gradient(self.e.view, x, lambda logits, y=y: margin(logits, y))  # type: ignore[misc]
-            reach = norms(slope, "L2") * x[0].numel() ** 0.5 if self.norm == "L2" else slope.flatten(1).abs().sum(1)
-            lost[place] = lost.get(place, 0) + int((~(reach > -gap)).sum())
-        where = max(lost, key=lambda place: lost[place])
-        return Check(
-            name="zero_gradients",
-            flag=self.many(lost[where]),
-            evidence=f"For {lost[where]} of {self.count} images the margin's gradient {where} is zero, not finite, or "
-            "too small to change the class even over the whole pixel range.",
-        )
+        return Check(name="probabilities", flag=flag, evidence=f"Outputs between {low:.3g} and {high:.3g} {said}")
 
     def _unlimited(self) -> Check:
         """With the whole pixel range to move in, every image can become any other."""
@@ -226,7 +218,24 @@ class _Examination:
         )
 
 
+def _left_by_gradients(suite: SuiteConfig, outcomes: Mapping[str, np.ndarray], looked: np.ndarray) -> np.ndarray:
+    """Which images (bool [N]) no attack by gradients of the suite's worst case has broken.
+
+    One on survivors does not meet what an attack by queries broke before it.
+    """
+    counted, chained = suite.counted(), suite.on_survivors()
+    left, spared = looked, np.zeros_like(looked)
+    for name in suite.order():
+        if name not in counted:
+            continue
+        if counted[name].uses_gradients:
+            left = left & (outcomes[name] | spared) if name in chained else left & outcomes[name]
+        else:
+            spared = spared | (left & ~outcomes[name])
+    return left
+
+
 def _too_many(broken: np.ndarray, of: np.ndarray) -> bool:
-    """Whether that many of the images cannot be chance, by the rule of MIN_BROKEN and GAP."""
+    """Whether so many were broken by the rule of MIN_BROKEN and GAP: a few of many say nothing of other images."""
     count = int(broken.sum())
     return count >= MIN_BROKEN and wilson(count, int(of.sum()))[0] > GAP

@@ -114,7 +114,7 @@ def tables(report: Report) -> dict[str, tuple[list[str], Cells]]:
 def notes(title: str, report: Report) -> list[str]:
     """What a reader must know of the signs in the table `title`."""
     if title == "Accuracy" and any(entry.cumulative for entry in report.accuracy.attacks.values()):
-        return ["+: on what the attacks above left; the worst case over them and this one"]
+        return ["+: on what the attacks above left (excluded ones apart); the worst case over them and this one"]
     stored = {tensor.name for layer in report.density.layers for tensor in layer.tensors}
     if title == "Density" and "C" in stored:
         return ["U, V, C: their non-zeros; the layer's weight is W = U V + C"]
@@ -146,12 +146,13 @@ def trust(report: Report) -> str:
 
 def trust_in(verdict: Verdict | None, accuracy: Accuracy) -> str:
     """`trust`, of the verdict and the accuracies alone: what was tried, and what it found."""
-    tried = f"The worst case is over {listed(accuracy.tried)}" + (
-        ", AutoAttack." if accuracy.autoattack else "; AutoAttack was not run."
-    )
+    standard = "which is AutoAttack's standard version." if accuracy.autoattack else "AutoAttack was not run."
+    tried = f"The worst case is over {listed(accuracy.tried)}; {standard}"
     if verdict is None:
         return f"Verdict: none; whether the figures under attack can be trusted was not checked. {tried}"
     seen = f"{len(verdict.checks)} check{'' if len(verdict.checks) == 1 else 's'} on {verdict.images} images"
+    if not verdict.images:
+        return "Verdict: no image is classified correctly without an attack, so no figure can be too high."
     if verdict.trusted is None:
         return (
             f"Verdict: undecided. {seen} found nothing wrong, but so few images cannot tell; evaluate on more. {tried}"

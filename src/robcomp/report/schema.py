@@ -114,7 +114,7 @@ class AttackAccuracy(Proportion):
         default=False,
     )
     excluded: bool = meaning(
-        "true where the attack takes no part in the worst case: another norm, no ball, or excluded by its settings",
+        "true where the attack takes no part in `worst_case`: another norm, no ball, or excluded by its settings",
         default=False,
     )
     median_distance: float | None = meaning(
@@ -159,10 +159,12 @@ class Accuracy:
 
     @property
     def autoattack(self) -> bool:
-        """Whether the four attacks of AutoAttack's standard version are among them, none of them shortened."""
-        settings = [self.attacks[name].attack for name in self.tried]
+        """Whether AutoAttack's four attacks (standard version) are among them, unshortened, at the largest eps."""
+        tried = [self.attacks[name].attack for name in self.tried]
+        eps = max((attack["eps"] for attack in tried), default=0)
+        at_eps = [attack for attack in tried if attack["eps"] == eps and attack.get("bn_mode", "eval") == "eval"]
         return all(
-            any(found["name"] == name and found[key] >= least and found.get("targets", 9) >= 9 for found in settings)
+            any(found["name"] == name and found[key] >= least and found.get("targets", 9) >= 9 for found in at_eps)
             for name, (key, least) in AUTOATTACK.items()
         )
 
@@ -191,7 +193,8 @@ class Verdict:
     """Whether the figures under attack can be trusted."""
 
     trusted: bool | None = meaning(
-        "no check raised a flag; null where fewer than 20 images were looked at and none did"
+        "no check raised a flag; null where none did and fewer than 20 images were looked at, or more than 5 of 100 "
+        "were broken that the suite left"
     )
     images: int = meaning("how many images were looked at")
     checks: list[Check] = meaning("the checks")

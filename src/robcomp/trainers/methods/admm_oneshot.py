@@ -40,7 +40,7 @@ class ADMMOneShotMethod(SparseMethod):
     rho: float | None = None  # ADMM penalty; null: 0.1 / learning rate
     # inferred: method.phi - not given
     phi: float = 0.1  # redundant: the relative distance that two filters keep
-    # inferred: method.k_levels, method.eps_levels, method.steps_levels - that they move is given, the levels are not
+    # inferred: method.k_levels, method.eps_levels, method.steps_levels - to fit any ratio, eps and steps
     k_levels: list[float] | None = None  # kept fractions by equal parts of the stage; null: three geometric steps
     eps_levels: list[float] = field(default_factory=lambda: [1 / 3, 2 / 3, 1.0])
     steps_levels: list[int] | None = None
