@@ -71,14 +71,12 @@ def trial(folder: Path, images: int) -> dict[str, Any]:
 
 
 def autoattack(folder: Path, images: int) -> tuple[int, float] | None:
-    """(images that withstand AutoAttack, its seconds) of the first `images`, where the run was attacked by it."""
+    """(images that withstand AutoAttack, its seconds) where the run was attacked by it on just as many images."""
     for page in sorted(folder.glob("evaluation-*.json")):
         report = Report.read(page)
         accuracy = report.accuracy
-        if accuracy.autoattack and report.evaluated.threat == report.threat and accuracy.clean.images >= images:
-            with np.load(page.with_suffix(".npz")) as outcomes:
-                left = int(outcomes["worst_case"][:images].sum())
-            return left, sum(entry.seconds or 0.0 for entry in accuracy.attacks.values())
+        if accuracy.autoattack and report.evaluated.threat == report.threat and accuracy.clean.images == images:
+            return accuracy.worst_case.correct, sum(entry.seconds or 0.0 for entry in accuracy.attacks.values())
     return None
 
 

@@ -131,15 +131,8 @@ def test_trial_quick(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_judge_claims(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """On the committed table and its runs: a line under PGD and one under AutoAttack for each claim on PGD."""
     results = Path(__file__).parents[2] / "results"
-    out = start(
-        monkeypatch,
-        capsys,
-        "judge_claims",
-        results / "rivals-mnist-cpu.json",
-        results / "rivals-mnist-cpu",
-        "--images",
-        100,
-    )
+    table = results / "rivals-mnist-cpu.json"
+    out = start(monkeypatch, capsys, "judge_claims", table, results / "rivals-mnist-cpu")
     lines = out.splitlines()
     assert len(lines) == 2 * 21
     assert all("holds" in line or "not" in line for line in lines)

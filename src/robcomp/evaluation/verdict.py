@@ -141,8 +141,8 @@ class _Examination:
             "survive all attacks by gradients.",
         )
 
-    def _places(self) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """(where, x, y): up to GROUP of the images looked at, as they are, beside themselves, and where PGD led.
+    def _places(self) -> Iterator[tuple[str, np.ndarray, Tensor, Tensor]]:
+        """(where, index, x, y): up to GROUP of the images looked at, as they are, beside themselves, and where PGD led.
 
         Beside: a uniform point of the ball. What hides only off the clean images, or only on them, shows elsewhere.
         """
@@ -151,17 +151,17 @@ class _Examination:
         for number, index in enumerate(np.array_split(np.flatnonzero(self.looked), -(-self.count // GROUP))):
             x, y = self.e.images(index)
             random = generator(self.e.device, self.e.seed, NAME, number)
-            yield "on the images", x, y
-            yield "beside them", attack.start(x, random), y
-            yield "where PGD led", attack(self.e.view, x, y, random), y
+            yield "on the images", index, x, y
+            yield "beside them", index, attack.start(x, random), y
+            yield "where PGD led", index, attack(self.e.view, x, y, random), y
 
     def _beside_the_images(self) -> list[Check]:
         """Do PASSES passes differ, and do gradients lead anywhere, on the images and off them?"""
         apart: dict[str, float] = {}
         lost: dict[str, int] = {}
-        for place, x, y in self._places():
+        for place, index, x, y in self._places():
             apart[place] = max(apart.get(place, 0.0), self._difference(x))
-            lost[place] = lost.get(place, 0) + self._useless(x, y)
+            lost[place] = lost.get(place, 0) + int((self._useless(x, y) & self.surviving[index]).sum())
         most, worst = max(apart, key=apart.__getitem__), max(lost, key=lost.__getitem__)
         return [
             Check(
@@ -173,8 +173,9 @@ class _Examination:
             Check(
                 name="zero_gradients",
                 flag=self.many(lost[worst]),
-                evidence=f"For {lost[worst]} of {self.count} images the margin's gradient {worst} is zero, not finite, "
-                "or too small to change the class even over the whole pixel range.",
+                evidence=f"For {lost[worst]} of the {int(self.surviving.sum())} images that survive the suite, the "
+                f"margin's gradient {worst} is zero, not finite, or too small to change the class even over the whole "
+                "pixel range.",
             ),
         ]
 
@@ -184,11 +185,11 @@ class _Examination:
         passes = [self.e.logits(x) for _ in range(PASSES - 1)]
         return max(float((z - first).abs().max() / first.abs().max().clamp_min(1e-12)) for z in passes)
 
-    def _useless(self, x: Tensor, y: Tensor) -> int:
-        """How many images keep their class if the margin's gradient is followed through the whole pixel range."""
+    def _useless(self, x: Tensor, y: Tensor) -> np.ndarray:
+        """Which images (bool [n]) keep their class if the margin's gradient is followed over the whole pixel range."""
         gap, slope, _ = gradient(self.e.view, x, lambda logits: margin(logits, y))
         reach = norms(slope, "L2") * x[0].numel() ** 0.5 if self.norm == "L2" else slope.flatten(1).abs().sum(1)
-        return int((~(reach > -gap)).sum())
+        return (~(reach > -gap)).cpu().numpy()
 
     def _probabilities(self) -> Check:
         """Outputs of softmax, or a multiple of them: none is negative, and each image's have the same sum."""
@@ -207,14 +208,14 @@ class _Examination:
 
     def _unlimited(self) -> Check:
         """With the whole pixel range to move in, every image can become any other."""
-        left = self.looked
+        left = self.surviving
         for loss in ("margin", "ce"):
             left = self.after(f"unlimited_{loss}", left)
         return Check(
             name="correct_at_any_eps",
             flag=self.many(int(left.sum())),
-            evidence=f"With eps {self.whole:.3g}, which allows any image at all, {int(left.sum())} of {self.count} "
-            "images survive PGD.",
+            evidence=f"With eps {self.whole:.3g}, which allows any image at all, {int(left.sum())} of the "
+            f"{int(self.surviving.sum())} images that survive the suite survive PGD.",
         )
 
 
