@@ -14,7 +14,6 @@ from analysis_helpers import PLAIN, count_attacks, drawn, evaluated
 
 from robcomp import artifact
 from robcomp.analyses import sensitivity
-from robcomp.attacks.fgsm import FGSM
 from robcomp.attacks.pgd import PGD
 from robcomp.cli.parser import main
 from robcomp.evaluation.bars import EvaluationProgress
@@ -53,7 +52,7 @@ def kept(tensors: list[torch.Tensor], left: int) -> list[np.ndarray]:
 
 
 def by_hand(folder: Path, layer: str, x: float) -> tuple[int, int, int]:
-    """(non-zeros left, images correct, images correct under FGSM and PGD) with the share x of the layer pruned."""
+    """(non-zeros left, images correct, images correct under PGD) with the share x of the layer pruned."""
     model, _, _ = artifact.load(folder / "model.rcz")
     weight = model.get_submodule(layer).weight
     left = weight.numel() - round(x * weight.numel())
@@ -63,9 +62,8 @@ def by_hand(folder: Path, layer: str, x: float) -> tuple[int, int, int]:
     images, labels = split.images.float() / 255, split.labels
     eps = json.loads((folder / "report.json").read_text())["threat"]["eps"]
     correct = model(images).argmax(1) == labels
-    robust = correct.clone()
-    for attack in (FGSM(eps), PGD(eps, steps=3, random_start=False)):
-        robust &= model(attack(model, images, labels, generator(torch.device("cpu"), 0))).argmax(1) == labels
+    attacked = PGD(eps, steps=3, random_start=False)(model, images, labels, generator(torch.device("cpu"), 0))
+    robust = correct & (model(attacked).argmax(1) == labels)
     return int(weight.count_nonzero()), int(correct.sum()), int(robust.sum())
 
 
@@ -106,7 +104,7 @@ def test_json_table_and_figure_say_the_same(result: tuple[dict[str, Any], Path],
     assert drawn(figure)
     assert found["schema"] == "robcomp-sensitivity/1"
     assert found["values"] == list(SHARES)
-    assert list(found["attacks"]) == ["fgsm", "pgd"]
+    assert list(found["attacks"]) == ["pgd"]
     assert [entry["folder"] for entry in found["runs"]] == [str(folder) for folder in finished]
     assert not list(target.glob("*.part.npz"))
 
@@ -155,7 +153,7 @@ def test_a_layer_that_is_sparse_already_does_not_change_and_is_not_attacked(
     calls = count_attacks(monkeypatch)
     found = evaluated(tmp_path / "out", "sensitivity", f"run={copy}", "values=0.5,0.95", "~attack.attacks.margin")
     (network,) = found["networks"]
-    assert sum(calls) == 2 * network["unpruned"]["clean"]["correct"]  # FGSM and PGD on the unpruned network alone
+    assert sum(calls) == network["unpruned"]["clean"]["correct"]  # PGD on the unpruned network alone
     for layer in network["layers"]:
         assert layer["density"] <= 0.04
         for point in layer["pruned"]:
@@ -200,7 +198,7 @@ def test_the_default_suite_and_shares(
 ) -> None:
     monkeypatch.setattr(PGD, "perturb", lambda self, model, x, y, generator: x)
     found = evaluated(tmp_path / "a", "sensitivity", f"run={finished[0]}")
-    assert list(found["attacks"]) == ["fgsm", "pgd", "margin"]
+    assert list(found["attacks"]) == ["pgd", "margin"]
     assert found["values"] == [0.5, 0.8, 0.95]
     assert "80 % of one layer pruned" in capsys.readouterr().out
     found = evaluated(tmp_path / "b", "sensitivity", f"run={finished[0]}", "attack=pgd100", "dataset.test_subset=10")
