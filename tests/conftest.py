@@ -11,6 +11,8 @@ import pytest
 import torch
 from tiny import run, write_data
 
+from robcomp.evaluation import verdict
+
 ROOT = Path(__file__).parents[1]
 
 torch.set_num_threads(1)
@@ -20,6 +22,13 @@ torch.set_num_threads(1)
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the made-up data set `tiny`."""
     return write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(autouse=True)
+def hasty_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The verdict's strong attacks are short: networks this small need no more."""
+    monkeypatch.setattr(verdict, "STEPS", 10)
+    monkeypatch.setattr(verdict, "QUERIES", 50)
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import torch
 from tiny import CPU, run
 
 from robcomp.cli.parser import main
-from robcomp.evaluation import verdict
 from robcomp.report import records, results
 from robcomp.settings.compose import compose_config
 
@@ -31,12 +30,6 @@ pytestmark = pytest.mark.usefixtures("sandbox", "no_curves")
 def finished() -> Path:
     """A run directory in the sandbox."""
     return run(["method=al0", "method.ratio=0.3"])
-
-
-@pytest.fixture
-def hasty_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verdict, "STEPS", 5)
-    monkeypatch.setattr(verdict, "QUERIES", 20)
 
 
 def start(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, *arguments: object) -> str:
@@ -99,7 +92,6 @@ def test_compare_attacks_memory(
     assert "square" in out
 
 
-@pytest.mark.usefixtures("hasty_verdict")
 def test_trial_verdict(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The run as it is, a defence around it and one that is trained; what was trained is read from the cache."""
     monkeypatch.syspath_prepend(SCRIPTS)
@@ -115,7 +107,6 @@ def test_trial_verdict(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert "Honest networks: " in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("hasty_verdict")
 def test_trial_quick(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A line for each run of the list, beside AutoAttack where the run was attacked by it."""
     short = [f"attack.attacks.{name}" for name in ("apgd_ce.steps", "apgd_t.steps", "fab_t.steps")]
