@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
-from robcomp.report import records, results, schema
+from robcomp.report import accuracy, records, results, schema, size
 from robcomp.report.formatting import markdown_table
 
 TOP = Path(__file__).parents[1]
@@ -41,7 +41,7 @@ def rendered(text: str) -> str:
 
     def fill(found: re.Match[str]) -> str:
         head, place, name, part, _, end = found.groups()
-        kind = getattr(schema, name, None) or getattr(results, name)
+        kind = next(getattr(module, name) for module in (schema, accuracy, size, results) if hasattr(module, name))
         rows = [[f"`{path}`", said] for path, said in _keys(kind, place, (part or "").strip())]
         return f"{head}\n{markdown_table(['key', 'meaning'], rows, numbers=False)}\n\n{end}"
 

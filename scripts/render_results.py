@@ -20,9 +20,11 @@ import yaml
 from robcomp.errors import UserError
 from robcomp.figures.training import training_curves
 from robcomp.report import render
+from robcomp.report.accuracy import Proportion, Settings
 from robcomp.report.formatting import interval, markdown_table, percent, share, times
 from robcomp.report.results import TableResult
-from robcomp.report.schema import CountedSize, FileSize, Proportion, Report, Settings
+from robcomp.report.schema import Report
+from robcomp.report.size import CountedSize, FileSize
 from robcomp.runs import effect
 from robcomp.tables.page import page as table_page
 

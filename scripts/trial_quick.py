@@ -21,7 +21,8 @@ import numpy as np
 from robcomp.errors import UserError
 from robcomp.evaluation.accuracy import measure
 from robcomp.evaluation.evaluator import Evaluator
-from robcomp.report.schema import Report, Verdict
+from robcomp.report.accuracy import Verdict
+from robcomp.report.schema import Report
 from robcomp.runs.load import load
 
 HEAD = f"{'network':<44} clean   PGD quick   AA  seconds: PGD +rest verdict    AA  verdict: then, now"

@@ -47,10 +47,13 @@ def outcome(correct: int, of: int, attacked: int) -> Outcome:
 def test_attacks_on_survivors_are_planned_for_those_that_are_left(clock: Clock) -> None:
     progress, _ = plain()
     with progress:
-        progress.plan("attacks", COSTS, 100, on_survivors={"square"})
+        progress.plan("attacks", COSTS, 100, {"square": ["fgsm"]})
         clock.now = 2.0
         progress.finished("fgsm", outcome(10, 120, 100))
         assert progress._series.left() == 2.0 * (100 * 40 + 10 * 300) / (100 * 2)
+        clock.now = 42.0
+        progress.finished("pgd", outcome(0, 120, 100))  # excluded: square meets what it broke
+        assert progress._series.left() == pytest.approx(42.0 * (10 * 300) / (100 * 42))
 
 
 def test_an_attack_that_is_done_is_a_line(clock: Clock) -> None:

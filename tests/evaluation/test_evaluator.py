@@ -19,8 +19,8 @@ from robcomp.evaluation.evaluator import Evaluator, proportion
 from robcomp.evaluation.ledger import Ledger
 from robcomp.evaluation.suite import SuiteConfig
 from robcomp.models.resnet import ResNetConfig
+from robcomp.report.accuracy import Accuracy
 from robcomp.report.records import to_json
-from robcomp.report.schema import Accuracy
 
 
 @dataclass

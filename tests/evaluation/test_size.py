@@ -11,7 +11,7 @@ from robcomp.evaluation.size import coded_bits, layer_size, layer_sizes, sizes, 
 from robcomp.models.lenet import LeNetConfig
 from robcomp.models.parameterisation import LowRankForm, parameterise
 from robcomp.report.records import to_json
-from robcomp.report.schema import LayerSize, TensorSize
+from robcomp.report.size import LayerSize, TensorSize
 
 
 def holding(shape: tuple[int, ...], nonzero: int, distinct: int) -> Tensor:

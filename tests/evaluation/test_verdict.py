@@ -17,7 +17,7 @@ from robcomp.evaluation.accuracy import evaluate_suite
 from robcomp.evaluation.evaluator import Evaluator
 from robcomp.evaluation.suite import SuiteConfig
 from robcomp.evaluation.verdict import _left_by_gradients, _too_many, examine
-from robcomp.report.schema import Verdict
+from robcomp.report.accuracy import Verdict
 
 EPS = 0.12
 QUICK = SuiteConfig(
@@ -211,7 +211,7 @@ def test_what_square_broke_before_an_attack_by_gradients_counts_for_square(indiv
     pgd = {"eps": 0.1, "survivors": True} if individual else {"eps": 0.1}
     suite = SuiteConfig(individual=individual, attacks={"square": {"eps": 0.1, "queries": 2}, "pgd": pgd})
     looked, square = np.ones(6, bool), np.array([False, False, True, True, True, True])
-    met = looked if suite.order()[0] == "pgd" else square
+    met = looked if next(iter(suite.order())) == "pgd" else square
     outcomes = {"square": square, "pgd": met & np.array([True, True, True, True, False, False])}
     assert _left_by_gradients(suite, outcomes, looked).tolist() == [True, True, True, True, False, False]
 

@@ -49,7 +49,7 @@ def test_the_pages_lines_run(tmp_path: Path, installed: Path) -> None:
     assert printed[0].startswith("suite quick on 60 images")
     assert printed[-1].startswith("x lies in [0, 255]")
     assert sum(line.startswith("Verdict:") for line in printed) == 1
-    assert len(printed) == 8  # head, five accuracies, verdict, and the error: nothing prints unless asked
+    assert len(printed) == 10  # head, seven accuracies, verdict, and the error: nothing prints unless asked
     for language, _, text in blocks():
         if language == "shell":
             for line in text.splitlines():

@@ -14,9 +14,10 @@ from made_up import make_report, parsed
 
 import robcomp
 from robcomp.errors import UserError
+from robcomp.report.accuracy import AttackAccuracy
 from robcomp.report.records import Document, from_json, keys, meaning, required, to_json
 from robcomp.report.results import Analysis, PrunedLayer
-from robcomp.report.schema import AttackAccuracy, Report
+from robcomp.report.schema import Report
 
 RESULTS = Path(__file__).parents[2] / "results"
 DOCUMENTS = {

@@ -12,9 +12,10 @@ from rich.console import Console
 
 from robcomp.errors import UserError
 from robcomp.evaluation.statistics import paired_difference
+from robcomp.report.accuracy import AttackAccuracy, Settings
 from robcomp.report.formatting import byte_size, print_table, share
 from robcomp.report.results import ComparedAccuracy, ComparedRun, CompareResult, PairedDifference, SizeShare
-from robcomp.report.schema import AttackAccuracy, DataFacts, Report, Settings
+from robcomp.report.schema import DataFacts, Report
 from robcomp.report.terminal import say
 
 LEVEL = 0.95

@@ -12,9 +12,9 @@ from robcomp.attacks.base import Attack
 from robcomp.evaluation.evaluator import REVISION
 from robcomp.evaluation.ledger import Ledger
 from robcomp.evaluation.machine import machine
+from robcomp.report.accuracy import Proportion
 from robcomp.report.records import now
 from robcomp.report.results import Analysis, AttackedRun, Images
-from robcomp.report.schema import Proportion
 from robcomp.report.terminal import say
 from robcomp.runs import beforehand
 from robcomp.runs.load import LoadedRun

@@ -7,6 +7,7 @@ the clean and of the robust accuracy is taken. Nothing is trained afterwards.
 
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from rich.console import Console
 from torch import nn
 
-from robcomp.analyses.result import Result, described
+from robcomp.analyses.result import Result
 from robcomp.errors import UserError
 from robcomp.evaluation.accuracy import evaluate_suite
 from robcomp.evaluation.bars import EvaluationProgress
@@ -25,9 +26,10 @@ from robcomp.evaluation.suite import SuiteConfig
 from robcomp.figures.sensitivity import sensitivity as figure
 from robcomp.models.parameterisation import stored_weights, weight_layers
 from robcomp.projections import l0_
+from robcomp.report.accuracy import Proportion
 from robcomp.report.formatting import interval, percent, print_table, share
 from robcomp.report.results import Accuracies, LayerSensitivity, NetworkSensitivity, PrunedLayer, SensitivityResult
-from robcomp.report.schema import LayerSize, Proportion
+from robcomp.report.size import LayerSize
 from robcomp.runs.load import LoadedRun, load_all
 
 SUITE = "pgd20"  # a cheap one: each layer is attacked anew for each share
@@ -50,10 +52,7 @@ def sensitivity(
     chosen = any(override.startswith("attack=") for override in overrides)
     runs = load_all(folders, overrides if chosen else [f"attack={SUITE}", *overrides])
     suite = runs[0].config.attack
-    attacks = [described(name, attack) for name, attack in suite.build().items()]
-    marked = [sorted(suite.on_survivors())] if suite.individual and suite.on_survivors() else []
-    plan = [shares, attacks, sorted(suite.excluded()), suite.individual, *marked]
-    record = Result(SensitivityResult, runs, plan, overrides, out)
+    record = Result(SensitivityResult, runs, [shares, replace(suite, verdict=0).identity()], overrides, out)
     result = record.present(console)
     if result is None:
         with EvaluationProgress(console) as progress:
@@ -109,7 +108,7 @@ class _Bench:
         self.suite: SuiteConfig = config.attack
         self.seed, self.split = config.seed, run.dataset.test
         self.ledger, self.progress = record.ledger(str(part)), progress
-        self.names = self.suite.order()
+        self.names = list(self.suite.order())
         self.title, self.total, self.done = _title(run), total, 0
 
     def evaluate(self, model: nn.Module, *network: Any) -> Accuracies:

@@ -8,8 +8,8 @@ from robcomp.attacks.base import Attack
 from robcomp.evaluation import verdict
 from robcomp.evaluation.bars import EvaluationProgress
 from robcomp.evaluation.evaluator import Evaluator, Outcome, proportion
-from robcomp.evaluation.suite import SuiteConfig
-from robcomp.report.schema import Accuracy, AttackAccuracy, Verdict, WorstCase
+from robcomp.evaluation.suite import SuiteConfig, lies_within
+from robcomp.report.accuracy import Accuracy, AttackAccuracy, Verdict, WorstCase
 
 Outcomes = dict[str, np.ndarray]
 
@@ -33,7 +33,7 @@ def measure(evaluator: Evaluator, suite: SuiteConfig, progress: EvaluationProgre
     if progress is not None:
         progress.watch(evaluator)
         costs = {name: attack.cost for name, attack in suite.build().items()}
-        progress.plan("attacks", costs, images, on_survivors=suite.on_survivors())
+        progress.plan("attacks", costs, images, suite.order())
     accuracy, outcomes = evaluate_suite(evaluator, suite)
     if progress is not None:
         costs = {name: attack.cost for name, attack in judging.items()}
@@ -51,16 +51,13 @@ def evaluate_suite(evaluator: Evaluator, suite: SuiteConfig) -> tuple[Accuracy, 
     other images, and a minimum-norm one tells its distances (`NAME.distance`, float32 [N]); one for survivors meets the
     images that withstood the attacks before it with a ball within its own, and its figure is the worst case so far.
     """
-    attacks, counted, chained = suite.build(), suite.counted(), suite.on_survivors()
-    bounded = suite.with_ball()
+    attacks, counted = suite.build(), suite.counted()
     clean = evaluator.clean
     found: dict[str, AttackAccuracy] = {}
     outcomes: Outcomes = {"clean": clean}
-    for name in suite.order():
-        before = [outcomes[other] for other in found if other in _within(bounded, attacks[name])]
-        alone = name not in chained or (name not in counted and not before)  # the first of another norm
-        candidates = clean if alone else np.logical_and.reduce([clean, *before])
-        outcome = evaluator.under(name, attacks[name], candidates, distances=alone)
+    for name, before in suite.order().items():
+        candidates = np.logical_and.reduce([clean, *(outcomes[other] for other in before)])
+        outcome = evaluator.under(name, attacks[name], candidates, distances=not before)
         outcomes[name] = outcome.correct
         found[name] = proportion(
             outcome.correct,
@@ -68,7 +65,7 @@ def evaluate_suite(evaluator: Evaluator, suite: SuiteConfig) -> tuple[Accuracy, 
             attack=attacks[name].settings(),
             attacked=outcome.attacked,
             seconds=round(outcome.seconds, 2),
-            cumulative=not alone,
+            cumulative=bool(before),
             excluded=name not in counted,
             median_distance=_median(outcome, clean),
         )
@@ -79,7 +76,7 @@ def evaluate_suite(evaluator: Evaluator, suite: SuiteConfig) -> tuple[Accuracy, 
         clean=proportion(clean),
         attacks=found,
         worst_case=proportion(worst),
-        worst_cases=_worst_cases(bounded, outcomes),
+        worst_cases=_worst_cases(suite.with_ball(), outcomes),
         only_class=evaluator.only_class,
     )
     return accuracy, outcomes | {"worst_case": worst}
@@ -87,7 +84,10 @@ def evaluate_suite(evaluator: Evaluator, suite: SuiteConfig) -> tuple[Accuracy, 
 
 def _worst_cases(bounded: dict[str, Attack], outcomes: Outcomes) -> list[WorstCase]:
     """One for each norm and eps, where there are several."""
-    groups = {(attack.norm, attack.threat.eps): _within(bounded, attack) for attack in bounded.values()}
+    groups = {
+        (attack.norm, attack.threat.eps): [name for name, other in bounded.items() if lies_within(other, attack)]
+        for attack in bounded.values()
+    }
     if len(groups) < 2:
         return []
     return [
@@ -96,12 +96,6 @@ def _worst_cases(bounded: dict[str, Attack], outcomes: Outcomes) -> list[WorstCa
         )
         for (norm, eps), names in groups.items()
     ]
-
-
-def _within(bounded: dict[str, Attack], attack: Attack) -> list[str]:
-    """The names of the attacks of `bounded` whose ball lies in that of `attack`: what they find, it may find too."""
-    eps = attack.threat.eps
-    return [name for name, other in bounded.items() if other.norm == attack.norm and other.threat.eps <= eps]
 
 
 def _median(outcome: Outcome, clean: np.ndarray) -> float | None:

@@ -15,7 +15,7 @@ class EvaluationProgress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._series, self._lines = _Series("", {}, 0), True
+        self._series, self._lines = _Series("", {}, 0, {}), True
         self._gauges = Gauges(console, lambda: self._series.gauges(), transient=True)
 
     def __enter__(self) -> "EvaluationProgress":
@@ -30,15 +30,15 @@ class EvaluationProgress:
         title: str,
         costs: Mapping[str, float],
         images: int,
+        before: Mapping[str, Collection[str]] | None = None,
         lines: bool = True,
-        on_survivors: Collection[str] = (),
     ) -> None:
         """The attacks to come by name, with their passes an image; `images` is how many each meets at most.
 
-        `lines`: whether each of them gets a line when it is done; without, `close` prints one for the series. Those
-        `on_survivors` meet no more images than an attack before them left.
+        `before`: under an attack's name those whose survivors it meets. `lines`: whether each of them gets a line when
+        it is done; without, `close` prints one for the series.
         """
-        self._series, self._lines = _Series(title, costs, images, on_survivors), lines
+        self._series, self._lines = _Series(title, costs, images, before or {}), lines
 
     def watch(self, evaluator: Evaluator) -> None:
         """Let the evaluator tell how far it is."""
@@ -60,7 +60,7 @@ class EvaluationProgress:
         total = outcome.attacked if outcome else series.images(name)
         series.reach(name, total, total)
         if outcome is not None:
-            series.survived(int(outcome.correct.sum()))
+            series.survived(name, int(outcome.correct.sum()))
         if not self._lines:
             return
         parts: list[Part] = [(0, f"{series.place(name)} {name}".strip())]
@@ -85,15 +85,17 @@ class _Series:
     What was found before, by a process that was stopped, says nothing of the pace.
     """
 
-    def __init__(self, title: str, costs: Mapping[str, float], images: int, on_survivors: Collection[str] = ()) -> None:
-        self.title, self._costs, self._on_survivors = title, dict(costs), set(on_survivors)
+    def __init__(
+        self, title: str, costs: Mapping[str, float], images: int, before: Mapping[str, Collection[str]]
+    ) -> None:
+        self.title, self._costs, self._before = title, dict(costs), before
         self._work = {name: (0.0, float(images)) for name in costs}  # of each attack: images done and in all
-        self._before: dict[str, float] = {}  # of these, before this process began
+        self._resumed: dict[str, float] = {}  # of these, before this process began
         self._begun: list[str] = []
         self._started = time.monotonic()
 
     def found(self, name: str, done: float, total: int) -> None:
-        self._before[name] = done
+        self._resumed[name] = done
         self.reach(name, done, total)
 
     def reach(self, name: str, done: float, total: int) -> None:
@@ -101,10 +103,11 @@ class _Series:
         if name not in self._begun:
             self._begun.append(name)
 
-    def survived(self, images: int) -> None:
-        """An attack has left so many images; those to come on survivors meet no more."""
-        for name in self._on_survivors.difference(self._begun):
-            self._work[name] = (0.0, min(self._work[name][1], float(images)))
+    def survived(self, attack: str, images: int) -> None:
+        """The attack has left so many images; those to come on its survivors meet no more."""
+        for name, before in self._before.items():
+            if attack in before and name not in self._begun:
+                self._work[name] = (0.0, min(self._work[name][1], float(images)))
 
     def images(self, name: str) -> int:
         return int(self._work.get(name, (0, 0))[1])
@@ -116,7 +119,7 @@ class _Series:
     def left(self) -> float | None:
         """Seconds left of the series; None as long as nothing was measured."""
         done, whole = self._passes()
-        here = done - sum(self._cost(name) * count for name, count in list(self._before.items()))
+        here = done - sum(self._cost(name) * count for name, count in list(self._resumed.items()))
         return (whole - done) * (time.monotonic() - self._started) / here if here > 0 else None
 
     def words(self) -> str:

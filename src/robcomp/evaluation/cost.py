@@ -5,7 +5,7 @@ from torch import nn
 
 from robcomp.models.layers import LowRank
 from robcomp.models.parameterisation import dense_weight_counts, effective_weight, stored_weights, weight_layers
-from robcomp.report.schema import LayerMacs, Macs
+from robcomp.report.size import LayerMacs, Macs
 
 DEFINITION = (
     "Multiply-accumulate operations of the convolutions and linear layers for one image. dense: of the dense network. "

@@ -19,7 +19,7 @@ from robcomp.evaluation.statistics import wilson
 from robcomp.hardware import exact_float32
 from robcomp.models.parameterisation import effective_weights
 from robcomp.models.snapshot import Snapshot
-from robcomp.report.schema import Proportion
+from robcomp.report.accuracy import Proportion
 from robcomp.seeding import generator
 from robcomp.storage import digest
 

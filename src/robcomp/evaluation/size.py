@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from robcomp.models.parameterisation import LowRankForm, dense_weight_counts, form_of, stored_weights, weight_layers
-from robcomp.report.schema import CountedSize, Density, FileSize, LayerSize, Size, TensorSize
+from robcomp.report.size import CountedSize, Density, FileSize, LayerSize, Size, TensorSize
 
 FULL_BITS = 32
 

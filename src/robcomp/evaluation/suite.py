@@ -83,10 +83,24 @@ class SuiteConfig:
         """The names of the attacks that meet only the images which those before them left."""
         return {name for name in self.with_ball() if not self.individual or self.attacks[name].get("survivors")}
 
-    def order(self) -> list[str]:
-        """The attacks' names in the order in which they are run: as given, or cheapest first, those by queries last."""
-        built = self.build()
-        return list(built) if self.individual else sorted(built, key=lambda name: _place(built[name]))
+    def order(self) -> dict[str, list[str]]:
+        """The attacks in the order in which they are run, each with those whose survivors it meets; [] is all images.
+
+        They are run as given, or the cheapest first and those by queries last. One on survivors meets what the attacks
+        before it left whose ball lies in its own: what they found, it counts as found.
+        """
+        built, balls, chained = self.build(), self.with_ball(), self.on_survivors()
+        order = list(built) if self.individual else sorted(built, key=lambda name: _place(built[name]))
+        within = {name: [other for other in balls if lies_within(balls[other], built[name])] for name in chained}
+        return {
+            name: [other for other in order[:place] if other in within.get(name, ())]
+            for place, name in enumerate(order)
+        }
+
+
+def lies_within(attack: Attack, other: Attack) -> bool:
+    """Whether the ball of `attack` lies in that of the `other`."""
+    return attack.norm == other.norm and attack.threat.eps <= other.threat.eps
 
 
 def _place(attack: Attack) -> tuple[bool, int]:

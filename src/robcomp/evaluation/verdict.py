@@ -18,7 +18,7 @@ from robcomp.attacks.square import Square
 from robcomp.evaluation.evaluator import Evaluator
 from robcomp.evaluation.statistics import wilson
 from robcomp.evaluation.suite import MIN_VERDICT_IMAGES, SuiteConfig
-from robcomp.report.schema import Check, Verdict
+from robcomp.report.accuracy import Check, Verdict
 from robcomp.seeding import generator
 
 NAME = "verdict"  # before the names of its attacks
@@ -49,8 +49,8 @@ def examine(e: Evaluator, suite: SuiteConfig, outcomes: Mapping[str, np.ndarray]
     examination = _Examination(e, own, suite, outcomes, looked)
     checks = examination.checks()
     flagged = any(check.flag for check in checks)
-    open_ = count < MIN_VERDICT_IMAGES or examination.broken > GAP * count
-    return Verdict(trusted=None if open_ and not flagged else not flagged, images=count, checks=checks)
+    undecided = count < MIN_VERDICT_IMAGES or examination.broken > GAP * count
+    return Verdict(trusted=None if undecided and not flagged else not flagged, images=count, checks=checks)
 
 
 def planned(suite: SuiteConfig, pixels: int) -> dict[str, Attack]:
@@ -101,9 +101,11 @@ class _Examination:
         for name in ("apgd_ce", "apgd_t"):
             white = self.after(name, white)
         black = self.after("square", white & self.surviving)
+        broken = self.surviving & ~(white & black)
+        self.broken = int(broken.sum())
         fgsm, pgd = self.after("fgsm", self.looked), self.after("pgd", self.looked)
         return [
-            self._stronger(self.surviving & ~(white & black)),
+            self._stronger(broken),
             self._black_box(white, white & ~black),
             *self._beside_the_images(),
             self._probabilities(),
@@ -125,7 +127,6 @@ class _Examination:
     def _stronger(self, broken: np.ndarray) -> Check:
         square = self.own[f"{NAME}.square"]
         assert isinstance(square, Square)
-        self.broken = int(broken.sum())
         return Check(
             name="stronger_attacks",
             flag=_too_many(broken, self.surviving),
@@ -220,19 +221,12 @@ class _Examination:
 
 
 def _left_by_gradients(suite: SuiteConfig, outcomes: Mapping[str, np.ndarray], looked: np.ndarray) -> np.ndarray:
-    """Which images (bool [N]) no attack by gradients of the suite's worst case has broken.
-
-    One on survivors does not meet what an attack by queries broke before it.
-    """
-    counted, chained = suite.counted(), suite.on_survivors()
-    left, spared = looked, np.zeros_like(looked)
-    for name in suite.order():
-        if name not in counted:
-            continue
-        if counted[name].uses_gradients:
-            left = left & (outcomes[name] | spared) if name in chained else left & outcomes[name]
-        else:
-            spared = spared | (left & ~outcomes[name])
+    """Which images (bool [N]) no attack by gradients of the suite's worst case has broken."""
+    counted, left = suite.counted(), looked
+    for name, before in suite.order().items():
+        if name in counted and counted[name].uses_gradients:
+            met = np.logical_and.reduce([looked, *(outcomes[other] for other in before)])
+            left = left & ~(met & ~outcomes[name])
     return left
 
 

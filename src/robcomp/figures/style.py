@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from robcomp.errors import UserError
+from robcomp.report.accuracy import Proportion
 from robcomp.report.results import Images
-from robcomp.report.schema import Proportion
 from robcomp.storage import write_atomic
 
 # Okabe and Ito's palette, told apart by colour-blind readers too, and markers for print

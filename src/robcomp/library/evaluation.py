@@ -17,9 +17,10 @@ from robcomp.evaluation.evaluator import Evaluator
 from robcomp.evaluation.suite import SuiteConfig
 from robcomp.library.suites import Suite, check, chosen_suite
 from robcomp.report import render
+from robcomp.report.accuracy import Accuracy, AttackAccuracy, Proportion, Verdict
 from robcomp.report.formatting import interval, percent
 from robcomp.report.records import to_json
-from robcomp.report.schema import DOUBT, Accuracy, AttackAccuracy, Proportion, Verdict
+from robcomp.report.schema import DOUBT
 from robcomp.units import Fraction
 
 

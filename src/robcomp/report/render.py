@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from robcomp.report.accuracy import Accuracy, AttackAccuracy, Proportion, Verdict
 from robcomp.report.formatting import (
     byte_size,
     count,
@@ -18,7 +19,8 @@ from robcomp.report.formatting import (
     share,
     times,
 )
-from robcomp.report.schema import Accuracy, AttackAccuracy, Density, Macs, Proportion, Report, Size, TensorSize, Verdict
+from robcomp.report.schema import Report
+from robcomp.report.size import Density, Macs, Size, TensorSize
 
 Cells = list[list[str]]
 

@@ -20,17 +20,8 @@ from robcomp.evaluation.machine import machine
 from robcomp.evaluation.size import layer_sizes, sizes
 from robcomp.report import render
 from robcomp.report.records import now
-from robcomp.report.schema import (
-    DataFacts,
-    Density,
-    EvaluationFacts,
-    Macs,
-    Report,
-    RunFacts,
-    Size,
-    StageFacts,
-    Threat,
-)
+from robcomp.report.schema import DataFacts, EvaluationFacts, Report, RunFacts, StageFacts, Threat
+from robcomp.report.size import Density, Macs, Size
 from robcomp.report.terminal import say
 from robcomp.runs import beforehand, effect, identity
 from robcomp.runs.load import check_overrides, load

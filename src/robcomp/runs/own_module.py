@@ -19,7 +19,8 @@ from robcomp.hardware import choose_device
 from robcomp.models import importing
 from robcomp.models.base import ModelConfig
 from robcomp.models.parameterisation import weight_layers
-from robcomp.report.schema import LayerSize, Macs, Report, Size
+from robcomp.report.schema import Report
+from robcomp.report.size import LayerSize, Macs, Size
 from robcomp.report.terminal import say
 from robcomp.runs import beforehand, effect, evaluate, identity, own_code
 from robcomp.settings.schema import Config

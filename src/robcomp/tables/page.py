@@ -4,9 +4,10 @@ import shlex
 import textwrap
 from collections.abc import Iterator
 
+from robcomp.report.accuracy import Proportion
 from robcomp.report.formatting import byte_size, duration, interval, markdown_table, share
 from robcomp.report.results import JudgedClaim, SizeShare, TableRecord, TableResult, TableRun
-from robcomp.report.schema import DOUBT, Proportion
+from robcomp.report.schema import DOUBT
 
 
 def page(table: TableResult, figure: str) -> str:

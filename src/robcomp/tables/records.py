@@ -9,8 +9,9 @@ import numpy as np
 
 from robcomp.errors import UserError
 from robcomp.report import render
+from robcomp.report.accuracy import Proportion
 from robcomp.report.results import PublishedCurve, SizeShare, TableRecord, TableRun
-from robcomp.report.schema import Proportion, Report
+from robcomp.report.schema import Report
 from robcomp.tables import published
 from robcomp.tables.spec import Job, Point, Row, TableSpec
 

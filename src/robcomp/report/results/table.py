@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from robcomp.report.accuracy import Proportion
 from robcomp.report.records import Document, meaning
 from robcomp.report.results.reported import SizeShare
-from robcomp.report.schema import DataFacts, Machine, Proportion, Threat
+from robcomp.report.schema import DataFacts, Machine, Threat
 
 
 @dataclass(frozen=True, kw_only=True)

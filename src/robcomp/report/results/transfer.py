@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from robcomp.report.accuracy import Proportion, Settings
 from robcomp.report.records import meaning
 from robcomp.report.results.analysis import Analysis
-from robcomp.report.schema import Proportion, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
