@@ -6,7 +6,7 @@ SCALE ?= cpu
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-fast test-oracle lint docs results clean
+.PHONY: help install quickstart test test-fast test-combinations test-oracle lint docs results clean
 
 help:  ## this list
 	@grep -hE '^[a-zA-Z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-zA-Z%-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -27,6 +27,10 @@ test: $(VENV)/ready lint  ## every test, two at a time (real data where ROBCOMP_
 
 test-fast: $(VENV)/ready lint  ## without the tests marked slow: under three minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+test-combinations: $(VENV)/ready  ## every data set with every model and method, where make test takes each pair once (7 minutes)
+	ROBCOMP_COMBINATIONS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal \
+	  tests/contracts/test_pairs.py tests/settings/test_compose.py
 
 test-oracle: $(VENV)/ready  ## attacks beside pyautoattack and torchattacks on MNIST and CIFAR-10 (installs both; an hour)
 	$(BIN)/pip install --quiet --no-deps pyautoattack==0.2 torchattacks==3.5.1

@@ -29,8 +29,8 @@ SUITE = SuiteConfig(
         "fgsm": {"eps": EPS},
         "pgd": {"eps": EPS, "steps": 20},
         "margin": {"attack": "pgd", "eps": EPS, "steps": 20, "loss": "margin"},
-        "apgd_t": {"eps": EPS, "steps": 50},
-        "square": {"eps": EPS, "queries": 200},
+        "apgd_t": {"eps": EPS, "steps": 100},
+        "square": {"eps": EPS, "queries": 1000},
     },
 )
 
@@ -92,17 +92,14 @@ WELL_ATTACKED = {  # on these images their accuracy is at most a few points too 
 }
 
 
-# They take long, or need more queries of Square than there is time for here
-SLOW = {
-    *("majority under noise", "majority of 5", "jpeg input", "nearest neighbours", "nearest training image"),
-    "steep slope",
-}
+SLOW = {"majority under noise", "majority of 5", "jpeg input", "nearest neighbours", "nearest training image"}
 
 
 @pytest.fixture(autouse=True)
-def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verdict, "STEPS", 40)
-    monkeypatch.setattr(verdict, "QUERIES", 500)
+def long_attacks(hasty_verdict: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as those of a user's verdict."""
+    monkeypatch.setattr(verdict, "STEPS", 100)
+    monkeypatch.setattr(verdict, "QUERIES", 3000)
 
 
 @pytest.mark.parametrize("name", [name for name in zoo.DEFENCES if name not in WELL_ATTACKED | SLOW])
@@ -185,8 +182,8 @@ def low_rank(weight: Tensor, rank: int = 2) -> Tensor:
 
 
 @pytest.mark.parametrize("name", HONEST)
-def test_an_honest_network_is_not_flagged(workshop: zoo.Workshop, name: str) -> None:
+def test_an_honest_network_is_flagged_only_where_its_accuracy_is_too_high(workshop: zoo.Workshop, name: str) -> None:
     model = HONEST[name](workshop)
     judged = zoo.judge(zoo.Defended(model, model), workshop.test, SUITE, queries=200)
     assert judged.clean > 0.6
-    assert not judged.flags or judged.gap > zoo.GAP, judged  # this suite is shorter than quick, and misses more
+    assert not judged.wrong(honest=True), judged

@@ -28,6 +28,7 @@ def test_the_mnist_table_builds_and_builds_again_from_what_is_there(tmp_path: Pa
         "training.attack.steps=2",
         "dataset.subset=400",
         "dataset.val=40",
+        "attack=pgd20",
         "attack.verdict=0",
     ]
     assert main(command) == 0

@@ -1,7 +1,7 @@
 """A report as text: tables on the console (rich) and the page report.md, both made of the same cells."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -156,9 +156,7 @@ def trust_in(verdict: Verdict | None, accuracy: Accuracy) -> str:
     if not verdict.images:
         return "Verdict: no image is classified correctly without an attack, so no figure can be too high."
     if verdict.trusted is None:
-        return (
-            f"Verdict: undecided. {seen} found nothing wrong, but so few images cannot tell; evaluate on more. {tried}"
-        )
+        return f"Verdict: undecided. {seen} raised no flag, but so few images cannot tell; evaluate on more. {tried}"
     if not verdict.flags:
         return f"Verdict: no flag in {seen}. {tried}"
     said = " ".join(f"{_words(check.name)}: {check.evidence}" for check in verdict.flags)
@@ -171,11 +169,12 @@ def _words(name: str) -> str:
 
 def _accuracy(report: Report) -> Cells:
     norm, cells = report.evaluated.threat.norm, []
+    elsewhere = {name for worst in report.accuracy.worst_cases for name in worst.attacks}
     for name, entry in report.accuracy.entries().items():
         if name == "worst_case" and report.accuracy.worst_cases:
             continue  # it is one of those below
         mark = "" if name == "clean" else report.doubt
-        head = [_row_name(name, entry), percent(entry.value) + mark, interval(entry.interval)]
+        head = [_row_name(name, entry, elsewhere), percent(entry.value) + mark, interval(entry.interval)]
         cells.append([*head, *(_attacked(entry, norm) if isinstance(entry, AttackAccuracy) else _plain(entry))])
     for worst in report.accuracy.worst_cases:
         head = [f"worst at {worst.norm} {worst.eps:.4g}", percent(worst.value) + report.doubt, interval(worst.interval)]
@@ -194,10 +193,12 @@ def _attacked(entry: AttackAccuracy, norm: str) -> list[str]:
     return [f"{met}{entry.images:,}", seconds, _settings(entry, norm)]
 
 
-def _row_name(name: str, entry: Proportion) -> str:
+def _row_name(name: str, entry: Proportion, elsewhere: Collection[str]) -> str:
+    """`elsewhere`: the attacks that are in a worst case of their own norm and eps."""
     if isinstance(entry, AttackAccuracy) and entry.cumulative:
         return f"+ {name}"
-    return name.replace("_", " ") + (" (excluded)" if isinstance(entry, AttackAccuracy) and entry.excluded else "")
+    excluded = isinstance(entry, AttackAccuracy) and entry.excluded and name not in elsewhere
+    return name.replace("_", " ") + (" (excluded)" if excluded else "")
 
 
 def _settings(entry: AttackAccuracy, norm: str) -> str:
