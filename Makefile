@@ -28,7 +28,7 @@ test: $(VENV)/ready lint  ## every test, two at a time (real data where ROBCOMP_
 test-fast: $(VENV)/ready lint  ## without the tests marked slow: under three minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
-test-combinations: $(VENV)/ready  ## every data set with every model and method, where make test takes each pair once (7 minutes)
+test-combinations: $(VENV)/ready  ## every data set with every model and method, and all recipes with all methods (10 minutes)
 	ROBCOMP_COMBINATIONS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal \
 	  tests/contracts/test_pairs.py tests/settings/test_compose.py
 
