@@ -22,7 +22,7 @@ $(VENV)/ready: pyproject.toml
 quickstart: $(VENV)/ready  ## install, then train, pack, attack and report ATMC on the embedded digits
 	$(BIN)/robcomp train
 
-test: $(VENV)/ready lint  ## every test, two at a time (real data where ROBCOMP_DATA_DIR points to some)
+test: $(VENV)/ready lint  ## the tests, two at a time (real data where ROBCOMP_DATA_DIR points to some)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-fast: $(VENV)/ready lint  ## without the tests marked slow: under three minutes

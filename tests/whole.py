@@ -1,4 +1,4 @@
-"""Whether every combination of choices is tried, as `make test-combinations` does, or each pair of them once."""
+"""Whether all combinations of choices are tried, as `make test-combinations` does, or some of them."""
 
 import os
 

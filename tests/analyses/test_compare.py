@@ -113,6 +113,17 @@ def test_cumulative_figures_are_compared_among_themselves(tmp_path: Path) -> Non
     assert compare(first, second).accuracy["pgd"].paired is not None
 
 
+def test_the_first_attack_of_a_cascade_met_all_images(tmp_path: Path) -> None:
+    """So its figure is that of the attack alone."""
+    correct = {key: numbers(0, 20) for key in FIGURES}
+    plain = made(tmp_path / "plain", correct)
+    marked = {"accuracy__attacks__pgd__cumulative": True}
+    first = made(tmp_path / "first", correct, **marked, accuracy__attacks__pgd__attacked=20)
+    later = made(tmp_path / "later", correct, **marked, accuracy__attacks__pgd__attacked=19)
+    assert compare(plain, first).accuracy["pgd"].paired is not None
+    assert compare(plain, later).accuracy["pgd"].paired is None
+
+
 def test_an_excluded_attack_is_no_part_of_the_worst_case(tmp_path: Path) -> None:
     correct = {key: numbers(0, 20) for key in FIGURES}
     more = made(tmp_path / "more", correct, accuracy__attacks__fgsm__excluded=True)

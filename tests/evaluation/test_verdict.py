@@ -9,8 +9,10 @@ from tiny import images, two_layers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robcomp.attacks.apgd import APGDCE
+from robcomp.attacks.apgd import APGDCE, APGDT
+from robcomp.attacks.base import Attack
 from robcomp.attacks.pgd import PGD
+from robcomp.attacks.square import Square
 from robcomp.data import Split, to_float
 from robcomp.evaluation import verdict as examination
 from robcomp.evaluation.accuracy import evaluate_suite
@@ -142,6 +144,16 @@ def test_unsure_probabilities_are_probabilities(honest: list[nn.Module], tempera
     assert "probabilities" in {check.name for check in found.flags}
 
 
+def test_probabilities_that_never_vary_are_probabilities(honest: list[nn.Module]) -> None:
+    """Those of a sure network for images of one class; a constant output of another sum says nothing."""
+    one = Split(images(60, 9).images, torch.ones(60, dtype=torch.int64))
+    for sure, said in (([0.0, 1.0, 0.0], "they are probabilities"), ([1.0, 3.0, 1.0], "cannot be told")):
+        constant = Wrapped(honest[0], after=lambda z, sure=sure: 0 * z + torch.tensor(sure))
+        (check,) = (check for check in verdict(constant, test=one).checks if check.name == "probabilities")
+        assert said in check.evidence
+        assert check.flag == (sum(sure) == 1)
+
+
 @pytest.mark.parametrize("after", [lambda z: z - z.mean(1, keepdim=True), lambda z: 0 * z + torch.tensor([2.0, 1, 1])])
 def test_centred_and_constant_logits_are_no_probabilities(honest: list[nn.Module], after: Callable) -> None:
     found = verdict(Wrapped(honest[0], after=after))
@@ -169,6 +181,46 @@ def test_the_rule_of_what_is_too_many(broken: int, of: int, flag: bool) -> None:
 def test_a_suite_that_is_too_weak_is_flagged(honest: list[nn.Module]) -> None:
     timid = SuiteConfig(attacks={"pgd": {"eps": 3 * EPS, "steps": 1, "step_size": EPS / 50, "random_start": False}})
     assert "stronger_attacks" in flags(honest[0], timid)
+
+
+def test_its_attacks_have_the_largest_eps_and_no_fewer_queries_than_the_suite() -> None:
+    attacks = {"fgsm": {"eps": 0.1}, "square": {"eps": 0.3, "queries": 5000}, "far": {"attack": "pgd", "eps": 0.9}}
+    suite = SuiteConfig(attacks=attacks | {"far": {"attack": "pgd", "eps": 0.9, "excluded": True}})
+    own = examination.planned(suite, 100)
+    assert {attack.threat.eps for name, attack in own.items() if "unlimited" not in name} == {0.3}
+    assert (own["verdict.square"].queries, own["verdict.unlimited_ce"].threat.eps) == (5000, 1.0)
+    assert (own["verdict.apgd_ce"].steps, own["verdict.apgd_t"].steps) == (20, 20)
+    wide = examination.planned(SuiteConfig(attacks={"pgd": {"eps": 2.0, "norm": "L2"}}), 100)
+    assert {attack.norm for attack in wide.values()} == {"L2"}
+    assert (wide["verdict.square"].queries, wide["verdict.unlimited_margin"].threat.eps) == (300, 10.0)
+
+
+@pytest.mark.parametrize("strong", [APGDCE, APGDT, Square])
+def test_each_strong_attack_alone_is_enough(
+    honest: list[nn.Module], strong: type[Attack], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others leave the images as they are; so does the suite."""
+    breaks = strong.perturb
+    for attack in (APGDCE, APGDT, Square):
+        monkeypatch.setattr(attack, "perturb", lambda self, model, x, y, generator: x)
+    monkeypatch.setattr(strong, "perturb", breaks)
+    raised = flags(honest[0], SuiteConfig(attacks={"pgd": {"eps": 3 * EPS, "steps": 1, "step_size": 1e-6}}))
+    assert "stronger_attacks" in raised
+    assert ("black_box_beats_white_box" in raised) == (strong is Square)
+
+
+def test_an_answer_that_no_change_of_the_image_moves_is_flagged(honest: list[nn.Module]) -> None:
+    one = Split(images(60, 9).images, torch.ones(60, dtype=torch.int64))
+    constant = Wrapped(honest[0], after=lambda z: 0 * z + torch.tensor([-1.0, 2.0, 0.0]))
+    for model, unmoved in ((constant, 60), (honest[0], 0)):
+        (check,) = (check for check in verdict(model, test=one).checks if check.name == "correct_at_any_eps")
+        assert check.flag == bool(unmoved)
+        assert f"allows any image at all, {unmoved} of the" in check.evidence
+
+
+def test_few_images_are_undecided(honest: list[nn.Module]) -> None:
+    found = verdict(honest[0], SuiteConfig(attacks={"pgd": {"eps": EPS, "steps": 20}}), images(19, 9))
+    assert (found.trusted, found.flags) == (None, [])
 
 
 def test_one_step_that_beats_many_is_flagged() -> None:

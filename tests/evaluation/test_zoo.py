@@ -17,22 +17,13 @@ from torch.nn.utils import prune
 from robcomp.attacks.pgd import PGD
 from robcomp.data import Split, to_float
 from robcomp.evaluation import verdict
-from robcomp.evaluation.suite import SuiteConfig
+from robcomp.library.suites import chosen_suite
 
 pytestmark = pytest.mark.slow
 
 EPS, PIXELS = 0.06, 256
-SUITE = SuiteConfig(
-    individual=False,
-    verdict=40,
-    attacks={
-        "fgsm": {"eps": EPS},
-        "pgd": {"eps": EPS, "steps": 20},
-        "margin": {"attack": "pgd", "eps": EPS, "steps": 20, "loss": "margin"},
-        "apgd_t": {"eps": EPS, "steps": 100},
-        "square": {"eps": EPS, "queries": 1000},
-    },
-)
+SUITE = chosen_suite("quick", EPS, None, None, 40)
+LENGTHS = {"STEPS": verdict.STEPS, "QUERIES": verdict.QUERIES}  # a user's, which tests make shorter
 
 
 def scripts_module(name: str) -> ModuleType:
@@ -80,6 +71,7 @@ WELL_ATTACKED = {  # on these images their accuracy is at most a few points too 
     "thermometer encoding",
     "random resizing",
     "noise off the grid",
+    "random noise",
     "logits x 1000",
     "softmax output",
     "softmax x 10",
@@ -96,10 +88,9 @@ SLOW = {"majority under noise", "majority of 5", "jpeg input", "nearest neighbou
 
 
 @pytest.fixture(autouse=True)
-def long_attacks(hasty_verdict: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As long as those of a user's verdict."""
-    monkeypatch.setattr(verdict, "STEPS", 100)
-    monkeypatch.setattr(verdict, "QUERIES", 3000)
+def as_a_user(hasty_verdict: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, length in LENGTHS.items():
+        monkeypatch.setattr(verdict, name, length)
 
 
 @pytest.mark.parametrize("name", [name for name in zoo.DEFENCES if name not in WELL_ATTACKED | SLOW])

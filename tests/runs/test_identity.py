@@ -205,6 +205,18 @@ def test_an_attack_in_another_norm_is_excluded() -> None:
     assert SuiteConfig(attacks={"wrm": {"gamma": 1.0, "steps": 2, "norm": "L2"}, **attacks}).excluded() == {"wrm", "l2"}
 
 
+@pytest.mark.parametrize("individual", [True, False])
+def test_whether_an_attack_counts_in_a_norm_of_its_own_names_the_suite(individual: bool) -> None:
+    far = {"attack": "pgd", "eps": 3, "norm": "L2"}
+
+    def named(**mark: bool) -> list[Any]:
+        attacks = {"pgd": {"eps": 0.1}, "l2": far, "l2b": {**far, **mark}}
+        return SuiteConfig(individual=individual, attacks=attacks).identity()
+
+    assert named() != named(excluded=True)
+    assert named() == named(excluded=False)
+
+
 def test_excluded_attacks_tell_distances_in_a_cumulative_suite() -> None:
     config = SuiteConfig(
         individual=False,

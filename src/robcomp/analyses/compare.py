@@ -127,10 +127,16 @@ def _obstacle(name: str, a: Evaluated, b: Evaluated) -> str:
     if isinstance(ours, AttackAccuracy) and isinstance(theirs, AttackAccuracy):
         if ours.attack != theirs.attack:
             return "settings differ"
-        if ours.cumulative != theirs.cumulative:
+        narrowed = [_narrowed(entry, side) for entry, side in ((ours, a), (theirs, b))]
+        if narrowed[0] != narrowed[1]:
             return "one is of a cumulative suite, where only images that survived other attacks are attacked"
-        whole_suite = ours.cumulative
+        whole_suite = narrowed[0]
     return "the attacks of the two suites differ" if whole_suite and a.suite != b.suite else ""
+
+
+def _narrowed(entry: AttackAccuracy, of: Evaluated) -> bool:
+    """Whether other attacks had left the attack fewer images than there are; the first of a cascade meets them all."""
+    return entry.cumulative and entry.attacked != of.report.accuracy.clean.correct
 
 
 def _paired(name: str, a: Evaluated, b: Evaluated) -> ComparedAccuracy:

@@ -29,13 +29,14 @@ class Measured:
 
 def measure(evaluator: Evaluator, suite: SuiteConfig, progress: EvaluationProgress | None = None) -> Measured:
     """Run the suite, then the checks of its verdict; `progress` is told how far they are."""
-    images, judging = int(evaluator.clean.sum()), verdict.planned(suite, evaluator.split.images[0].numel())
+    images = int(evaluator.clean.sum())
+    judging = verdict.planned(suite, evaluator.split.images[0].numel()) if images else {}
     if progress is not None:
         progress.watch(evaluator)
         costs = {name: attack.cost for name, attack in suite.build().items()}
         progress.plan("attacks", costs, images, suite.order())
     accuracy, outcomes = evaluate_suite(evaluator, suite)
-    if progress is not None:
+    if progress is not None and judging:
         costs = {name: attack.cost for name, attack in judging.items()}
         progress.plan(verdict.NAME, costs, min(suite.verdict, images), lines=False)
     judged = verdict.examine(evaluator, suite, outcomes)

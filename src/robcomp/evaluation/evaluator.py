@@ -191,7 +191,7 @@ class Evaluator:
     @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:
         """The network's own logits, by batches."""
-        return torch.cat([self.model(part).float() for part in x.split(self.batch_size)]) if len(x) else x.new_empty(0)
+        return torch.cat([self.model(part).float() for part in x.split(self.batch_size)])
 
     @property
     def only_class(self) -> int | None:

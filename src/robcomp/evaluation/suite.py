@@ -6,8 +6,8 @@ from typing import Any
 
 from robcomp.attacks.base import ATTACKS, Attack, typed
 from robcomp.errors import UserError, unknown
+from robcomp.report.accuracy import MIN_VERDICT_IMAGES
 
-MIN_VERDICT_IMAGES = 20  # of which a verdict says something
 RESERVED = ("clean", "worst_case", "file")  # keys of the report and of numpy's archive
 MARKS = ("excluded", "survivors")  # what an entry of `attacks` says beside the attack's own settings
 
@@ -17,11 +17,12 @@ class SuiteConfig:
     """`attacks` maps a name of the user's choice to an attack's settings: {attack: pgd, eps: 8/255, steps: 20}.
 
     Without `attack`, the name itself is the attack. With `individual` the attacks are run in the order given, each on
-    all images but for those marked `survivors: true`, which meet only what the ones before them left; without, all do,
-    the cheapest first. An attack marked `excluded: true` takes no part in any worst case, nor does one without a ball;
-    one in another norm than the first attack that does has a worst case of its own. `verdict` images are used to check
-    whether the figures can be trusted; 0: no check. `published_steps`, for suites to refer to, is how many steps the
-    PGD takes in what was published on the data set; each data set brings it.
+    all images but for those marked `survivors: true`, which meet only what the ones before them left (of these, the
+    ones of the same norm with no larger eps); without, all do, the cheapest first and those by queries last. An attack
+    marked `excluded: true` takes no part in any worst case, nor does one without a ball; one in another norm than the
+    first attack that does has a worst case of its own. `verdict` images are used to check whether the figures can be
+    trusted; 0: no check. `published_steps`, for suites to refer to, is how many steps the PGD takes in what was
+    published on the data set; each data set brings it.
     """
 
     name: str = "suite"
@@ -62,7 +63,9 @@ class SuiteConfig:
             [name, attack.settings() | ({"survivors": True} if name in marked else {})]
             for name, attack in self.build().items()
         ]
-        return [attacks, sorted(self.excluded()), self.individual, self.verdict, self.batch_size]
+        apart = sorted(self.with_ball().keys() - self.counted().keys())  # those with a worst case of their own
+        how = [sorted(self.excluded()), self.individual, self.verdict, self.batch_size]
+        return [attacks, *how, *([apart] if apart else [])]
 
     def with_ball(self) -> dict[str, Attack]:
         """The attacks that are bounded by a ball and not marked as excluded."""
@@ -80,7 +83,7 @@ class SuiteConfig:
         return {*self.attacks} - self.counted().keys()
 
     def on_survivors(self) -> set[str]:
-        """The names of the attacks that meet only the images which those before them left."""
+        """The names of the attacks that meet only what those before them left of a ball within their own."""
         return {name for name in self.with_ball() if not self.individual or self.attacks[name].get("survivors")}
 
     def order(self) -> dict[str, list[str]]:
@@ -91,9 +94,12 @@ class SuiteConfig:
         """
         built, balls, chained = self.build(), self.with_ball(), self.on_survivors()
         order = list(built) if self.individual else sorted(built, key=lambda name: _place(built[name]))
-        within = {name: [other for other in balls if lies_within(balls[other], built[name])] for name in chained}
         return {
-            name: [other for other in order[:place] if other in within.get(name, ())]
+            name: [
+                other
+                for other in order[:place]
+                if name in chained and other in balls and lies_within(balls[other], built[name])
+            ]
             for place, name in enumerate(order)
         }
 

@@ -17,8 +17,8 @@ from robcomp.attacks.pgd import PGD
 from robcomp.attacks.square import Square
 from robcomp.evaluation.evaluator import Evaluator
 from robcomp.evaluation.statistics import wilson
-from robcomp.evaluation.suite import MIN_VERDICT_IMAGES, SuiteConfig
-from robcomp.report.accuracy import Check, Verdict
+from robcomp.evaluation.suite import SuiteConfig
+from robcomp.report.accuracy import MIN_VERDICT_IMAGES, Check, Verdict
 from robcomp.seeding import generator
 
 NAME = "verdict"  # before the names of its attacks
@@ -198,13 +198,17 @@ class _Examination:
         outputs = self.e.logits(x)
         low, high, sums = float(outputs.min()), float(outputs.max()), outputs.sum(1)
         vary = bool((outputs - outputs[0]).abs().max() > CONSTANT * high)
-        flag = low >= 0 and vary and float(sums.max() - sums.min()) <= CONSTANT * float(sums.mean())
-        said = (
-            "have the same sum for each image: they are probabilities, whose gradient vanishes where the network is "
-            "sure."
-            if flag
-            else "are negative or have different sums: they are logits."
-        )
+        same = low >= 0 and float(sums.max() - sums.min()) <= CONSTANT * float(sums.mean())
+        flag = same and (vary or abs(float(sums.mean()) - 1) <= CONSTANT)
+        if flag:
+            said = (
+                "have the same sum for each image: they are probabilities, whose gradient vanishes where the network "
+                "is sure."
+            )
+        elif same:
+            said = "are the same for each image: whether they are logits cannot be told."
+        else:
+            said = "are negative or have different sums: they are logits."
         return Check(name="probabilities", flag=flag, evidence=f"Outputs between {low:.3g} and {high:.3g} {said}")
 
     def _unlimited(self) -> Check:

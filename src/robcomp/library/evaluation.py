@@ -18,7 +18,7 @@ from robcomp.evaluation.suite import SuiteConfig
 from robcomp.library.suites import Suite, check, chosen_suite
 from robcomp.report import render
 from robcomp.report.accuracy import Accuracy, AttackAccuracy, Proportion, Verdict
-from robcomp.report.formatting import interval, percent
+from robcomp.report.formatting import interval, listed, percent
 from robcomp.report.records import to_json
 from robcomp.report.schema import DOUBT
 from robcomp.units import Fraction
@@ -141,11 +141,14 @@ class Evaluation(Mapping[str, Proportion]):
             said = ""
             if isinstance(entry, AttackAccuracy):
                 notes = [f"{entry.attack['norm']} eps {entry.attack['eps']:.4g}"]
-                notes += ["cumulative"] * entry.cumulative + ["excluded"] * entry.excluded
+                notes += ["cumulative"] * entry.cumulative + ["excluded"] * (name in self.accuracy.unused)
                 said = ", ".join(notes)
             mark = "" if name == "clean" else doubt
             shown = "worst case" if name == "worst_case" else name
             rows.append([shown, percent(entry.value) + mark, interval(entry.interval), said])
+        for worst in self.accuracy.worst_cases:
+            of, shown = f"of {listed(worst.attacks)}", f"worst at {worst.norm} {worst.eps:.4g}"
+            rows.append([shown, percent(worst.value) + doubt, interval(worst.interval), of])
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         lines = [f"suite {self.suite.name} on {self.clean.images:,} images (seed {self.seed}), 95 % intervals"]
         for name, value, bounds, said in rows:

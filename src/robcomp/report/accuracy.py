@@ -5,6 +5,8 @@ from typing import Any
 
 from robcomp.report.records import meaning
 
+MIN_VERDICT_IMAGES = 20  # of which a verdict says something
+
 AUTOATTACK = {"apgd_ce": ("steps", 100), "apgd_t": ("steps", 100), "fab_t": ("steps", 100), "square": ("queries", 5000)}
 
 Settings = dict[str, Any]  # of an attack: which keys there are is for the attack to say
@@ -31,7 +33,8 @@ class AttackAccuracy(Proportion):
     seconds: float | None = meaning("time of the attack", default=None)
     attacked: int | None = meaning("how many images the attack was run on", default=None)
     cumulative: bool = meaning(
-        "true where the attack met only what those before it left, and the value is the worst case over all of them",
+        "true where the attack met only what those before it left (of these, the ones of the same norm with no larger "
+        "eps), and the value is the worst case over all of them",
         default=False,
     )
     excluded: bool = meaning(
@@ -77,6 +80,12 @@ class Accuracy:
     def tried(self) -> list[str]:
         """The names of the attacks of the worst case."""
         return [name for name, entry in self.attacks.items() if not entry.excluded]
+
+    @property
+    def unused(self) -> set[str]:
+        """The names of the attacks that take part in no worst case, of whichever norm and eps."""
+        used = {name for worst in self.worst_cases for name in worst.attacks}
+        return {name for name, entry in self.attacks.items() if entry.excluded and name not in used}
 
     @property
     def autoattack(self) -> bool:

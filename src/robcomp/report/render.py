@@ -1,13 +1,13 @@
 """A report as text: tables on the console (rich) and the page report.md, both made of the same cells."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from robcomp.report.accuracy import Accuracy, AttackAccuracy, Proportion, Verdict
+from robcomp.report.accuracy import MIN_VERDICT_IMAGES, Accuracy, AttackAccuracy, Proportion, Verdict
 from robcomp.report.formatting import (
     byte_size,
     count,
@@ -116,7 +116,7 @@ def tables(report: Report) -> dict[str, tuple[list[str], Cells]]:
 def notes(title: str, report: Report) -> list[str]:
     """What a reader must know of the signs in the table `title`."""
     if title == "Accuracy" and any(entry.cumulative for entry in report.accuracy.attacks.values()):
-        return ["+: on what the attacks above left (excluded ones apart); the worst case over them and this one"]
+        return ["+: on what the attacks above left (same norm, no larger eps); the worst case over them and this one"]
     stored = {tensor.name for layer in report.density.layers for tensor in layer.tensors}
     if title == "Density" and "C" in stored:
         return ["U, V, C: their non-zeros; the layer's weight is W = U V + C"]
@@ -156,7 +156,12 @@ def trust_in(verdict: Verdict | None, accuracy: Accuracy) -> str:
     if not verdict.images:
         return "Verdict: no image is classified correctly without an attack, so no figure can be too high."
     if verdict.trusted is None:
-        return f"Verdict: undecided. {seen} raised no flag, but so few images cannot tell; evaluate on more. {tried}"
+        why = (
+            "so few images cannot tell; evaluate on more."
+            if verdict.images < MIN_VERDICT_IMAGES
+            else "stronger attacks broke more than 5 % of these; look at more (attack.verdict=500), or attack harder."
+        )
+        return f"Verdict: undecided. {seen} raised no flag, but {why} {tried}"
     if not verdict.flags:
         return f"Verdict: no flag in {seen}. {tried}"
     said = " ".join(f"{_words(check.name)}: {check.evidence}" for check in verdict.flags)
@@ -168,13 +173,12 @@ def _words(name: str) -> str:
 
 
 def _accuracy(report: Report) -> Cells:
-    norm, cells = report.evaluated.threat.norm, []
-    elsewhere = {name for worst in report.accuracy.worst_cases for name in worst.attacks}
+    norm, unused, cells = report.evaluated.threat.norm, report.accuracy.unused, []
     for name, entry in report.accuracy.entries().items():
         if name == "worst_case" and report.accuracy.worst_cases:
             continue  # it is one of those below
         mark = "" if name == "clean" else report.doubt
-        head = [_row_name(name, entry, elsewhere), percent(entry.value) + mark, interval(entry.interval)]
+        head = [_row_name(name, entry, name in unused), percent(entry.value) + mark, interval(entry.interval)]
         cells.append([*head, *(_attacked(entry, norm) if isinstance(entry, AttackAccuracy) else _plain(entry))])
     for worst in report.accuracy.worst_cases:
         head = [f"worst at {worst.norm} {worst.eps:.4g}", percent(worst.value) + report.doubt, interval(worst.interval)]
@@ -193,12 +197,10 @@ def _attacked(entry: AttackAccuracy, norm: str) -> list[str]:
     return [f"{met}{entry.images:,}", seconds, _settings(entry, norm)]
 
 
-def _row_name(name: str, entry: Proportion, elsewhere: Collection[str]) -> str:
-    """`elsewhere`: the attacks that are in a worst case of their own norm and eps."""
+def _row_name(name: str, entry: Proportion, unused: bool) -> str:
     if isinstance(entry, AttackAccuracy) and entry.cumulative:
         return f"+ {name}"
-    excluded = isinstance(entry, AttackAccuracy) and entry.excluded and name not in elsewhere
-    return name.replace("_", " ") + (" (excluded)" if excluded else "")
+    return name.replace("_", " ") + (" (excluded)" if unused else "")
 
 
 def _settings(entry: AttackAccuracy, norm: str) -> str:
