@@ -158,7 +158,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         ("combine", "the average of runs' networks, attacked through each member and as a whole", commands.combine),
         ("sensitivity", "accuracy of finished runs when a single layer is pruned", commands.sensitivity),
     ):
-        suite = "quick" if name == "sensitivity" else "pgd100, PGD with 100 steps"
+        suite = "pgd20, PGD with 20 steps" if name == "sensitivity" else "pgd100, PGD with 100 steps"
         attack = ("attack=SUITE", f"the attack suite (default: {suite}), its settings as in train")
         analysis = _command(subparsers, name, summary, _analysis_help(name, keys_help(name, attack, FRESH), OTHERS))
         analysis.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the keys below, and other settings")
