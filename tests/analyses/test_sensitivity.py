@@ -227,5 +227,5 @@ def test_help_gives_an_example(capsys: pytest.CaptureFixture[str]) -> None:
         main(["sensitivity", "--help"])
     text = capsys.readouterr().out
     assert "robcomp sensitivity " in text.split("example:")[1]
-    assert "default: quick" in text
+    assert "default: pgd20" in text
     assert "pgd100" not in text

@@ -272,7 +272,7 @@ def test_what_cannot_be_evaluated_gets_one_sentence(case: str) -> None:
 
 # The figures of the command, image by image
 
-FEWER = ["dataset.test_subset=12", "attack.verdict=20", "attack.batch_size=11"]
+FEWER = ["dataset.test_subset=8", "attack.verdict=20", "attack.batch_size=7"]
 NETWORKS = {
     "lenet": ["model.width=0.1"],
     "resnet18": ["model.width=0.1"],
@@ -316,7 +316,7 @@ def test_the_outcomes_are_those_of_the_command(name: str, capsys: pytest.Capture
     for suite, eps in (("quick", "50/255"), ("autoattack", "60/255" if name == "lenet" else "0.3")):
         assert main(["evaluate", *chosen, f"attack={suite}", f"threat.eps={eps}", f"attack.verdict={checks}"]) == 0
         folder = Path(capsys.readouterr().out.split("run directory:")[1].strip())
-        found = rc.evaluate(rc.load(folder), test.images, test.labels, suite, eps=eps, verdict=checks, batch_size=11)
+        found = rc.evaluate(rc.load(folder), test.images, test.labels, suite, eps=eps, verdict=checks, batch_size=7)
         with np.load(folder / "outcomes.npz") as wanted:
             assert set(wanted.files) == set(found.outcomes)
             assert all(np.array_equal(found.outcomes[key], wanted[key]) for key in wanted.files)
