@@ -218,6 +218,73 @@ def test_an_answer_that_no_change_of_the_image_moves_is_flagged(honest: list[nn.
         assert f"allows any image at all, {unmoved} of the" in check.evidence
 
 
+def test_only_what_the_suite_left_is_counted(honest: list[nn.Module]) -> None:
+    """Of a constant answer half is said to be broken already: gradients and eps matter for the others."""
+    constant, left = Wrapped(honest[0], after=lambda z: 0 * z + torch.tensor([-1.0, 2.0, 0.0])), np.arange(60) < 30
+    with Evaluator(constant, Split(images(60, 9).images, torch.ones(60, dtype=torch.int64)), 0) as evaluator:
+        found = examine(evaluator, SuiteConfig(attacks={"pgd": {"eps": EPS}}), {"pgd": left})
+    assert found is not None
+    said = {check.name: check.evidence for check in found.checks}
+    assert "For 30 of the 30 images that survive" in said["zero_gradients"]
+    assert "30 of the 30 images that survive" in said["correct_at_any_eps"]
+    assert "break 0 of the 30 images" in said["stronger_attacks"]
+
+
+@pytest.mark.parametrize(("norm", "useless"), [("Linf", 40), ("L2", 0)])
+def test_how_far_a_gradient_leads_depends_on_the_norm(norm: str, useless: int) -> None:
+    """One pixel counts, by 1 over its range: too little for a margin of 5, but L2 allows 16 times that range."""
+
+    class OnePixel(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            slope = x.flatten(1)[:, :1]
+            return torch.cat([5 + slope, 0 * slope, 0 * slope - 9], 1)
+
+    split = Split(torch.full((40, 1, 16, 16), 128, dtype=torch.uint8), torch.zeros(40, dtype=torch.int64))
+    suite = SuiteConfig(attacks={"pgd": {"eps": EPS, "norm": norm}})
+    (check,) = (check for check in verdict(OnePixel(), suite, split).checks if check.name == "zero_gradients")
+    assert f"For {useless} of the 40 images" in check.evidence
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "place"), [(-1.0, 0.1, "on the images"), (0.3, 0.7, "beside them"), (0.9, 1.1, "where PGD led")]
+)
+def test_randomness_is_found_in_each_place(low: float, high: float, place: str) -> None:
+    """PGD leads into a corner of the ball, and a uniform point is half of eps away on average."""
+
+    class RandomThere(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            flat, away = x.flatten(1), (x - 128 / 255).abs().flatten(1).mean(1, keepdim=True) / EPS
+            score = flat.mean(1, keepdim=True) + ((low < away) & (away < high)) * torch.rand(len(x), 1)
+            return torch.cat([score, -score, 0 * score - 9], 1)
+
+    split = Split(torch.full((40, 1, 16, 16), 128, dtype=torch.uint8), torch.zeros(40, dtype=torch.int64))
+    (check,) = (check for check in verdict(RandomThere(), test=split).checks if check.name == "random_output")
+    assert check.flag
+    assert check.evidence.endswith(f", {place}.")
+
+
+def test_ten_passes_are_compared(honest: list[nn.Module]) -> None:
+    """The tenth look at the same images is the first that differs."""
+
+    class Tenth(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.looks = honest[0], dict[bytes, int]()
+
+        def forward(self, x: Tensor) -> Tensor:
+            key = x.detach().numpy().tobytes()
+            self.looks[key] = self.looks.get(key, 0) + 1
+            return self.net(x) + (self.looks[key] == 10)
+
+    model = Tenth()
+    with Evaluator(model, images(60, 9), 0) as evaluator:
+        _, outcomes = evaluate_suite(evaluator, QUICK)
+        model.looks.clear()
+        found = examine(evaluator, QUICK, outcomes)
+    assert found is not None
+    assert "random_output" in {check.name for check in found.flags}
+
+
 def test_few_images_are_undecided(honest: list[nn.Module]) -> None:
     found = verdict(honest[0], SuiteConfig(attacks={"pgd": {"eps": EPS, "steps": 20}}), images(19, 9))
     assert (found.trusted, found.flags) == (None, [])

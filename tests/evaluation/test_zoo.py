@@ -108,6 +108,7 @@ HONEST: dict[str, Callable[[zoo.Workshop], nn.Module]] = {
     "batch norm": lambda w: adversarial(w, "bn", zoo.Layers(layers(48, between=nn.BatchNorm1d)(1)), EPS / 2),
     "dropout": lambda w: adversarial(w, "dropout", zoo.Layers(layers(48, between=lambda n: nn.Dropout(0.3))(1)), EPS),
     "deeper": lambda w: adversarial(w, "deeper", zoo.Layers(layers(32, 32, 32)(1)), EPS / 2),
+    "wider": lambda w: w.trained("wider", zoo.Layers(layers(256)(1))),
     "pruned to 10 %": lambda w: pruned(w, 0.1),
     "pruned to 2 %": lambda w: pruned(w, 0.02),
     "weights of 4 bits": lambda w: changed(
@@ -117,6 +118,7 @@ HONEST: dict[str, Callable[[zoo.Workshop], nn.Module]] = {
     "centred logits": lambda w: zoo.Wrapped(robust(w), after=lambda z: z - z.mean(1, keepdim=True)),
     "tanh": lambda w: adversarial(w, "tanh", w.fresh(activation=torch.tanh), EPS / 2),
     "softplus": lambda w: adversarial(w, "softplus", w.fresh(activation=F.softplus), EPS / 2),
+    "logits x 3": lambda w: zoo.Wrapped(w.member(1), after=lambda z: 3 * z),
     "normalised features": lambda w: adversarial(
         w, "normalised", w.fresh(activation=lambda z: 5 * F.normalize(F.relu(z))), EPS / 2
     ),

@@ -138,6 +138,8 @@ class Evaluation(Mapping[str, Proportion]):
         doubt = DOUBT if self.verdict is not None and self.verdict.trusted is False else ""
         rows = []
         for name, entry in self.items():
+            if name == "worst_case" and self.accuracy.worst_cases:
+                continue  # it is one of those below
             said = ""
             if isinstance(entry, AttackAccuracy):
                 notes = [f"{entry.attack['norm']} eps {entry.attack['eps']:.4g}"]
