@@ -110,12 +110,13 @@ def test_trial_verdict(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
 def test_trial_quick(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A line for each run of the list, beside AutoAttack where the run was attacked by it."""
     short = [f"attack.attacks.{name}" for name in ("apgd_ce.steps", "apgd_t.steps", "fab_t.steps")]
-    assert main(["evaluate", f"run={finished}", "attack=autoattack", "attack.verdict=0"]) == 0
-    assert main(["evaluate", f"run={finished}", "attack=autoattack", *(f"{key}=1" for key in short)]) == 0
+    standard = ["evaluate", f"run={finished}", "attack=autoattack", "dataset.test_subset=10"]
+    assert main([*standard, "attack.verdict=0"]) == 0
+    assert main([*standard, *(f"{key}=1" for key in short)]) == 0
     Path("list.txt").write_text(f"{finished}\n")
-    lines = start(monkeypatch, capsys, "trial_quick", "list.txt", "--images", 20).splitlines()
+    lines = start(monkeypatch, capsys, "trial_quick", "list.txt", "--images", 10).splitlines()
     clean, pgd, quick, strongest = map(int, lines[1].split("seed 0")[1].split()[:4])
-    assert 20 >= clean >= pgd >= quick >= strongest - 1
+    assert 10 >= clean >= pgd >= quick >= strongest - 1
     assert lines[2] == f"tiny, 1 networks: pgd above AutoAttack by {pgd - strongest:.1f}, at most {pgd - strongest}"
 
 
