@@ -42,7 +42,7 @@ OWN = {
 }
 SHAPES = {"digits": [1, 28, 28], "mnist": [1, 28, 28], "tiny_imagenet": [3, 64, 64]}
 PAIRS = list(product(choices("dataset"), choices("model")))
-FAST, EACH_SHAPE = {"lenet", "vgg16"}, {"mnist", "cifar10", "tiny_imagenet"}
+FAST, EACH_SHAPE = {"lenet", "vgg16", "wideresnet"}, {"mnist", "cifar10", "tiny_imagenet"}
 # The deep networks take most of the time: on data of each shape, and on all others in `make test-combinations`
 TRIED = [(data, model) for data, model in PAIRS if whole.PRODUCT or model in FAST or data in EACH_SHAPE]
 SETTINGS = [
