@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SCALE ?= cpu
 ARGS ?=
+JOBS ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart test test-fast test-combinations test-oracle lint docs results clean
@@ -41,8 +42,8 @@ lint: $(VENV)/ready  ## style of sources, tests and scripts, types of the source
 	$(BIN)/ruff format --check --quiet src tests scripts
 	$(BIN)/mypy
 
-table-%: $(VENV)/ready  ## rebuild a table, e.g. make table-atmc-mnist SCALE=smoke|cpu|gpu|paper ARGS="seed=1"
-	$(BIN)/robcomp table $* --scale $(SCALE) $(ARGS)
+table-%: $(VENV)/ready  ## rebuild a table, e.g. make table-atmc-mnist SCALE=smoke|cpu|gpu|paper JOBS=2 ARGS="seed=1"
+	$(BIN)/robcomp table $* --scale $(SCALE) jobs=$(JOBS) $(ARGS)
 
 docs: $(VENV)/ready  ## write the lists in docs/report.md and docs/published-settings.md
 	$(BIN)/python scripts/render_docs.py

@@ -24,7 +24,7 @@ FLOORS = [
     {"trainers"},
     {"settings"},
     {"runs"},
-    {"analyses", "library", "tables"},
+    {"analyses", "library", "sweeps", "tables"},
     {"cli"},
     {"__main__"},
 ]

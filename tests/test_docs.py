@@ -19,9 +19,10 @@ from tiny import rng
 import robcomp as rc
 from robcomp.cli import arguments, commands
 from robcomp.cli.parser import main
-from robcomp.runs import effect, sweep
+from robcomp.runs import effect
 from robcomp.settings.compose import compose_config
 from robcomp.settings.override_paths import absolute_paths
+from robcomp.sweeps import sweep
 from robcomp.tables import spec
 
 TOP = Path(__file__).parents[1]
@@ -152,13 +153,24 @@ class Heavy:
     """Stands in for the commands that train or attack: their configurations are composed, which finds a wrong name."""
 
     def train(self, args: argparse.Namespace) -> int:
-        jobs = sweep.expand(args.overrides) if args.multirun else [args.overrides]
+        mine, overrides = arguments.split("train", args.overrides)
+        _, overrides = arguments.means(mine, overrides)
+        jobs = sweep.expand(overrides) if args.multirun else [overrides]
         for job in jobs[:2]:
             compose_config(absolute_paths(job))
         return 0
 
+    def plan(self, args: argparse.Namespace) -> int:
+        mine, overrides = arguments.split("plan", args.overrides)
+        if mine["table"]:
+            assert spec.jobs(spec.load(mine["table"][0]), mine["scale"][0], overrides)
+            return 0
+        args.overrides = overrides
+        return self.train(args)
+
     def table(self, args: argparse.Namespace) -> int:
-        assert spec.jobs(spec.load(args.name), args.scale, arguments.split("table", args.overrides)[1])
+        mine, overrides = arguments.split("table", args.overrides)
+        assert spec.jobs(spec.load(args.name), args.scale, arguments.means(mine, overrides)[1])
         return 0
 
     def compare(self, args: argparse.Namespace) -> int:
@@ -181,9 +193,10 @@ def no_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     heavy, train = Heavy(), commands.train
     monkeypatch.setattr(commands, "train", lambda args: (train if args.cfg else heavy.train)(args))
+    monkeypatch.setattr(commands, "plan", heavy.plan)
     monkeypatch.setattr(commands, "table", heavy.table)
     monkeypatch.setattr(commands, "compare", heavy.compare)
-    for name in arguments.KEYS.keys() - {"table"}:
+    for name in arguments.KEYS.keys() - {"plan", "table", "train"}:
         monkeypatch.setattr(commands, name, lambda args, name=name: heavy.other(name, args))
 
 

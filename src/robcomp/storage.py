@@ -132,6 +132,19 @@ def locked(path: Path, doing: str) -> Iterator[Callable[[str], None]]:
         lock.release()
 
 
+def held(path: Path) -> bool:
+    """Whether a process holds the lock file `path`, this one included."""
+    if not path.exists():
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
 @dataclass(frozen=True)
 class _Holder:
     """Who holds a lock; `since` in seconds since 1970."""

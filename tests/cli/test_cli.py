@@ -22,6 +22,7 @@ from robcomp.cli.parser import main
 from robcomp.models import MODELS
 from robcomp.settings.choices import GROUPS, choices
 from robcomp.settings.compose import compose_config
+from robcomp.sweeps.sweep import Means
 from robcomp.trainers.method import METHODS
 
 pytestmark = pytest.mark.usefixtures("sandbox", "no_curves")
@@ -30,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ["train", *typed("nat")]
 COMMANDS = [
     "train",
+    "plan",
     "evaluate",
     "curve",
     "transfer",
@@ -376,13 +378,14 @@ def test_the_page_of_a_table_goes_to_out_and_its_runs_go_to_runs(
         seen["folders"] = run_all([["method=nat", *extra], ["method=da", *extra]])
         return out / f"{name}-{scale}.md"
 
-    def run_jobs(jobs: list[list[str]], console: Console, typed: int) -> list[Path | None]:
+    def run_jobs(jobs: list[list[str]], console: Console, typed: int, means: Means) -> list[Path | None]:
+        assert means == Means()
         seen["jobs"] = jobs
         assert typed == len(extra) + len(more)  # what of each job is the user's own
         return [Path("a"), None if failed else Path("b")]
 
     monkeypatch.setattr("robcomp.tables.build.build", build)
-    monkeypatch.setattr("robcomp.runs.sweep.run", run_jobs)
+    monkeypatch.setattr("robcomp.sweeps.sweep.run", run_jobs)
     assert main(["table", "atmc-mnist", *arguments]) == int(failed)
     assert f"table: {page}" in capsys.readouterr().out
     assert seen["extra"] == extra

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.usefixtures("sandbox")
 
 COMMANDS = (
     "train",
+    "plan",
     "evaluate",
     "curve",
     "transfer",
@@ -67,7 +68,7 @@ def test_the_examples_of_train_compose(helped: Callable[[str], str], sandbox: Pa
     assert len(lines) > 10
     for words in lines:
         folder = words[words.index("--config-dir") + 1] if "--config-dir" in words else None
-        overrides = [word for word in words if "=" in word and "," not in word]
+        overrides = [word for word in words if "=" in word and "," not in word and not word.startswith("jobs=")]
         config = compose_config(with_config_dir(overrides, folder))
         if "+experiment=foo" in words:
             assert (config.method.name, config.dataset.name, config.training.batch_size) == ("al0", "mnist", 256)

@@ -113,7 +113,7 @@ def document(kind: type[Document], optional: bool = True) -> Document:
 
 def test_all_kinds_of_documents_are_here() -> None:
     assert {schema.split("/")[0].removeprefix("robcomp-") for schema in DOCUMENTS} == {
-        *("report", "curve", "transfer", "combine", "sensitivity", "histogram", "losses", "compare", "table"),
+        *("report", "curve", "transfer", "combine", "sensitivity", "histogram", "losses", "compare", "table", "plan"),
     }
 
 

@@ -10,11 +10,12 @@ import pytest
 from rich.console import Console
 from tiny import run
 
-from robcomp.cli.arguments import split
+from robcomp.cli.arguments import means, split
 from robcomp.cli.parser import main
 from robcomp.errors import UserError
-from robcomp.runs import effect, sweep
+from robcomp.runs import effect
 from robcomp.settings.compose import compose_config
+from robcomp.sweeps import sweep
 from robcomp.tables import spec
 
 pytestmark = pytest.mark.usefixtures("sandbox", "no_curves")
@@ -183,7 +184,8 @@ def test_no_command_of_our_own_pages_is_refused() -> None:
     asked = 0
     for command, arguments in sorted(written()):
         if command == "train":
-            jobs = sweep.expand([argument for argument in arguments if argument != "-m"])
+            mine, overrides = split(command, [argument for argument in arguments if argument != "-m"])
+            jobs = sweep.expand(means(mine, overrides)[1])
             use = effect.TRAINING
         elif command in ("evaluate", "curve", "transfer", "combine", "sensitivity"):
             mine, overrides = split(command, arguments)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import CPU, run
+from tiny import CPU, run, typed
 
 from robcomp.cli.parser import main
 from robcomp.report import records, results
@@ -19,7 +19,7 @@ from robcomp.settings.compose import compose_config
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 TESTED = {
     *("bench_projections", "bench_training", "compare_attacks", "judge_claims", "render_docs", "render_results"),
-    *("trial_quick", "trial_verdict"),
+    *("bench_runs", "trial_quick", "trial_verdict"),
 }
 IMPORTED = {"defences"}
 
@@ -70,6 +70,40 @@ def test_bench_training_times_the_attack_at_its_full_strength(method: str, steps
     ours = script["Ours"](config, data, CPU)
     ours.steps(1)
     assert ours.loop.gradients.now.attack.steps == steps
+
+
+def test_bench_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """All its parts; here a command is called instead of started, and so is what would be killed."""
+
+    def command(*words: str, threads: int | None = None) -> tuple[float, str]:
+        capsys.readouterr()
+        assert main([word for word in words if not word.startswith("jobs=")]) == 0
+        return 2.0, capsys.readouterr().out
+
+    script = runpy.run_path(str(SCRIPTS / "bench_runs.py"))
+    own = script["main"].__globals__
+    own["command"] = command
+    own["stopped"] = lambda words, *_: {"seconds_after": command("train", "-m", *words)[0]}
+    tiny, sweep = shlex.join(typed("nat")), shlex.join([*typed("nat"), "seed=0,1"])
+    given = ["--sweep", sweep, "--runs", tiny, "--table", "", "--busy", tiny, "--wait", "0", "--json", "runs.json"]
+    monkeypatch.setattr(sys, "argv", ["bench_runs", *given])
+    script["main"]()
+    figures = json.loads(Path("runs.json").read_text())
+    beside = figures["side_by_side"]
+    assert (beside["runs"], beside["networks_that_differ"], beside["stages_trained_twice"]) == (2, 0, 0)
+    assert beside["killed_half_way"]["networks_that_differ"] == 0
+    (row,) = figures["plan"]
+    assert row["seconds"] == 2.0
+    assert row["foretold_by_measured"] == pytest.approx(row["seconds_foretold"] / 2)
+    assert figures["busy"]["images_per_second_alone"] > 0
+
+
+def test_bench_runs_kills_a_sweep_and_starts_it_again() -> None:
+    script = runpy.run_path(str(SCRIPTS / "bench_runs.py"))
+    words = [*typed("nat"), "schedule.dense.epochs=3,4", "out=killed"]
+    found = script["stopped"](words, 1, Path("killed"), 6.0)
+    assert found["done_again"] == 0
+    assert len(list(Path("killed").glob("*/*/report.json"))) == 2
 
 
 def test_compare_attacks(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,18 +1,31 @@
 """The arguments of a command that are its own and not Hydra's: run=DIR, values=0,1/255, out=DIR."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from robcomp.errors import UserError, unknown
 from robcomp.runs.beforehand import writable
 from robcomp.units import fraction
 
+if TYPE_CHECKING:
+    from robcomp.sweeps.sweep import Means
+
 EXAMPLE = "outputs/digits-lenet-atmc/HASH"
 RUNS = ("DIR[,DIR]", "finished runs; may be repeated")
+JOBS = ("N", "runs trained side by side, each with its part of the CPU's threads (default: 1)")
+LAUNCHER = ("slurm|local", "runs as jobs of a cluster (docs/scaling.md), jobs=N of them at a time (default: all)")
+LAUNCHER_SETTING = "launcher."  # what keys of the launcher begin with
 OUT = ("DIR", "where the result goes (default: the first run's directory)")
 
 # Of each command its own keys: the form of the value, and what --help says of it
 KEYS: dict[str, dict[str, tuple[str, str]]] = {
+    "train": {"jobs": JOBS, "launcher": LAUNCHER},
+    "plan": {
+        "table": ("NAME", "the runs of a table (robcomp list tables)"),
+        "scale": ("SCALE", "of the table: smoke, cpu, gpu or paper (default: cpu)"),
+        "jobs": ("N", "with so many runs side by side (default: 1)"),
+    },
     "evaluate": {
         "run": ("DIR", "a finished run; or give model.weights=FILE for a network trained elsewhere"),
         "module": ("PACKAGE.MODULE:NAME", "an architecture of your own: a module of torch, or what returns one"),
@@ -50,6 +63,8 @@ KEYS: dict[str, dict[str, tuple[str, str]]] = {
     "table": {
         "out": ("DIR", "where page, figure and data are written (default: results)"),
         "runs": ("DIR", "where the runs go (default: outputs)"),
+        "jobs": JOBS,
+        "launcher": LAUNCHER,
     },
 }
 
@@ -116,6 +131,30 @@ def output(values: Sequence[str], default: Path) -> Path | None:
         raise UserError("out= is empty; give a folder, which is made if it is not there.")
     writable(Path(chosen) if chosen else default)
     return Path(chosen) if chosen else None
+
+
+def count(key: str, values: Sequence[str]) -> int | None:
+    """The whole number of key=N, None where it is not given."""
+    chosen = single(key, values)
+    if not values:
+        return None
+    if not chosen.isdecimal() or int(chosen) < 1:
+        raise UserError(f"{key}={chosen} is not a number of runs; give a whole number of at least 1, as in {key}=2.")
+    return int(chosen)
+
+
+def means(mine: Mapping[str, list[str]], overrides: Sequence[str]) -> tuple["Means", list[str]]:
+    """Where runs are trained, by jobs=, launcher= and launcher.SETTING=; and the other overrides."""
+    from robcomp.sweeps.sweep import Means
+
+    launcher = single("launcher", mine["launcher"])
+    if mine["launcher"] and not launcher:
+        raise UserError("launcher= is empty; give slurm or local, or leave it out.")
+    own = [override for override in overrides if override.startswith(LAUNCHER_SETTING)]
+    if own and not launcher:
+        raise UserError(f"{own[0]} is a setting of a launcher; add launcher=slurm, or leave it out.")
+    settings = dict(override.removeprefix(LAUNCHER_SETTING).split("=", 1) for override in own if "=" in override)
+    return Means(count("jobs", mine["jobs"]), launcher, settings), [word for word in overrides if word not in own]
 
 
 def numbers(key: str, values: Sequence[str]) -> list[float]:

@@ -14,36 +14,68 @@ if TYPE_CHECKING:
 
 
 def train(args: argparse.Namespace) -> int:
-    from robcomp.runs import sweep
     from robcomp.settings.compose import compose_config
     from robcomp.settings.override_paths import absolute_paths
+    from robcomp.sweeps import sweep
 
-    jobs = sweep.expand(args.overrides) if args.multirun else [args.overrides]
+    mine, overrides = arguments.split("train", args.overrides)
+    if mine["jobs"] and not args.multirun:
+        raise UserError("jobs= is how many runs of a sweep are trained side by side; add -m, or leave it out.")
+    means, overrides = arguments.means(mine, overrides)
+    jobs = sweep.expand(overrides) if args.multirun else [overrides]
     jobs = [absolute_paths(job) for job in jobs]
     if args.cfg:
         return _show(args, jobs)
     if args.resolve or args.package:
         raise UserError("--resolve and --package say how --cfg shows the configuration; add --cfg job.")
     console = _console(args)
-    if args.multirun:
-        folders = sweep.run(jobs, console, typed=len(jobs[0]))
-        _answer(args, [folder and folder / "report.json" for folder in folders])
+    _leave_busy_cores(console)
+    if args.multirun or means.launcher:
+        folders = sweep.run(jobs, console, len(jobs[0]), means)
+        pages = [folder and folder / "report.json" for folder in folders]
+        _answer(args, pages if args.multirun else pages[0])
         return int(None in folders)
     config = compose_config(jobs[0])
     from robcomp.runs import train as runs
     from robcomp.runs.effect import check_training
+    from robcomp.runs.identity import run_directory
 
     check_training(jobs[0])
+    sweep.announce(jobs, [config], [run_directory(config)], console)
     folder = runs.train(config, jobs[0], console)
     runs.show(folder, console)
     _answer(args, folder / "report.json")
     return 0
 
 
+def plan(args: argparse.Namespace) -> int:
+    from robcomp.settings.override_paths import absolute_paths
+    from robcomp.sweeps import plan, sweep
+    from robcomp.tables import spec
+
+    mine, overrides = arguments.split("plan", args.overrides)
+    table, scale = arguments.single("table", mine["table"]), arguments.single("scale", mine["scale"])
+    if scale and not table:
+        raise UserError(f"scale={scale} is of a table; add table=NAME, or leave it out.")
+    if table:
+        if args.multirun:
+            raise UserError(f"table={table} says itself which runs there are; leave -m out.")
+        jobs = [job.overrides for job in spec.jobs(spec.load(table), scale or "cpu", overrides)]
+    else:
+        jobs = sweep.expand(overrides) if args.multirun else [overrides]
+    console = _console(args)
+    _leave_busy_cores(console)
+    found = sweep.planned([absolute_paths(job) for job in jobs], console, arguments.count("jobs", mine["jobs"]) or 1)
+    plan.show(found, console)
+    if args.json:
+        print(found.to_json())
+    return 0
+
+
 def _show(args: argparse.Namespace, jobs: list[list[str]]) -> int:
     """Print the configuration of every job, each a YAML document."""
-    from robcomp.runs import sweep
     from robcomp.settings.show import shown
+    from robcomp.sweeps import sweep
 
     sweep.check(jobs)
     texts = [shown(job, args.cfg, args.resolve, args.package) for job in jobs]
@@ -215,21 +247,24 @@ def table(args: argparse.Namespace) -> int:
         raise unknown("table", args.name, choices.choices("table"))
     mine, overrides = arguments.split("table", args.overrides)
     out = Path(arguments.single("out", mine["out"]) or "results")
+    means, overrides = arguments.means(mine, overrides)
     runs = arguments.single("runs", mine["runs"])
     if runs:
         writable(Path(runs), "runs")
     from robcomp.report.terminal import say
-    from robcomp.runs import sweep
     from robcomp.settings.grammar import quoted
     from robcomp.settings.override_paths import absolute_paths
+    from robcomp.sweeps import sweep
     from robcomp.tables.build import build
 
     console = _console(args)
+    _leave_busy_cores(console)
     folders: list[Path | None] = []
 
     def run_all(jobs: list[list[str]]) -> list[Path | None]:
         there = [quoted("out", runs)] if runs else []
-        folders.extend(sweep.run([[*job, *there] for job in jobs], console, typed=len(overrides) + len(there)))
+        todo, typed = [[*job, *there] for job in jobs], len(overrides) + len(there)
+        folders.extend(sweep.run(todo, console, typed, means))
         return folders
 
     page = build(args.name, args.scale, absolute_paths(overrides), run_all, out)
@@ -257,7 +292,16 @@ def _console(args: argparse.Namespace) -> "Console":
     return console(stderr=args.json, quiet=quiet)
 
 
-def _answer(args: argparse.Namespace, page: Path | list[Path | None], shown: Path | None = None) -> None:
+def _leave_busy_cores(console: "Console") -> None:
+    """Take no more threads than there are cores that nobody else keeps busy, and say so."""
+    from robcomp.hardware import leave_busy_cores
+    from robcomp.report.terminal import say
+
+    if told := leave_busy_cores():
+        say(console, told, fold=True)
+
+
+def _answer(args: argparse.Namespace, page: Path | list[Path | None] | None, shown: Path | None = None) -> None:
     """What goes to stdout beside all that: with --json what the JSON files hold, with --quiet alone where they lie.
 
     A list, with null for a run that failed, where many ran. `shown` is named in the place of the JSON file.

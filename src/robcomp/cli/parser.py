@@ -34,7 +34,7 @@ EXAMPLES = {
     "losses": "run=outputs/digits-lenet-da/HASH,outputs/digits-lenet-atmc/HASH",
 }
 WITH_FILES = ("train", "evaluate", "table", *EXAMPLES)  # commands whose results are files
-WITH_JSON = (*WITH_FILES, "compare")
+WITH_JSON = (*WITH_FILES, "compare", "plan")
 COMPARE_HELP = """printed, and nothing is written; for clean images, the worst case and each attack that was run on
 both with the same settings:
   both accuracies, their difference on the same images with its 95 % interval, McNemar's exact p, a conclusion
@@ -137,6 +137,11 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     train.add_argument("-p", "--package", metavar="PKG", help="with --cfg: this node alone, as in schedule.dense")
     train.set_defaults(run=commands.train)
 
+    plan = _command(subparsers, "plan", "what runs will cost on this machine, before they are started", _plan_help())
+    plan.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="those of train, and the keys below")
+    plan.add_argument("-m", "--multirun", action="store_true", help="of every combination of values, as in train")
+    plan.set_defaults(run=commands.plan)
+
     evaluate = _command(
         subparsers,
         "evaluate",
@@ -206,7 +211,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     table.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the keys below, and settings for every run")
     table.set_defaults(run=commands.table)
     train.add_argument("-cd", "--config-dir", metavar="DIR", help=CONFIG_DIR)
-    for command in (evaluate, *analyses, listing, table):  # where -c would be taken for a short -cd
+    for command in (plan, evaluate, *analyses, listing, table):  # where -c would be taken for a short -cd
         command.add_argument("--config-dir", metavar="DIR", help=CONFIG_DIR)
     return parser, subparsers.choices
 
@@ -240,7 +245,9 @@ def _choices() -> str:
 
 
 def _train_help() -> str:
-    return f"""choices (robcomp list says what each is):
+    return f"""{keys_help("train")}
+
+choices (robcomp list says what each is):
 {_choices()}
 
 examples:
@@ -248,6 +255,7 @@ examples:
   robcomp train dataset=mnist method.ratio=0.006 method.bits=4 threat.eps=8/255
   robcomp train method.epochs_scale=0.1               a tenth of the epochs of every stage
   robcomp train -m method=al0,atmc method.ratio=0.001,0.005
+  robcomp train -m seed=0,1,2,3 jobs=2                two runs side by side
   robcomp train method=al0 quantise.bits=8            quantise after training
   robcomp train dataset=folder dataset.path=photos    your own images, one folder a class
   robcomp train model.weights=FILE schedule.dense.epochs=0   start from trained weights
@@ -268,6 +276,18 @@ examples:
 Without any of these: method=atmc, model=lenet, dataset=digits, attack=quick, seed=0. hydra.searchpath=[DIR,DIR] names
 several such folders; of Hydra's other settings robcomp uses none. Runs go to out=DIR (default outputs), each into
 DATASET-MODEL-METHOD/HASH. A finished run is not repeated, an interrupted one continues; fresh=true starts over."""
+
+
+def _plan_help() -> str:
+    return f"""{keys_help("plan")}
+Any other KEY=VALUE is one of train's. Some steps of each kind of stage are timed, for a second or two each. The plan is
+printed, and nothing is written but a data set that is not there yet. Finished runs, stages in the cache and the epochs
+that a stopped run has trained count as done.
+
+examples:
+  robcomp plan method=atmc dataset=cifar10
+  robcomp plan -m method=al0,atmc method.ratio=0.001,0.005 jobs=2
+  robcomp plan table=atmc-mnist scale=cpu"""
 
 
 def _evaluate_help() -> str:

@@ -58,8 +58,8 @@ def times(fraction: float) -> str:
 
 
 def count(number: float) -> str:
-    """A large count: 556.7 M, 12.4 k, 645."""
-    for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+    """A large count: 1.6 E, 556.7 M, 12.4 k, 645."""
+    for unit, scale in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= scale:
             return f"{number / scale:.1f} {unit}"
     return f"{number:.0f}"

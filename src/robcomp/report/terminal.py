@@ -1,7 +1,9 @@
 """What is printed while something runs: bars and lines that fit the terminal, and plain lines where there is none."""
 
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
@@ -32,6 +34,16 @@ def live(console: Console) -> bool:
     return console.is_terminal and not console.is_dumb_terminal and not console.quiet
 
 
+def watched(console: Console) -> bool:
+    """Whether bars are drawn: on it, or by the process that its `board` sends them to."""
+    return live(console) or hasattr(console, "board")
+
+
+def waiting(console: Console, text: str) -> AbstractContextManager[object]:
+    """Inside, something is done that prints nothing: on a terminal `text` says what."""
+    return console.status(text) if live(console) else nullcontext()
+
+
 def say(console: Console, text: str, style: str = "", fold: bool = False) -> None:
     """Print `text` as it is. Nothing is folded, so a path in it can be copied, also from a narrow terminal.
 
@@ -41,8 +53,15 @@ def say(console: Console, text: str, style: str = "", fold: bool = False) -> Non
 
 
 def line(console: Console, parts: Sequence[Part]) -> None:
-    """Print as many of the parts, in their order, as fit on a line; all of them where there is no terminal."""
-    say(console, fitted(parts, console.width if live(console) else UNLIMITED))
+    """Print as many of the parts, in their order, as fit on a line; all of them where there is no terminal.
+
+    A console whose bars another process shows, by its `board`, is told them by its `progress`.
+    """
+    text = fitted(parts, console.width if live(console) else UNLIMITED)
+    if progress := getattr(console, "progress", None):
+        progress(text)
+    else:
+        say(console, text)
 
 
 def fitted(parts: Sequence[Part], width: int) -> str:
@@ -87,12 +106,15 @@ class Gauge:
 class Gauges:
     """Lines at the foot of the terminal, drawn anew while something runs; nothing where there is no terminal.
 
-    `draw` is asked for them some times a second, from a thread. With `transient` they vanish in the end.
+    `draw` is asked for them some times a second, from a thread. With `transient` they vanish in the end. A console with
+    a `board` has no foot: it is told them.
     """
 
     def __init__(self, console: Console, draw: Callable[[], Sequence[Gauge]], transient: bool = False) -> None:
-        self._live = None
-        if live(console):
+        self._live: Live | _Told | None = None
+        if board := getattr(console, "board", None):
+            self._live = _Told(lambda: board(draw()))
+        elif live(console):
             self._live = Live(
                 console=console,
                 get_renderable=lambda: Lines(*draw()),
@@ -107,6 +129,26 @@ class Gauges:
     def stop(self) -> None:
         if self._live is not None:
             self._live.stop()
+
+
+class _Told:
+    """Tells again and again, from a thread, between start and stop."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell, self._over = tell, threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with suppress(OSError):  # nobody is there any more: the run itself will notice
+            while not self._over.wait(2 / REFRESHES):
+                self._tell()
 
 
 def _bar(share: float, width: int, ascii_only: bool) -> Text:

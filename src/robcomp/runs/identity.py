@@ -30,13 +30,19 @@ def run_directory(config: Config) -> Path:
         "training": training(config),
         "threat": storage.describe(config.threat),
         "attacks": suite(config),
-        "precision": choose_precision(config.training.precision, choose_device(config.device)),
+        "precision": precision(config),
         "seed": config.seed,
     }
     if config.dataset.path:
         parts["images"] = data.stamp(config.dataset, Path(config.data_dir)), config.dataset.test_fraction
     name = f"{config.dataset.name}-{config.model.name}-{config.method.name}"
     return Path(config.out) / name / storage.digest(parts)
+
+
+def precision(config: Config) -> str:
+    """float32 or bf16, in which the run trains; only where it is auto does that depend on this machine."""
+    chosen = config.training.precision
+    return choose_precision(chosen, choose_device(config.device)) if chosen == "auto" else chosen
 
 
 def stage(

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -32,15 +31,15 @@ from robcomp.trainers.state import Environment, TrainState
 _looked_at: set[Path] = set()  # caches in which this process has looked for stages of an earlier version
 
 
-def train(config: Config, overrides: Sequence[str], console: Console, anew: set[Path] | None = None) -> Path:
+def train(config: Config, overrides: Sequence[str], console: Console, discarded: set[Path] | None = None) -> Path:
     """Train, pack, read back, attack and report; returns the run directory. A finished run is not run again.
 
-    How far it is appears on `console`; `show` prints the report. `anew`: the stages that fresh=true has discarded
+    How far it is appears on `console`; `show` prints the report. `discarded`: the stages that fresh=true has discarded
     already, which the runs of a sweep share.
     """
     folder = identity.run_directory(config)
     beforehand.writable(Path(config.out))
-    run = None if finished(config, folder) else Run(config, overrides, folder, console, anew)  # no data, no folder
+    run = None if finished(config, folder) else Run(config, overrides, folder, console, discarded)  # no data, no folder
     with storage.locked(folder / "lock", f"training {folder}") as doing:
         if run is None or finished(config, folder):  # meanwhile, by another process
             _check_data(config, folder)
@@ -68,6 +67,16 @@ def work(config: Config) -> float:
     return sum(passes(stage, stage.schedule.epochs) for stage in config.stages())
 
 
+def stage_stores(config: Config, checksum: str) -> list[StageStore]:
+    """The places in the cache of a run's stages, in order, on the images of that checksum."""
+    stages, origin, cache = config.stages(), identity.origin(config), Path(config.out) / "stages"
+    precision = identity.precision(config)
+    return [
+        StageStore(cache, identity.stage(config, origin, stages[: place + 1], checksum, precision))
+        for place in range(len(stages))
+    ]
+
+
 def _check_data(config: Config, folder: Path) -> None:
     """UserError when the data set at hand is not the one that the finished run was trained on."""
     present = data.checksum(config.dataset, Path(config.data_dir))
@@ -88,16 +97,15 @@ class Run:
         overrides: Sequence[str],
         folder: Path,
         console: Console,
-        anew: set[Path] | None = None,
+        discarded: set[Path] | None = None,
     ) -> None:
         self.config, self.overrides, self.folder, self.console = config, list(overrides), folder, console
-        self.anew = set() if anew is None else anew
+        self.discarded = set() if discarded is None else discarded
         self.log = folder / "log.jsonl"
         device = choose_device(config.device)
         precision = choose_precision(config.training.precision, device)
         self.env = Environment(device, precision, config.training.channels_last, config.training.graphs)
         self.data = data.load(config.dataset, Path(config.data_dir), device)
-        self.origin = identity.origin(config)
         for sentence in beforehand.fits(config, overrides, self.data):
             say(console, sentence)
         channels, height, width = config.dataset.shape
@@ -139,7 +147,7 @@ class Run:
                 "used and may be deleted.",
             )
         _looked_at.add(cache)
-        stores = [StageStore(cache, self._description(stages[: place + 1])) for place in range(len(stages))]
+        stores = stage_stores(self.config, self.data.checksum)
         self._announce(stages, stores)
         progress = TrainingProgress(self.console, [stage for stage in stages if stage.schedule.epochs])
         results: dict[str, StageResult | None] = {"init": None, "previous": None}
@@ -150,7 +158,7 @@ class Run:
             with store.lock(what):
                 if self._starts_over(store):
                     store.discard()
-                    self.anew.add(store.folder)
+                    self.discarded.add(store.folder)
                 done = store.result()
                 cached = done is not None
                 log.append(self.log, {"event": "stage", "stage": stage.name, "key": store.key, "cached": cached})
@@ -165,12 +173,8 @@ class Run:
             story.append(_story(stage, store, result, cached))
         return result, story
 
-    def _description(self, leading: list[Stage]) -> dict[str, Any]:
-        """All that leads to the result of the last of these stages."""
-        return identity.stage(self.config, self.origin, leading, self.data.checksum, self.env.precision)
-
     def _starts_over(self, store: StageStore) -> bool:
-        return self.config.fresh and store.folder not in self.anew
+        return self.config.fresh and store.folder not in self.discarded
 
     def _announce(self, stages: list[Stage], stores: list[StageStore]) -> None:
         """What begins here: method, data, network; where and how; the stages with their epochs; the run directory."""
@@ -185,11 +189,17 @@ class Run:
     def _run_stage(
         self, stage: Stage, results: dict[str, StageResult | None], store: StageStore, progress: TrainingProgress
     ) -> StageResult:
-        model = self._restore(results[stage.start])
+        state = self.begin(stage, self._restore(results[stage.start]))
+        if stage.support and (supporting := results[stage.support]) is not None:
+            state.support = _support(state.model, supporting)
+        return run_stage(stage, state, self.settings, store, partial(log.append, self.log), progress)
+
+    def begin(self, stage: Stage, model: nn.Module) -> TrainState:
+        """The stage at its first step, from the network `model`, which moves to the device."""
         parameterise(model, stage.parameterisation)
         model.to(self.env.device).to(memory_format=self.env.memory_format)
         config = self.config
-        state = TrainState(
+        return TrainState(
             stage.name,
             model,
             self.data,
@@ -199,10 +209,12 @@ class Run:
             config.training.batch_size,
             stage.schedule.epochs,
         )
-        if stage.support and (supporting := results[stage.support]) is not None:
-            state.support = _support(model, supporting)
-        settings = LoopSettings(config.inner_attack(), config.selection, config.training.weight_average)
-        return run_stage(stage, state, settings, store, partial(log.append, self.log), progress)
+
+    @property
+    def settings(self) -> LoopSettings:
+        """How the stages are run."""
+        config = self.config
+        return LoopSettings(config.inner_attack(), config.selection, config.training.weight_average)
 
     def _restore(self, result: StageResult | None) -> nn.Module:
         """The network of a finished stage, or as initialised, on the CPU."""

@@ -6,6 +6,7 @@ from robcomp.report.results.compare import ComparedAccuracy, ComparedRun, Compar
 from robcomp.report.results.curve import Curve, CurvePoint, CurveResult
 from robcomp.report.results.histogram import HistogramResult, WeightCounts
 from robcomp.report.results.losses import EpochLosses, LossesResult, RunLosses, StageEpochs
+from robcomp.report.results.plan import Cost, PlannedEvaluation, PlannedRun, PlannedStage, PlanResult
 from robcomp.report.results.reported import NamedRun, SizeShare
 from robcomp.report.results.sensitivity import (
     Accuracies,
@@ -26,6 +27,7 @@ __all__ = [
     "CompareResult",
     "ComparedAccuracy",
     "ComparedRun",
+    "Cost",
     "Curve",
     "CurvePoint",
     "CurveResult",
@@ -38,6 +40,10 @@ __all__ = [
     "NamedRun",
     "NetworkSensitivity",
     "PairedDifference",
+    "PlanResult",
+    "PlannedEvaluation",
+    "PlannedRun",
+    "PlannedStage",
     "PrunedLayer",
     "PublishedCurve",
     "RunLosses",

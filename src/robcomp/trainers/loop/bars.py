@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from robcomp.report.formatting import duration, percent
-from robcomp.report.terminal import Gauge, Gauges, Part, about, line, live, say
+from robcomp.report.terminal import Gauge, Gauges, Part, about, line, say, watched
 from robcomp.trainers.loop.forecast import Forecast
 from robcomp.trainers.loop.stage_store import StageResult
 from robcomp.trainers.meters import Meters
@@ -26,7 +26,7 @@ class TrainingProgress:
 
     def __init__(self, console: Console, stages: Sequence[Stage] = ()) -> None:
         self._console = console
-        self._visible = live(console)
+        self._visible = watched(console)
         self._forecast = Forecast(stages)
         self._gauges: Gauges | None = None
         self._figures: list[Part] = []

@@ -78,6 +78,14 @@ class StageStore:
         path = self.folder / "checkpoint.pt"
         return torch.load(path, map_location=device, weights_only=True) if path.exists() else None
 
+    def progress(self) -> float:
+        """The share of the stage that its checkpoint holds, 0 to 1; 0 without one."""
+        try:
+            saved = torch.load(self.folder / "checkpoint.pt", map_location="cpu", weights_only=True, mmap=True)
+        except FileNotFoundError:  # also where the stage has just been finished by another process
+            return 0.0
+        return float(saved["step"] / saved["end"])
+
     def checkpoint_due(self) -> bool:
         """Whether the last checkpoint is older than `CHECKPOINT_SECONDS`."""
         return time.monotonic() - self._saved > CHECKPOINT_SECONDS
