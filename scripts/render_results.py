@@ -3,9 +3,9 @@
 each of its runs; of each table results/NAME-SCALE.md.
 
 A study holds runs (RUN/report.json, and RUN/evaluation-*.json where a run was attacked again), analyses (NAME.json with
-NAME.png and NAME.csv) or logs (NAME.txt). What was found is written in its note.md; every figure below that comes from
-the files. results/README.md, the overview, is written by hand. With --curves, each run's log.jsonl is drawn as
-curves.png beside it.
+NAME.png and NAME.csv), benchmarks (NAME.json alone) or logs (NAME.txt). What was found is written in its note.md; every
+figure below that comes from the files. results/README.md, the overview, is written by hand. With --curves, each run's
+log.jsonl is drawn as curves.png beside it.
 """
 
 import argparse
@@ -103,7 +103,7 @@ def page(study: Path) -> str:
     loaded.sort(key=lambda run: (-run.report.size.nonzero, -run.report.size.bits))
     if loaded:
         parts += [*runs(loaded), *evaluations(loaded), *commands(loaded)]
-    parts += [*analyses(study), *logs(study)]
+    parts += [*analyses(study), *benchmarks(study), *logs(study)]
     parts.append("Rendered by `make results` from the files beside this page; its introduction is `note.md`.")
     return "\n\n".join(parts) + "\n"
 
@@ -205,13 +205,26 @@ def analyses(study: Path) -> list[str]:
     return ["## Figures", *shown] if shown else []
 
 
+def benchmarks(study: Path) -> list[str]:
+    """The figures of scripts that time something, as they are."""
+    parts = []
+    for path in sorted(study.glob("*.json")):
+        if not path.with_suffix(".csv").exists():
+            parts += [f"## {path.stem}", _log(path)]
+    return parts
+
+
 def logs(study: Path) -> list[str]:
     """The logs, their long lines broken."""
     parts = []
     for path in sorted(study.glob("*.txt")):
-        lines = path.read_text(encoding="utf-8").strip().splitlines()
-        parts += [f"## {path.stem}", "\n".join(["```text", *(wrapped(line, " " * 8) for line in lines), "```"])]
+        parts += [f"## {path.stem}", _log(path)]
     return parts
+
+
+def _log(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8").strip().splitlines()
+    return "\n".join(["```text", *(wrapped(line, " " * 8) for line in lines), "```"])
 
 
 def wrapped(line: str, indent: str = "") -> str:
