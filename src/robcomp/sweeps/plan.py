@@ -36,7 +36,7 @@ from robcomp.trainers.stage import Stage
 CLEAN, ROBUST, HALF = 0.9, 0.7, 1000
 LATEST = 10  # of finished runs, so many are asked
 AROUND = 2.0  # seconds that a run takes beside its stages and attacks: reading data, packing, drawing its curves
-SHORT = 1e12  # operations, which take a few seconds anywhere
+SHORT = 1e13  # operations, which take two cores about a minute
 TIMING = "timing some steps of each kind of stage"  # what is done meanwhile
 
 
